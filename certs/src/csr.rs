@@ -1,0 +1,1 @@
+//! Certificate signing requests: made by the proxy, read by the CA.

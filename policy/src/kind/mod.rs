@@ -1,0 +1,111 @@
+//! The kinds of the configuration language: one file each.
+
+pub mod authorization_policy;
+pub mod destination_rule;
+pub mod mesh_config;
+pub mod peer_authentication;
+pub mod service_entry;
+
+use std::collections::BTreeMap;
+
+pub use authorization_policy::AuthorizationPolicySpec;
+pub use destination_rule::DestinationRuleSpec;
+pub use mesh_config::MeshConfigSpec;
+pub use peer_authentication::PeerAuthenticationSpec;
+pub use service_entry::ServiceEntrySpec;
+
+use crate::finding::Position;
+
+/// Every kind this version knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    AuthorizationPolicy,
+    PeerAuthentication,
+    ServiceEntry,
+    DestinationRule,
+    MeshConfig,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] = [
+        Self::AuthorizationPolicy,
+        Self::PeerAuthentication,
+        Self::ServiceEntry,
+        Self::DestinationRule,
+        Self::MeshConfig,
+    ];
+
+    /// The name in a document's `kind` field.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::DestinationRule => "DestinationRule",
+            Self::MeshConfig => "MeshConfig",
+        }
+    }
+
+    /// The value of a document's `apiVersion` field.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io/v1",
+            Self::ServiceEntry | Self::DestinationRule => "networking.istio.io/v1",
+            Self::MeshConfig => "palisade.mesh/v1",
+        }
+    }
+}
+
+/// Name, namespace and annotations of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    pub namespace: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What an object says. Each variant is plain data in the spelling of its document; the compiled form is made by
+/// the kind's own constructor, which YAML and wire share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spec {
+    AuthorizationPolicy(AuthorizationPolicySpec),
+    PeerAuthentication(PeerAuthenticationSpec),
+    ServiceEntry(ServiceEntrySpec),
+    DestinationRule(DestinationRuleSpec),
+    MeshConfig(MeshConfigSpec),
+}
+
+/// One document, read and checked on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub meta: Meta,
+    pub spec: Spec,
+    /// Where the document starts.
+    pub position: Option<Position>,
+    /// The text of this document alone, as written (what `get` gives back and the store keeps).
+    pub text: String,
+}
+
+/// A spec with the name it goes by in decisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named<T> {
+    pub meta: Meta,
+    pub spec: T,
+}
+
+/// Which workloads an object is for: all of these labels, in the object's namespace (or in every namespace when
+/// the object lives in the root namespace). Empty: all of them.
+pub type Selector = BTreeMap<String, String>;
+
+impl Spec {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
+            Self::PeerAuthentication(_) => Kind::PeerAuthentication,
+            Self::ServiceEntry(_) => Kind::ServiceEntry,
+            Self::DestinationRule(_) => Kind::DestinationRule,
+            Self::MeshConfig(_) => Kind::MeshConfig,
+        }
+    }
+}

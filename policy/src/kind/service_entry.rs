@@ -1,0 +1,59 @@
+//! ServiceEntry, networking.istio.io/v1: a service that does not register itself.
+
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Location {
+    MeshExternal,
+    MeshInternal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resolution {
+    Static,
+    Dns,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1, except that gRPC requests are forwarded as HTTP/2 with prior knowledge.
+    #[default]
+    Http,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    Grpc,
+    /// Bytes (TLS included); no HTTP attributes.
+    Tcp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryPort {
+    pub number: u16,
+    pub name: String,
+    pub protocol: Protocol,
+    pub target_port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryEndpoint {
+    /// An IP address, or with DNS resolution a host name.
+    pub address: String,
+    /// Port name to number, where they differ from the entry's.
+    pub ports: BTreeMap<String, u16>,
+    pub labels: BTreeMap<String, String>,
+    /// MESH_INTERNAL: the service account the endpoint must prove, in the entry's namespace.
+    pub service_account: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceEntrySpec {
+    pub hosts: Vec<String>,
+    pub ports: Vec<EntryPort>,
+    pub location: Location,
+    pub resolution: Resolution,
+    pub endpoints: Vec<EntryEndpoint>,
+    /// SPIFFE ids (MESH_INTERNAL) or DNS names that the server's certificate may have.
+    pub subject_alt_names: Vec<String>,
+    /// `.`: this namespace only; `*` or absent: everywhere.
+    pub export_to: Vec<String>,
+}

@@ -1,0 +1,25 @@
+//! The meaning of policy: documents in, decisions out.
+//!
+//! Pure by rule: no runtime, no sockets, no TLS, no clock, no environment. Time is an argument. The only foreign
+//! vocabulary is `http`'s header map, because a rule must see headers as they were received.
+//!
+//! ```text
+//! YAML -> document -> kind::Spec -> set::PolicySet -> projection::Projection (one workload) -> compile::Snapshot
+//!                                                                              request::RequestView -> Decision
+//! ```
+
+pub mod compile;
+pub mod decision;
+pub mod document;
+pub mod finding;
+pub mod kind;
+pub mod projection;
+pub mod request;
+pub mod set;
+
+pub use compile::Snapshot;
+pub use decision::{Decision, Permit, Refusal};
+pub use finding::{Finding, Findings, Severity};
+pub use projection::{Endpoint, MeshService, Projection, ServicePort, Workload};
+pub use request::RequestView;
+pub use set::PolicySet;

@@ -1,0 +1,30 @@
+//! All that a rule may look at.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use palisade_identity::SpiffeId;
+
+pub mod path;
+
+/// One request as policy sees it. Built after normalization: method, path and host are what will be forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    /// The caller's proven identity; `None` for a caller without a certificate.
+    pub peer: Option<&'a SpiffeId>,
+    /// The peer of the socket.
+    pub source_ip: IpAddr,
+    /// The client behind trusted hops; the same as `source_ip` where there are none.
+    pub remote_ip: IpAddr,
+    pub destination_ip: IpAddr,
+    /// The service port (the workload's own, not the sidecar's).
+    pub destination_port: u16,
+    pub method: &'a str,
+    /// Normalized, without query.
+    pub path: &'a str,
+    /// `:authority` or `Host`, as received (matching ignores case).
+    pub host: &'a str,
+    pub headers: &'a HeaderMap,
+    /// The name asked for in the TLS handshake.
+    pub sni: Option<&'a str>,
+}

@@ -1,0 +1,20 @@
+//! The data plane: a sidecar today, the edge with the same stages.
+
+pub mod admin;
+pub mod config;
+pub mod drain;
+pub mod error;
+pub mod http;
+pub mod identity;
+pub mod listen;
+pub mod live;
+pub mod pipeline;
+pub mod run;
+pub mod settings;
+pub mod stage;
+pub mod telemetry;
+pub mod upstream;
+pub mod worker;
+
+pub use run::{RunError, run};
+pub use settings::Settings;

@@ -1,0 +1,94 @@
+//! All that a proxy is told at start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use palisade_policy::kind::service_entry::Protocol;
+use std::collections::BTreeMap;
+
+/// The validated form of the command line and environment of `palisade proxy`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub source: Source,
+    pub serves: Vec<Serve>,
+    /// `HTTP_PROXY` listener; loopback.
+    pub outbound_proxy: Option<SocketAddr>,
+    /// Named local ports: `127.0.0.1:9001=ledger.payments:8080`.
+    pub outbound_ports: Vec<LocalPort>,
+    /// Loopback only: `/ready`, `/live`, `/metrics`, `/config`, `/certs`.
+    pub admin: SocketAddr,
+    /// Decision records; `None`: stdout.
+    pub access_log: Option<PathBuf>,
+    pub workers: usize,
+    pub drain: DrainSettings,
+}
+
+/// Where identity and policy come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    ControlPlane {
+        /// `host:port`.
+        address: String,
+        /// For the first start; later starts may have an SVID in `state_dir`.
+        join_token: Option<JoinTokenSource>,
+        /// Where key, SVID, bundle and last good snapshot are kept (0700). `None`: memory only.
+        state_dir: Option<PathBuf>,
+        /// The address other sidecars reach this host by; `None`: the local address of the control-plane connection.
+        advertise: Option<std::net::IpAddr>,
+    },
+    Files {
+        policies: PathBuf,
+        /// PEM: leaf, then intermediates.
+        svid: PathBuf,
+        key: PathBuf,
+        /// PEM roots of the trust domain.
+        roots: PathBuf,
+        labels: BTreeMap<String, String>,
+        reload_interval: Duration,
+    },
+}
+
+#[derive(Clone)]
+pub enum JoinTokenSource {
+    Text(String),
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for JoinTokenSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(..)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// A port of the application that the sidecar takes calls for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    pub name: String,
+    /// The service port: what callers and policies name.
+    pub port: u16,
+    pub protocol: Protocol,
+    /// Where mutual TLS is taken.
+    pub listen: SocketAddr,
+    /// Where the application listens; loopback.
+    pub app: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPort {
+    pub listen: SocketAddr,
+    /// Host of the destination, as in an authority without port.
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// From withdrawal to the end of accepting.
+    pub withdraw_delay: Duration,
+    /// From the end of accepting to force.
+    pub deadline: Duration,
+}
