@@ -15,3 +15,6 @@ pub mod v1 {
 }
 
 pub mod convert;
+pub mod join_token;
+
+pub use join_token::{JoinToken, JoinTokenError, JoinTokenId};
