@@ -1,0 +1,148 @@
+//! Rules about the project itself: what ARCHITECTURE.md and DESIGN promise stays true because these tests fail when
+//! it does not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use palisade_policy::kind::Kind;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Every file below `folder` with this ending, without build output.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with("target") && !name.starts_with('.') {
+                found.extend(files(&path, ending));
+            }
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+#[test]
+fn every_kind_has_its_places() {
+    let root = root();
+    let wire = fs::read_to_string(root.join("proto/palisade/v1/policy.proto")).unwrap();
+    let mut missing = Vec::new();
+    for kind in Kind::ALL {
+        let (name, file) = (kind.name(), snake(kind.name()));
+        let module = root.join(format!("policy/src/kind/{file}.rs"));
+        if !module.exists() && !module.with_extension("").join("mod.rs").exists() {
+            missing.push(format!("{name}: its module policy/src/kind/{file}"));
+        }
+        if !root.join(format!("policy/tests/{file}")).exists()
+            && !root.join(format!("policy/tests/{file}.rs")).exists()
+        {
+            missing.push(format!("{name}: its cases policy/tests/{file}"));
+        }
+        if !root.join(format!("docs/reference/{name}.md")).exists() {
+            missing.push(format!("{name}: its page docs/reference/{name}.md"));
+        }
+        if !wire.contains(&format!("message {name} {{")) {
+            missing.push(format!("{name}: its message in policy.proto"));
+        }
+        let proved = files(&root.join("tests/tests"), ".rs").iter().any(|path| {
+            !path.ends_with("tidy.rs") && fs::read_to_string(path).unwrap().contains(&format!("kind: {name}"))
+        });
+        if !proved {
+            missing.push(format!("{name}: an end-to-end test that applies one"));
+        }
+    }
+    assert!(missing.is_empty(), "missing:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn who_may_use_whom_is_kept() {
+    let rows: [(&str, &[&str]); 7] = [
+        ("certs/identity", &[]),
+        ("policy", &["palisade-identity"]),
+        ("certs", &["palisade-identity"]),
+        ("proto", &["palisade-identity", "palisade-policy", "palisade-certs"]),
+        ("control-plane", &["palisade-identity", "palisade-policy", "palisade-certs", "palisade-proto"]),
+        ("proxy", &["palisade-identity", "palisade-policy", "palisade-certs", "palisade-proto"]),
+        ("demo", &["palisade-identity", "palisade-certs"]),
+    ];
+    for (member, allowed) in rows {
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
+        let dependencies = section(&manifest, "[dependencies]");
+        for line in dependencies.lines().filter(|line| line.starts_with("palisade-")) {
+            let name = line.split('.').next().unwrap();
+            assert!(allowed.contains(&name), "{member} must not use {name} (DESIGN section 3)");
+        }
+    }
+}
+
+#[test]
+fn policy_stays_pure() {
+    let manifest = fs::read_to_string(root().join("policy/Cargo.toml")).unwrap();
+    let dependencies = section(&manifest, "[dependencies]");
+    for banned in ["tokio", "hyper", "tonic", "rustls", "tracing", "jiff", "rand", "socket2"] {
+        let used = dependencies.lines().any(|line| line.split(['.', ' ']).next() == Some(banned));
+        assert!(!used, "policy must not use {banned}");
+    }
+    for path in files(&root().join("policy/src"), ".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        for banned in ["std::env", "std::fs", "std::net::TcpStream", "SystemTime::now", "Instant::now"] {
+            assert!(!text.contains(banned), "{} uses {banned}", path.display());
+        }
+    }
+}
+
+/// The lines of one table of a manifest.
+fn section<'a>(manifest: &'a str, header: &str) -> &'a str {
+    let rest = manifest.split_once(header).map_or("", |(_, rest)| rest);
+    rest.split_once("\n[").map_or(rest, |(section, _)| section)
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for path in files(&root(), ".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap();
+            if file.is_empty() || file.contains("://") || file.contains(' ') {
+                continue;
+            }
+            if !path.parent().unwrap().join(file).exists() {
+                broken.push(format!("{}: {target}", path.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn files_stay_readable() {
+    let mut long = Vec::new();
+    for path in files(&root(), ".rs") {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        if lines > 500 {
+            long.push(format!("{} has {lines} lines", path.strip_prefix(root()).unwrap().display()));
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "split these into rooms with one purpose each (limit 500):\n{}",
+        long.join("\n")
+    );
+}
