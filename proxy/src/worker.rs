@@ -1,1 +1,200 @@
-//!
+//! Workers: one single-threaded runtime per core, sharing nothing on the request path.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::LocalSet;
+
+use crate::drain::{Drain, Phase};
+use crate::listen;
+use crate::live::Live;
+use crate::settings::Settings;
+use crate::settings::limits::Limits;
+use crate::telemetry::{Telemetry, WorkerTelemetry};
+
+/// How often `Activity::idle` looks.
+const IDLE_POLL: Duration = Duration::from_millis(10);
+
+/// What the control thread and the workers have in common.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub live: Arc<Live>,
+    pub settings: Arc<Settings>,
+    pub limits: Arc<Limits>,
+    pub drain: Drain,
+    pub telemetry: Telemetry,
+}
+
+/// The listener that a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Index in `Settings::serves`.
+    Inbound(usize),
+    OutboundProxy,
+    /// Index in `Settings::outbound_ports`.
+    OutboundPort(usize),
+}
+
+/// A socket on its way from the accept loop to a worker.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) via: Via,
+    /// Held for the connection's life: the cap on connections.
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// The running worker threads.
+#[derive(Debug)]
+pub struct Workers {
+    hands: Vec<mpsc::Sender<Accepted>>,
+    threads: Vec<JoinHandle<()>>,
+    activity: Activity,
+}
+
+/// Starts `n` worker threads (at least one). They end when the drain phase is `Forced`.
+pub fn start(shared: &Shared, n: usize) -> io::Result<Workers> {
+    let n = n.max(1);
+    let counts: Arc<[Counts]> = (0..n).map(|_| Counts::default()).collect();
+    let activity = Activity(counts);
+    let mut workers =
+        Workers { hands: Vec::with_capacity(n), threads: Vec::with_capacity(n), activity: activity.clone() };
+    for index in 0..n {
+        let (hand, inbox) = mpsc::channel(shared.limits.handover_queue_max);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (shared, activity) = (shared.clone(), activity.clone());
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, work(shared, index, activity, inbox));
+        })?;
+        workers.hands.push(hand);
+        workers.threads.push(thread);
+    }
+    Ok(workers)
+}
+
+impl Workers {
+    /// Requests under way, for drain and admin.
+    pub fn activity(&self) -> Activity {
+        self.activity.clone()
+    }
+
+    /// The senders of sockets, one per worker.
+    pub(crate) fn hands(&self) -> Vec<mpsc::Sender<Accepted>> {
+        self.hands.clone()
+    }
+
+    /// Waits for the threads to end. Blocks: call it after `Phase::Forced`.
+    pub fn join(self) {
+        drop(self.hands);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread ended by a panic");
+            }
+        }
+    }
+}
+
+async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc::Receiver<Accepted>) {
+    let mut drain = shared.drain.clone();
+    let telemetry = shared.telemetry.worker(&shared.limits);
+    let worker = Rc::new(Worker { shared, telemetry, index, activity, round_robin: Cell::new(0) });
+    let take = async {
+        while let Some(accepted) = inbox.recv().await {
+            tokio::task::spawn_local(listen::connection(worker.clone(), accepted));
+        }
+    };
+    tokio::select! {
+        () = take => {}
+        () = drain.reached(Phase::Forced) => {}
+    }
+}
+
+/// What one worker owns. Never leaves its thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) shared: Shared,
+    pub(crate) telemetry: WorkerTelemetry,
+    index: usize,
+    activity: Activity,
+    #[expect(dead_code, reason = "read by the balancer")]
+    round_robin: Cell<usize>,
+}
+
+/// Which way a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    Inbound,
+    Outbound,
+}
+
+impl Worker {
+    /// Counts a request as under way until the guard is dropped.
+    pub(crate) fn enter(self: &Rc<Self>, direction: Direction) -> InFlight {
+        self.add(direction, 1);
+        InFlight { worker: self.clone(), direction }
+    }
+
+    /// Only this worker's thread writes its counter, so load and store need no lock prefix.
+    fn add(&self, direction: Direction, by: i64) {
+        let Some(counts) = self.activity.0.get(self.index) else { return };
+        let counter = counts.of(direction);
+        let now = counter.load(Ordering::Relaxed).saturating_add_signed(by);
+        counter.store(now, Ordering::Release);
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    worker: Rc<Worker>,
+    direction: Direction,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.worker.add(self.direction, -1);
+    }
+}
+
+/// One worker's counters, apart from the others' so that cores do not fight for a cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Counts {
+    inbound: AtomicU64,
+    outbound: AtomicU64,
+}
+
+impl Counts {
+    fn of(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+}
+
+/// Requests under way in all workers, upgraded connections included.
+#[derive(Clone, Debug)]
+pub struct Activity(Arc<[Counts]>);
+
+impl Activity {
+    pub fn requests(&self, direction: Direction) -> u64 {
+        self.0.iter().map(|counts| counts.of(direction).load(Ordering::Acquire)).sum()
+    }
+
+    /// Returns when nothing is under way in either direction (looks every 10 ms).
+    pub async fn idle(&self) {
+        while self.requests(Direction::Inbound) + self.requests(Direction::Outbound) > 0 {
+            tokio::time::sleep(IDLE_POLL).await;
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! All that a proxy is told at start.
 
+pub mod limits;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,0 +1,105 @@
+//! Every cap and deadline of the data plane, in one table (invariant 6).
+
+use std::time::Duration;
+
+/// What the data plane takes at most, and how long it waits. Nothing is left to a library's default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections of all listeners and workers together. 10 000: two file descriptors each stay under the
+    /// usual `nofile` limit of 65 536 with room for pools.
+    pub connections_max: usize,
+    /// Accepted sockets that wait for a worker. 256: a burst of one turn of the accept loop; beyond it the kernel's
+    /// backlog is the queue.
+    pub handover_queue_max: usize,
+    /// Pause after an accept error that is about us (EMFILE, ENOBUFS), so that the loop does not spin. 100 ms: ten
+    /// tries a second, as files are closed.
+    pub accept_pause: Duration,
+    /// From accept to a finished TLS handshake, the wait for the first byte included. 10 s: many round trips of a
+    /// slow link; far below what a half-open flood needs.
+    pub handshake_timeout: Duration,
+    /// From the first byte of an HTTP/1.1 request (or from keep-alive idleness) to the end of its head. 30 s:
+    /// ends a slow-header attack and idle callers.
+    pub header_read_timeout: Duration,
+    /// Request head in bytes, HTTP/1.1 buffer and HTTP/2 header list (decoded, so that HPACK cannot amplify).
+    /// 64 KiB: Envoy's default is 60 KiB.
+    pub head_bytes_max: u32,
+    /// Header lines. 100: Envoy's default.
+    pub headers_max: usize,
+    /// Concurrent streams of one HTTP/2 connection. 100: the lower bound that RFC 9113 section 6.5.2 recommends.
+    pub streams_max: u32,
+    /// HTTP/2 window of one stream. 256 KiB: fills 1 Gbit/s at 2 ms; bounds what one stream may make us hold.
+    pub stream_window_bytes: u32,
+    /// HTTP/2 window of one connection. 1 MiB: four full streams, and the bound for all of them.
+    pub connection_window_bytes: u32,
+    /// Bytes that wait below one stream before its body is polled no more. 64 KiB.
+    pub send_buffer_bytes: usize,
+    /// Streams reset by a peer before we had looked at them (rapid reset). 20: the h2 crate's tested default.
+    pub pending_reset_streams_max: usize,
+    /// Streams that a peer's errors made us reset before the connection is closed. 1024: the h2 crate's default.
+    pub local_reset_streams_max: usize,
+    /// HTTP/2 ping on connections between sidecars, and how long the answer may take. 30 s and 10 s: finds a dead
+    /// path well before a load balancer's usual 350 s.
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    /// TCP and TLS to an upstream. 5 s: three SYNs (1 s + 2 s back-off).
+    pub connect_timeout: Duration,
+    /// From the sent request head to the response head. 60 s by default, as gateways use; gRPC streams are exempt,
+    /// since a server may stay silent until the client has spoken.
+    pub response_timeout: Duration,
+    /// Attempts of one request, the first included. Only what was never sent is tried again.
+    pub attempts_max: usize,
+    /// Idle HTTP/1.1 connections kept per worker and upstream, and for how long. 32; 50 s: under the 60 s that
+    /// many servers close after, so that we close first and the stale race is rare.
+    pub idle_connections_max: usize,
+    pub idle_timeout: Duration,
+    /// HTTP/2 connections per worker and upstream. 4: at 100 streams each 400 requests in flight.
+    pub http2_connections_max: usize,
+    /// Request body read and thrown away after an early answer so that the connection may be kept. 64 KiB; more
+    /// closes it.
+    pub discard_bytes_max: usize,
+    /// DNS: how long an answer is used before it is asked again, and how long the question may take. The system
+    /// resolver tells no TTL; 30 s is Envoy's re-resolve order of magnitude. The last good answer is kept.
+    pub dns_refresh: Duration,
+    pub dns_timeout: Duration,
+    /// How long an endpoint that refused a connection is tried last. 10 s.
+    pub endpoint_penalty: Duration,
+    /// Decision records waiting for the writer, in bytes per worker. 4 MiB: some 5 000 records. What comes on top
+    /// is counted in `palisade_records_lost_total`; requests never wait for a disk.
+    pub record_bytes_max: usize,
+    /// Different label sets kept per worker; beyond it new ones are counted under `other`. 2 000.
+    pub metric_series_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            handover_queue_max: 256,
+            accept_pause: Duration::from_millis(100),
+            handshake_timeout: Duration::from_secs(10),
+            header_read_timeout: Duration::from_secs(30),
+            head_bytes_max: 64 * 1024,
+            headers_max: 100,
+            streams_max: 100,
+            stream_window_bytes: 256 * 1024,
+            connection_window_bytes: 1024 * 1024,
+            send_buffer_bytes: 64 * 1024,
+            pending_reset_streams_max: 20,
+            local_reset_streams_max: 1024,
+            ping_interval: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            attempts_max: 3,
+            idle_connections_max: 32,
+            idle_timeout: Duration::from_secs(50),
+            http2_connections_max: 4,
+            discard_bytes_max: 64 * 1024,
+            dns_refresh: Duration::from_secs(30),
+            dns_timeout: Duration::from_secs(5),
+            endpoint_penalty: Duration::from_secs(10),
+            record_bytes_max: 4 * 1024 * 1024,
+            metric_series_max: 2_000,
+        }
+    }
+}
