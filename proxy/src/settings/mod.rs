@@ -1,13 +1,19 @@
 //! All that a proxy is told at start.
 
-pub mod limits;
-
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use palisade_policy::kind::service_entry::Protocol;
-use std::collections::BTreeMap;
+
+pub mod defaults;
+pub mod limits;
+mod parse;
+mod validate;
+
+pub use parse::{DurationError, LabelError, LocalPortError, ServeError, parse_duration, parse_label};
+pub use validate::{SettingError, SettingsError};
 
 /// The validated form of the command line and environment of `palisade proxy`.
 #[derive(Clone, Debug)]
@@ -22,8 +28,11 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Decision records; `None`: stdout.
     pub access_log: Option<PathBuf>,
+    /// One single-threaded runtime each.
     pub workers: usize,
     pub drain: DrainSettings,
+    /// Written, whole, once all listeners are bound: their addresses as JSON, so that every port may be 0.
+    pub ready_file: Option<PathBuf>,
 }
 
 /// Where identity and policy come from.

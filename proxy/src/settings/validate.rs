@@ -1,0 +1,281 @@
+//! What must hold between options, whoever set them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::parse::host_and_port;
+use super::{Settings, Source};
+
+/// Several load balancers need minutes to forget an address; more is a mistake in the unit.
+const DRAIN_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
+/// Long uploads; an orchestrator kills earlier anyway.
+const DRAIN_DEADLINE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// Below, reading the files would cost more than it gains.
+const RELOAD_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+/// More than any machine has cores for.
+const WORKERS: RangeInclusive<usize> = 1..=1024;
+
+/// One thing wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    #[error("{option} {address} is not a loopback address: {why}; use 127.0.0.1 or [::1]")]
+    NotLoopback { option: &'static str, address: SocketAddr, why: &'static str },
+    #[error("{first} and {second} both want {address}; give one of them another port")]
+    SameAddress { first: String, second: String, address: SocketAddr },
+    #[error("port {0} is served twice; each --serve names another port")]
+    ServedTwice(u16),
+    #[error(
+        "--serve {port}: app={app} is where {listener} listens, so calls would go round; the application listens elsewhere"
+    )]
+    Loop { port: u16, app: SocketAddr, listener: String },
+    #[error("--serve {0}: app= has port 0; name the port that the application listens on")]
+    AppPort(u16),
+    #[error("{option} is {value:?}; it must lie between {min:?} and {max:?}")]
+    Range { option: &'static str, value: Duration, min: Duration, max: Duration },
+    #[error("--workers is {0}; it must lie between 1 and 1024")]
+    Workers(usize),
+    #[error("--control-plane {0:?} is no address: write HOST:PORT, for example mesh.corp.example:15012")]
+    ControlPlane(String),
+    #[error(
+        "--advertise {0} cannot be reached from other hosts; give an address of this host, or leave the option out"
+    )]
+    Advertise(IpAddr),
+    #[error("nothing to do: give at least one of --serve, --outbound-proxy and --outbound-port")]
+    Nothing,
+}
+
+/// All that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsError(pub Vec<SettingError>);
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// One listener that the settings ask for.
+struct Listener {
+    name: String,
+    address: SocketAddr,
+}
+
+impl Settings {
+    /// Checks all that must hold between options; reports everything at once.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let mut errors = Vec::new();
+        let listeners = self.listeners();
+        self.check_loopback(&mut errors);
+        self.check_serves(&listeners, &mut errors);
+        check_addresses(&listeners, &mut errors);
+        self.check_ranges(&mut errors);
+        self.check_source(&mut errors);
+        if self.serves.is_empty() && self.outbound_proxy.is_none() && self.outbound_ports.is_empty() {
+            errors.push(SettingError::Nothing);
+        }
+        if errors.is_empty() { Ok(()) } else { Err(SettingsError(errors)) }
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let admin = Listener { name: "--admin".into(), address: self.admin };
+        let proxy = self.outbound_proxy.map(|address| Listener { name: "--outbound-proxy".into(), address });
+        let ports = self
+            .outbound_ports
+            .iter()
+            .map(|p| Listener { name: format!("--outbound-port {}:{}", p.host, p.port), address: p.listen });
+        let serves = self
+            .serves
+            .iter()
+            .map(|s| Listener { name: format!("--serve {} listen=", s.port), address: s.listen });
+        [admin].into_iter().chain(proxy).chain(ports).chain(serves).collect()
+    }
+
+    fn check_loopback(&self, errors: &mut Vec<SettingError>) {
+        let mut check = |option, address: SocketAddr, why| {
+            if !address.ip().is_loopback() {
+                errors.push(SettingError::NotLoopback { option, address, why });
+            }
+        };
+        check("--admin", self.admin, "its answers are for this host alone");
+        let lends = "whoever reaches it calls with this workload's identity";
+        if let Some(address) = self.outbound_proxy {
+            check("--outbound-proxy", address, lends);
+        }
+        for port in &self.outbound_ports {
+            check("--outbound-port", port.listen, lends);
+        }
+        for serve in &self.serves {
+            check("--serve app=", serve.app, "calls leave mutual TLS there, and must not leave the host");
+        }
+    }
+
+    fn check_serves(&self, listeners: &[Listener], errors: &mut Vec<SettingError>) {
+        let mut ports = BTreeSet::new();
+        for serve in &self.serves {
+            if !ports.insert(serve.port) {
+                errors.push(SettingError::ServedTwice(serve.port));
+            }
+            if serve.app.port() == 0 {
+                errors.push(SettingError::AppPort(serve.port));
+            } else if let Some(listener) = listeners.iter().find(|l| overlap(l.address, serve.app)) {
+                errors.push(SettingError::Loop {
+                    port: serve.port,
+                    app: serve.app,
+                    listener: listener.name.clone(),
+                });
+            }
+        }
+    }
+
+    fn check_ranges(&self, errors: &mut Vec<SettingError>) {
+        let mut check = |option, value, range: RangeInclusive<Duration>| {
+            if !range.contains(&value) {
+                errors.push(SettingError::Range { option, value, min: *range.start(), max: *range.end() });
+            }
+        };
+        check("--drain-delay", self.drain.withdraw_delay, DRAIN_DELAY);
+        check("--drain-deadline", self.drain.deadline, DRAIN_DEADLINE);
+        if let Source::Files { reload_interval, .. } = &self.source {
+            check("--reload-interval", *reload_interval, RELOAD_INTERVAL);
+        }
+        if !WORKERS.contains(&self.workers) {
+            errors.push(SettingError::Workers(self.workers));
+        }
+    }
+
+    fn check_source(&self, errors: &mut Vec<SettingError>) {
+        let Source::ControlPlane { address, advertise, .. } = &self.source else {
+            return;
+        };
+        if host_and_port(address).is_none() {
+            errors.push(SettingError::ControlPlane(address.clone()));
+        }
+        if let Some(ip) = advertise.filter(|ip| ip.is_unspecified() || ip.is_multicast()) {
+            errors.push(SettingError::Advertise(ip));
+        }
+    }
+}
+
+fn check_addresses(listeners: &[Listener], errors: &mut Vec<SettingError>) {
+    for (i, second) in listeners.iter().enumerate() {
+        if let Some(first) = listeners.iter().take(i).find(|first| overlap(first.address, second.address)) {
+            errors.push(SettingError::SameAddress {
+                first: first.name.clone(),
+                second: second.name.clone(),
+                address: second.address,
+            });
+        }
+    }
+}
+
+/// Whether two sockets cannot be bound at once. Port 0 is a port of the system's choice.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same_host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DrainSettings, LocalPort, Serve, defaults};
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            source: Source::ControlPlane {
+                address: "mesh.corp.example:15012".into(),
+                join_token: None,
+                state_dir: None,
+                advertise: None,
+            },
+            serves: vec![Serve::parse("8080").unwrap()],
+            outbound_proxy: Some(defaults::OUTBOUND_PROXY),
+            outbound_ports: vec![LocalPort::parse("127.0.0.1:9001=ledger.payments:8080").unwrap()],
+            admin: defaults::ADMIN,
+            access_log: None,
+            workers: 2,
+            drain: DrainSettings {
+                withdraw_delay: defaults::DRAIN_DELAY,
+                deadline: defaults::DRAIN_DEADLINE,
+            },
+            ready_file: None,
+        }
+    }
+
+    fn check(change: impl FnOnce(&mut Settings), part: &str) {
+        let mut changed = settings();
+        change(&mut changed);
+        let error = changed.validate().unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn accepts_the_defaults_and_several_ports_of_the_systems_choice() {
+        settings().validate().unwrap();
+        let mut zero = settings();
+        zero.admin.set_port(0);
+        zero.outbound_proxy = Some("[::1]:0".parse().unwrap());
+        zero.serves = ["1,listen=0.0.0.0:0", "2,listen=0.0.0.0:0"].map(|s| Serve::parse(s).unwrap()).into();
+        zero.validate().unwrap();
+    }
+
+    #[test]
+    fn refuses_what_leaves_the_host() {
+        check(|s| s.admin = "0.0.0.0:15000".parse().unwrap(), "--admin 0.0.0.0:15000 is not a loopback");
+        check(|s| s.outbound_proxy = Some("10.0.0.1:15001".parse().unwrap()), "--outbound-proxy");
+        check(|s| s.outbound_ports[0].listen = "[::]:9001".parse().unwrap(), "--outbound-port");
+        check(|s| s.serves[0].app = "10.0.0.1:8080".parse().unwrap(), "--serve app= 10.0.0.1:8080");
+    }
+
+    #[test]
+    fn refuses_two_listeners_on_one_port() {
+        check(|s| s.serves.push(Serve::parse("9090").unwrap()), "both want 0.0.0.0:15006");
+        check(|s| s.serves[0].listen = "0.0.0.0:15000".parse().unwrap(), "--admin and --serve 8080");
+        check(|s| s.serves.push(Serve::parse("8080,listen=0.0.0.0:1").unwrap()), "served twice");
+    }
+
+    #[test]
+    fn refuses_an_application_behind_its_own_sidecar_twice() {
+        check(|s| s.serves[0].listen = "0.0.0.0:8080".parse().unwrap(), "calls would go round");
+        check(|s| s.serves[0].app.set_port(0), "app= has port 0");
+    }
+
+    #[test]
+    fn refuses_numbers_out_of_range() {
+        check(|s| s.drain.withdraw_delay = Duration::from_mins(6), "--drain-delay is 360s");
+        check(|s| s.drain.deadline = Duration::from_hours(2), "--drain-deadline");
+        check(|s| s.workers = 0, "--workers is 0");
+    }
+
+    #[test]
+    fn refuses_addresses_that_mean_nothing() {
+        let source = |address: &str, advertise: Option<&str>| Source::ControlPlane {
+            address: address.into(),
+            join_token: None,
+            state_dir: None,
+            advertise: advertise.map(|ip| ip.parse().unwrap()),
+        };
+        check(|s| s.source = source("https://mesh:15012", None), "is no address");
+        check(|s| s.source = source("mesh", None), "is no address");
+        check(|s| s.source = source("mesh:1", Some("0.0.0.0")), "--advertise 0.0.0.0");
+    }
+
+    #[test]
+    fn reports_everything_at_once() {
+        let mut wrong = settings();
+        wrong.admin = "0.0.0.0:15000".parse().unwrap();
+        wrong.workers = 0;
+        wrong.serves.clear();
+        wrong.outbound_proxy = None;
+        wrong.outbound_ports.clear();
+        assert_eq!(wrong.validate().unwrap_err().0.len(), 3);
+    }
+}
