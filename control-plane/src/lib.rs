@@ -1,1 +1,13 @@
-//!
+//! The control plane: gives workloads their certificates, keeps policy, and pushes to each proxy what concerns it.
+
+pub mod clock;
+mod data_dir;
+mod error;
+pub mod limits;
+mod run;
+mod settings;
+
+pub use data_dir::DataDirError;
+pub use error::StartError;
+pub use run::run;
+pub use settings::{OnReady, Ready, SVID_TTL_MAX, SVID_TTL_MIN, Settings};
