@@ -5,8 +5,14 @@
 pub mod bundle;
 pub mod ca;
 pub mod csr;
+mod key;
+mod leaf;
+pub mod limits;
+mod path;
+mod pem;
 pub mod svid;
 pub mod tls;
 
-pub use bundle::TrustBundle;
+pub use bundle::{BundleError, TrustBundle};
+pub use key::{KeyError, WeakKey};
 pub use svid::{Svid, SvidError};

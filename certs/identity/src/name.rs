@@ -86,3 +86,17 @@ name!(
     ServiceAccount,
     "service account"
 );
+
+impl Namespace {
+    /// The namespace of the control plane and, by default, the mesh-wide one.
+    pub fn palisade_system() -> Self {
+        Self("palisade-system".into())
+    }
+}
+
+impl ServiceAccount {
+    /// The service account of the control plane.
+    pub fn control_plane() -> Self {
+        Self("control-plane".into())
+    }
+}

@@ -8,6 +8,8 @@ use crate::{NameError, Namespace, ServiceAccount, TrustDomain, TrustDomainError}
 /// The longest SPIFFE id accepted, in bytes (SPIFFE-ID standard, section 2.3).
 const SPIFFE_ID_BYTES_MAX: usize = 2048;
 const SCHEME: &str = "spiffe://";
+/// First path segment of operators' ids.
+const OPERATOR: &str = "operator";
 
 /// A SPIFFE id with a path: `spiffe://<trust-domain>/<segment>[/<segment>...]`.
 ///
@@ -67,6 +69,25 @@ impl SpiffeId {
         let workload =
             WorkloadName { namespace: namespace.clone(), service_account: service_account.clone() };
         Self { text: text.into(), trust_domain: domain.clone(), workload: Some(workload) }
+    }
+
+    /// The control plane's own id: `/ns/palisade-system/sa/control-plane`.
+    pub fn control_plane(domain: &TrustDomain) -> Self {
+        Self::of_workload(domain, &Namespace::palisade_system(), &ServiceAccount::control_plane())
+    }
+
+    /// The id of an operator: `/operator/<name>`. It has not the form of a workload, so no peer of the mesh has it.
+    pub fn operator(domain: &TrustDomain, name: &str) -> Result<Self, NameError> {
+        check_segment("operator", name)?;
+        let text = format!("{SCHEME}{domain}/{OPERATOR}/{name}");
+        Ok(Self { text: text.into(), trust_domain: domain.clone(), workload: None })
+    }
+
+    /// The name in an operator's id; `None` for every other id.
+    pub fn operator_name(&self) -> Option<&str> {
+        let (_, path) = self.principal().split_once('/')?;
+        let name = path.strip_prefix(OPERATOR)?.strip_prefix('/')?;
+        (!name.contains('/')).then_some(name)
     }
 
     /// The whole id, with scheme.
@@ -137,6 +158,25 @@ mod tests {
         assert_eq!((workload.namespace.as_str(), workload.service_account.as_str()), ("payments", "ledger"));
         let made = SpiffeId::of_workload(id.trust_domain(), &workload.namespace, &workload.service_account);
         assert_eq!(made, id);
+    }
+
+    #[test]
+    fn makes_the_ids_of_control_plane_and_operators() {
+        let domain = TrustDomain::parse("corp.example").unwrap();
+        let control_plane = SpiffeId::control_plane(&domain);
+        assert_eq!(control_plane.as_str(), "spiffe://corp.example/ns/palisade-system/sa/control-plane");
+        assert_eq!(control_plane, SpiffeId::parse(control_plane.as_str()).unwrap());
+        assert_eq!(control_plane.operator_name(), None);
+        let alice = SpiffeId::operator(&domain, "alice").unwrap();
+        assert_eq!(alice, SpiffeId::parse("spiffe://corp.example/operator/alice").unwrap());
+        assert_eq!((alice.operator_name(), alice.workload()), (Some("alice"), None));
+        for name in ["", "a/b", "..", "a b"] {
+            assert!(SpiffeId::operator(&domain, name).is_err(), "{name:?}");
+        }
+        for path in ["operator", "operators/a", "operator/a/b", "x/operator/a"] {
+            let id = SpiffeId::parse(&format!("spiffe://corp.example/{path}")).unwrap();
+            assert_eq!(id.operator_name(), None, "{path}");
+        }
     }
 
     #[test]

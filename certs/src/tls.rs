@@ -1,1 +1,0 @@
-//! rustls configurations for mesh mutual TLS.
