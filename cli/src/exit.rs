@@ -1,0 +1,78 @@
+//! How a run ends: the exit code, and one message with all causes.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::output::printable;
+
+pub(crate) const FAILED: u8 = 1;
+pub(crate) const BAD_INPUT: u8 = 2;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    /// What, where, what to do. `None`: all has been said already (findings, a table of scenes).
+    error: Option<anyhow::Error>,
+}
+
+pub(crate) type Outcome = Result<(), Failure>;
+
+impl Failure {
+    /// The operator's input is wrong: another try with the same words ends the same.
+    pub(crate) fn input(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: BAD_INPUT, error: Some(error.into()) }
+    }
+
+    /// The input is wrong and every problem has been printed.
+    pub(crate) fn input_reported() -> Self {
+        Self { code: BAD_INPUT, error: None }
+    }
+
+    pub(crate) fn report(self) -> ExitCode {
+        if let Some(error) = &self.error {
+            // Nothing can be said any more when stderr is closed.
+            let _closed = writeln!(std::io::stderr(), "error: {}", chain(error));
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { code: FAILED, error: Some(error.into()) }
+    }
+}
+
+/// The error and its causes in one text. A cause whose words its parent has said already is left out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = printable(&error.to_string());
+    for cause in error.chain().skip(1) {
+        let cause = printable(&cause.to_string());
+        if !text.contains(&cause) {
+            let _infallible = write!(text, ": {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn says_each_cause_once() {
+        let error = anyhow!("no such file").context("roots.pem: no such file").context("cannot connect");
+        assert_eq!(chain(&error), "cannot connect: roots.pem: no such file");
+        let plain: anyhow::Result<()> = Err(anyhow!("b")).context("a");
+        assert_eq!(chain(&plain.unwrap_err()), "a: b");
+    }
+
+    #[test]
+    fn lets_no_escape_sequence_through() {
+        assert_eq!(chain(&anyhow!("bad \u{1b}[31mname\u{7}")), "bad \\u{1b}[31mname\\u{7}");
+    }
+}

@@ -1,0 +1,76 @@
+//! Reads the policy documents that an operator names.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use palisade_policy::document::SourceFile;
+
+/// All documents of one call together. A fintech's whole mesh is some hundred KiB; the control plane takes no more.
+const BYTES_MAX: u64 = 3 * 1024 * 1024;
+/// Guards against a mistaken `palisade apply /`.
+const FILES_MAX: usize = 2_000;
+/// Deeper nesting is a link that leads back.
+const DEPTH_MAX: usize = 16;
+
+/// Reads files, and in directories every `.yaml` and `.yml`, in the order of their names. `-` is stdin.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if path == Path::new("-") || !path.is_dir() {
+            found.push(path.clone());
+        } else {
+            walk(path, DEPTH_MAX, &mut found)?;
+        }
+    }
+    if found.is_empty() {
+        bail!("no .yaml or .yml file in {}; name a file or another directory", shown(paths));
+    }
+    let mut left = BYTES_MAX;
+    found.iter().map(|path| read_one(path, &mut left)).collect()
+}
+
+fn walk(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+    let context = || format!("cannot read directory {}", directory.display());
+    let mut entries = std::fs::read_dir(directory)
+        .with_context(context)?
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(context)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() {
+            if depth == 0 {
+                bail!("{}: more than {DEPTH_MAX} directories deep; name a deeper one", path.display());
+            }
+            walk(&path, depth - 1, found)?;
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            found.push(path);
+        }
+        if found.len() > FILES_MAX {
+            bail!("more than {FILES_MAX} files under {}; name a smaller directory", directory.display());
+        }
+    }
+    Ok(())
+}
+
+fn read_one(path: &Path, left: &mut u64) -> Result<SourceFile> {
+    let stdin = path == Path::new("-");
+    let name = if stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+    let mut text = String::new();
+    let limit = *left + 1;
+    let read = if stdin {
+        std::io::stdin().take(limit).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
+    };
+    let read = read.with_context(|| format!("cannot read {name}"))?;
+    *left = left.checked_sub(u64::try_from(read)?).with_context(|| {
+        format!("{name}: the documents of one call have at most {BYTES_MAX} bytes; name fewer files")
+    })?;
+    Ok(SourceFile { name, text })
+}
+
+fn shown(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,32 @@
+//! What is printed for the operator.
+
+mod findings;
+
+pub(crate) use findings::{Shown, print_findings};
+
+use std::io::Write;
+
+/// The text with control characters spelled out: values from outside must not move the cursor of a terminal.
+/// Line feeds stay.
+pub(crate) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Bidirectional controls reorder what is shown without being control characters by category.
+        let bidi = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if (c.is_control() && c != '\n') || bidi {
+            safe.extend(c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// Prints one text to stdout with a line feed. A closed pipe (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> std::io::Result<()> {
+    let written = writeln!(std::io::stdout().lock(), "{text}");
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
