@@ -1,1 +1,24 @@
-//!
+//! What end-to-end tests stand on: real `palisade` processes on loopback, services that remember what reached them,
+//! and clients that may misbehave.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::print_stderr,
+    reason = "all of this crate is test code: a surprise must fail the test on the spot"
+)]
+
+pub mod client;
+pub mod process;
+pub mod sidecar;
+pub mod upstream;
+pub mod wait;
+pub mod world;
+
+pub use sidecar::{Sidecar, SidecarBuilder};
+pub use upstream::Upstream;
+pub use wait::{DEADLINE, until};
+pub use world::World;

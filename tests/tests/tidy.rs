@@ -1,6 +1,15 @@
 //! Rules about the project itself: what ARCHITECTURE.md and DESIGN promise stays true because these tests fail when
 //! it does not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "all of this is test code: a surprise must fail the test on the spot"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
