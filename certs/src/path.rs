@@ -9,6 +9,9 @@ use crate::limits::CHAIN_CERTIFICATES_MAX;
 use crate::svid::SvidError;
 use crate::tls;
 
+#[cfg(test)]
+mod limbo;
+
 /// What the holder of the certificate does in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -32,20 +35,7 @@ pub(crate) fn verify(
     let certificate = EndEntityCert::try_from(end_entity).map_err(webpki_error)?;
     let leaf = leaf::inspect(end_entity)?;
     // The signature comes before the trust domain and the purpose: the name of a stranger is not worth a word.
-    certificate
-        .verify_for_usage(
-            tls::provider().signature_verification_algorithms.all,
-            anchors,
-            intermediates,
-            now,
-            match role {
-                Role::Server => KeyUsage::server_auth(),
-                Role::Client => KeyUsage::client_auth(),
-            },
-            None,
-            None,
-        )
-        .map_err(webpki_error)?;
+    path_to_root(&certificate, intermediates, anchors, role, now)?;
     let fit = match role {
         Role::Server => leaf.server_auth,
         Role::Client => leaf.client_auth,
@@ -59,6 +49,29 @@ pub(crate) fn verify(
         return Err(SvidError::OtherTrustDomain { id: leaf.id, expected: trust_domain.clone() });
     }
     Ok(leaf)
+}
+
+/// Whether the path code can read the leaf at all: it refuses critical extensions that it does not know.
+pub(crate) fn readable(leaf: &CertificateDer<'_>) -> Result<(), SvidError> {
+    EndEntityCert::try_from(leaf).map(drop).map_err(webpki_error)
+}
+
+/// Signatures, validity, CA constraints and purpose, from the leaf up to an anchor (RFC 5280, section 6).
+fn path_to_root(
+    leaf: &EndEntityCert<'_>,
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    role: Role,
+    now: UnixTime,
+) -> Result<(), SvidError> {
+    let usage = match role {
+        Role::Server => KeyUsage::server_auth(),
+        Role::Client => KeyUsage::client_auth(),
+    };
+    let algorithms = tls::provider().signature_verification_algorithms.all;
+    leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None)
+        .map(drop)
+        .map_err(webpki_error)
 }
 
 fn webpki_error(error: webpki::Error) -> SvidError {

@@ -96,6 +96,7 @@ impl Svid {
         if chain.len() > CHAIN_CERTIFICATES_MAX {
             return Err(SvidError::ChainTooLong(chain.len()));
         }
+        path::readable(end_entity)?;
         let leaf = leaf::inspect(end_entity)?;
         let signing_key =
             rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|_| SvidError::Key)?;
