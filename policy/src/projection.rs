@@ -3,14 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use http::HeaderMap;
 use palisade_identity::SpiffeId;
 
+use crate::compile::authorization::Authorization;
+use crate::finding::Findings;
+use crate::kind::authorization_policy::DRY_RUN_ANNOTATION;
 use crate::kind::service_entry::Protocol;
+use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
-    AuthorizationPolicySpec, DestinationRuleSpec, MeshConfigSpec, Named, PeerAuthenticationSpec,
-    ServiceEntrySpec,
+    AuthorizationPolicySpec, DestinationRuleSpec, MeshConfigSpec, Meta, Named, Object,
+    PeerAuthenticationSpec, Selector, ServiceEntrySpec, Spec, selects,
 };
-use crate::set::PolicySet;
+use crate::request::RequestView;
+use crate::set::names::{canonical, resolve};
+use crate::set::{PolicySet, ROOT_NAMESPACE};
 
 /// A workload as policy sees it. The labels come from whoever attested it, never from the workload itself:
 /// selectors use them.
@@ -65,19 +72,143 @@ pub struct Projection {
 
 /// Chooses what `workload` is told.
 ///
-/// Policies: those that select it. Services: those of its own namespace, and those elsewhere whose policies could
-/// let it in for at least one request (judged by `from` alone). `policies_of` a service are judged with the labels
-/// of its instances.
+/// - Policies: those that select it, of its own namespace and of the root namespace.
+/// - Services: all of its own namespace, and those elsewhere that could let it in for at least one request (see
+///   [`could_ever_allow`]); what a service's instances are selected by is the labels of each instance, and an
+///   instance that could not let it in is not told either.
+/// - ServiceEntries: those of its own namespace, and those exported to all.
+/// - DestinationRules: those for a host that it was told of, of its own namespace, of the host's, and of the root
+///   namespace.
+///
+/// Order of objects and services in the result is by namespace and name, whatever the order they came in.
 pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -> Projection {
-    let _ = (set, services);
-    Projection {
-        root_namespace: "palisade-system".into(),
+    let namespace = workload.id.workload().map(|w| w.namespace.as_str()).unwrap_or_default();
+    let mine = |meta: &Meta, selector: &Selector| {
+        selects(&meta.namespace, selector, ROOT_NAMESPACE, namespace, &workload.labels)
+    };
+    let mut projection = Projection {
+        root_namespace: ROOT_NAMESPACE.into(),
         workload: workload.clone(),
-        mesh: MeshConfigSpec::default(),
+        mesh: set.mesh(),
         authorization: Vec::new(),
         peer_authentication: Vec::new(),
         service_entries: Vec::new(),
         destination_rules: Vec::new(),
-        services: Vec::new(),
+        services: visible_services(set, services, workload, namespace),
+    };
+    for Object { meta, spec, .. } in set.objects() {
+        match spec {
+            Spec::AuthorizationPolicy(spec) if mine(meta, &spec.selector) => {
+                projection.authorization.push(named(meta, spec));
+            }
+            Spec::PeerAuthentication(spec) if mine(meta, &spec.selector) => {
+                projection.peer_authentication.push(named(meta, spec));
+            }
+            Spec::ServiceEntry(spec) if is_exported(meta, spec, namespace) => {
+                projection.service_entries.push(named(meta, spec));
+            }
+            _ => {}
+        }
     }
+    projection.destination_rules = visible_rules(set, &projection, namespace);
+    projection
+}
+
+/// Whether `caller` could be let in by `workload` with at least one request. Only the caller's identity is judged:
+/// a rule is taken to match whatever it asks of operations, addresses, headers and tokens; only a DENY that asks
+/// nothing of these shuts the caller out.
+pub fn could_ever_allow(set: &PolicySet, workload: &Workload, caller: &SpiffeId) -> bool {
+    let Some(name) = workload.id.workload() else { return false };
+    let namespace = name.namespace.as_str();
+    let policies = set.objects().iter().filter_map(|object| match &object.spec {
+        Spec::AuthorizationPolicy(spec) => {
+            let selected =
+                selects(&object.meta.namespace, &spec.selector, ROOT_NAMESPACE, namespace, &workload.labels);
+            selected.then(|| named(&object.meta, spec))
+        }
+        _ => None,
+    });
+    let policies: Vec<_> = policies.collect();
+    let domains = TrustDomains::new(workload.id.trust_domain().as_str(), &set.mesh().trust_domain_aliases);
+    let authorization = Authorization::new(&policies, &domains, &mut Findings::default());
+    authorization.could_ever_allow(&RequestView::of_caller(caller, &HeaderMap::new()))
+}
+
+fn visible_services(
+    set: &PolicySet,
+    services: &[MeshService],
+    workload: &Workload,
+    namespace: &str,
+) -> Vec<MeshService> {
+    let mut out = Vec::new();
+    for service in services {
+        if service.namespace == namespace {
+            out.push(service.clone());
+            continue;
+        }
+        let Some(id) = service.identities.first() else { continue };
+        let mut judged: BTreeMap<&BTreeMap<String, String>, bool> = BTreeMap::new();
+        let mut endpoints = Vec::new();
+        for endpoint in &service.endpoints {
+            let lets_in = *judged.entry(&endpoint.labels).or_insert_with(|| {
+                let instance = Workload { id: id.clone(), labels: endpoint.labels.clone() };
+                could_ever_allow(set, &instance, &workload.id)
+            });
+            if lets_in {
+                endpoints.push(endpoint.clone());
+            }
+        }
+        if !endpoints.is_empty() {
+            out.push(MeshService { endpoints, ..service.clone() });
+        }
+    }
+    for service in &mut out {
+        service.ports.sort();
+        service.endpoints.sort();
+    }
+    out.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    out
+}
+
+fn visible_rules(
+    set: &PolicySet,
+    projection: &Projection,
+    namespace: &str,
+) -> Vec<Named<DestinationRuleSpec>> {
+    let services =
+        projection.services.iter().map(|s| (format!("{}.{}", s.name, s.namespace), s.namespace.as_str()));
+    let entries = projection
+        .service_entries
+        .iter()
+        .flat_map(|e| e.spec.hosts.iter().map(|h| (canonical(h).to_owned(), e.meta.namespace.as_str())));
+    let hosts: BTreeSet<(String, &str)> = services.chain(entries).collect();
+    let rules = set.objects().iter().filter_map(|object| match &object.spec {
+        Spec::DestinationRule(spec) => Some((&object.meta, spec)),
+        _ => None,
+    });
+    let is_for = |meta: &Meta, spec: &DestinationRuleSpec| {
+        let names: Vec<_> = resolve(&spec.host, &meta.namespace).collect();
+        hosts.iter().any(|(host, host_namespace)| {
+            names.contains(host)
+                && [namespace, *host_namespace, ROOT_NAMESPACE].contains(&meta.namespace.as_str())
+        })
+    };
+    rules.filter(|(meta, spec)| is_for(meta, spec)).map(|(meta, spec)| named(meta, spec)).collect()
+}
+
+fn is_exported(meta: &Meta, spec: &ServiceEntrySpec, namespace: &str) -> bool {
+    let to_all = spec.export_to.is_empty() || spec.export_to.iter().any(|e| e == "*");
+    meta.namespace == namespace || to_all
+}
+
+/// Labels and annotations that mean nothing to a proxy stay behind: a changed comment is no push.
+fn named<T: Clone>(meta: &Meta, spec: &T) -> Named<T> {
+    let annotations = meta.annotations.iter().filter(|(key, _)| *key == DRY_RUN_ANNOTATION);
+    let meta = Meta {
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        labels: BTreeMap::new(),
+        annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
+    };
+    Named { meta, spec: spec.clone() }
 }

@@ -1,19 +1,27 @@
 //! A projection made ready for requests: immutable, without state, lookups instead of scans.
 
+pub(crate) mod authorization;
+mod destinations;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use palisade_identity::SpiffeId;
 
-use crate::decision::{Decision, Grant, Permit};
-use crate::finding::Findings;
-use crate::kind::MeshConfigSpec;
-use crate::kind::destination_rule::TlsSettings;
-use crate::kind::peer_authentication::MtlsMode;
-use crate::kind::service_entry::Protocol;
+use crate::decision::{Decision, Grant, Observations, Permit, Refusal};
+use crate::finding::problem::Problems;
+use crate::finding::{Findings, code};
+use crate::kind::destination_rule::{self, TlsSettings};
+use crate::kind::mesh_config::{self, MeshConfigSpec};
+use crate::kind::peer_authentication::{self, Modes, MtlsMode};
+use crate::kind::service_entry::{self, Protocol};
+use crate::kind::trust_domains::TrustDomains;
+use crate::kind::{Kind, Meta, Named, Selector, selects};
 use crate::projection::{Projection, Workload};
 use crate::request::RequestView;
+use authorization::Authorization;
+use destinations::Destinations;
 
 /// The compiled policy of one workload.
 #[derive(Debug)]
@@ -22,6 +30,9 @@ pub struct Snapshot {
     pub version: u64,
     pub workload: Workload,
     pub mesh: MeshConfigSpec,
+    authorization: Authorization,
+    modes: Modes,
+    destinations: Destinations,
 }
 
 /// Where an outbound request goes: one port of one service.
@@ -66,31 +77,119 @@ pub enum Target {
 impl Snapshot {
     /// Compiles a projection; refuses it whole when any part does not compile.
     pub fn compile(version: u64, projection: &Projection) -> Result<Self, Findings> {
-        Ok(Self { version, workload: projection.workload.clone(), mesh: projection.mesh.clone() })
+        let mut findings = Findings::default();
+        check(projection, &mut findings);
+        let workload = &projection.workload;
+        let own_namespace = workload.id.workload().map(|w| w.namespace.as_str()).unwrap_or_default();
+        let domains =
+            TrustDomains::new(workload.id.trust_domain().as_str(), &projection.mesh.trust_domain_aliases);
+        let authorization = Authorization::new(&projection.authorization, &domains, &mut findings);
+        let modes = Modes::new(&projection.peer_authentication, &projection.root_namespace);
+        let destinations = Destinations::new(projection, own_namespace, &mut findings);
+        if findings.has_errors() {
+            return Err(findings);
+        }
+        let (workload, mesh) = (workload.clone(), projection.mesh.clone());
+        Ok(Self { version, workload, mesh, authorization, modes, destinations })
     }
 
     /// Judges an inbound request: PeerAuthentication, then DENY, then ALLOW.
     pub fn authorize(&self, request: &RequestView<'_>) -> Decision {
-        let _ = request;
-        Decision::Refuse { refusal: crate::decision::Refusal::NoAllowMatched }
+        if request.peer.is_none() && self.mtls_mode(request.destination_port) == MtlsMode::Strict {
+            return Decision::Refuse { refusal: Refusal::PlaintextRefused };
+        }
+        match self.authorization.judge(request) {
+            Ok(grant) => Decision::Allow { permit: Permit::new(), grant },
+            Err(refusal) => Decision::Refuse { refusal },
+        }
+    }
+
+    /// Whether `observe` has anything to look for.
+    pub fn has_observers(&self) -> bool {
+        self.authorization.has_observers()
+    }
+
+    /// What AUDIT and dry-run policies have to say about a request. They decide nothing.
+    pub fn observe(&self, request: &RequestView<'_>) -> Observations {
+        Observations {
+            audited: self.authorization.audited(request),
+            dry_run: self.authorization.dry_run(request),
+        }
     }
 
     /// The mode for a service port, inheritance resolved; never `Unset`.
     pub fn mtls_mode(&self, port: u16) -> MtlsMode {
-        let _ = port;
-        MtlsMode::Strict
+        self.modes.get(port)
     }
 
     /// Finds the destination of an authority (`host` or `host:port`, any case, with or without trailing dot).
     /// Short names are looked up in the workload's own namespace. `default_port` is used where none is written.
     pub fn destination(&self, authority: &str, default_port: u16) -> Option<&Arc<Destination>> {
-        let _ = (authority, default_port);
-        None
+        self.destinations.find(authority, default_port)
+    }
+
+    /// Every destination under every name it may be called by.
+    pub fn destinations(&self) -> impl Iterator<Item = (&str, &Arc<Destination>)> {
+        self.destinations.iter()
     }
 
     /// Outbound leave: the destination is one that this workload was told of.
     pub fn authorize_outbound(&self, destination: &Destination) -> Decision {
-        let _ = destination;
-        Decision::Allow { permit: Permit::new(), grant: Grant::KnownDestination }
+        let known = self
+            .destinations
+            .find(&destination.host, destination.port)
+            .is_some_and(|d| std::ptr::eq(&raw const **d, &raw const *destination));
+        if known {
+            Decision::Allow { permit: Permit::new(), grant: Grant::KnownDestination }
+        } else {
+            Decision::Refuse { refusal: Refusal::UnknownDestination }
+        }
     }
+}
+
+/// What came by wire is checked as YAML is: the control plane may be of another version, or compromised.
+fn check(projection: &Projection, findings: &mut Findings) {
+    let workload = &projection.workload;
+    let Some(name) = workload.id.workload() else {
+        let message = format!("{} is not of the form /ns/<namespace>/sa/<service-account>", workload.id);
+        report(findings, "workload", |p| p.error(code::BAD_WORKLOAD, "workload.id", message));
+        return;
+    };
+    let namespace = name.namespace.as_str();
+    let selected = |meta: &Meta, selector: &Selector| {
+        selects(&meta.namespace, selector, &projection.root_namespace, namespace, &workload.labels)
+    };
+    let strange = |findings: &mut Findings, kind: Kind, meta: &Meta| {
+        let message =
+            format!("{} {}/{} does not select this workload", kind.name(), meta.namespace, meta.name);
+        let object = format!("{} {}/{}", kind.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| p.error(code::NOT_FOR_WORKLOAD, "spec.selector", message));
+    };
+    for Named { meta, spec } in &projection.authorization {
+        if !selected(meta, &spec.selector) {
+            strange(findings, Kind::AuthorizationPolicy, meta);
+        }
+    }
+    for Named { meta, spec } in &projection.peer_authentication {
+        if !selected(meta, &spec.selector) {
+            strange(findings, Kind::PeerAuthentication, meta);
+        }
+        let object = format!("{} {}/{}", Kind::PeerAuthentication.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| peer_authentication::check(spec, p));
+    }
+    for Named { meta, spec } in &projection.service_entries {
+        let object = format!("{} {}/{}", Kind::ServiceEntry.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| service_entry::check(meta, spec, p));
+    }
+    for Named { meta, spec } in &projection.destination_rules {
+        let object = format!("{} {}/{}", Kind::DestinationRule.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| destination_rule::check(spec, p));
+    }
+    report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
+}
+
+fn report(findings: &mut Findings, object: &str, check: impl FnOnce(&mut Problems)) {
+    let mut problems = Problems::default();
+    check(&mut problems);
+    problems.place(Some(object), |_| None, findings);
 }

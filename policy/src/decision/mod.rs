@@ -42,6 +42,17 @@ pub enum Refusal {
     NoAllowMatched,
     /// The workload takes no plaintext and the caller brought no certificate.
     PlaintextRefused,
+    /// Outbound: the destination is not of this snapshot.
+    UnknownDestination,
+}
+
+/// What policies noticed that decide nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observations {
+    /// AUDIT rules that match.
+    pub audited: Vec<RuleRef>,
+    /// What the dry-run policies alone would have decided; `None` where there are none.
+    pub dry_run: Option<Result<Grant, Refusal>>,
 }
 
 /// The outcome of `authorize`.
@@ -65,6 +76,7 @@ impl Refusal {
             Self::Denied(_) => "denied_by_rule",
             Self::NoAllowMatched => "no_allow_matched",
             Self::PlaintextRefused => "plaintext_refused",
+            Self::UnknownDestination => "unknown_destination",
         }
     }
 
@@ -74,6 +86,7 @@ impl Refusal {
             Self::Denied(rule) => format!("rbac_access_denied_matched_policy[{}]", rule.envoy_name()),
             Self::NoAllowMatched => "rbac_access_denied_matched_policy[none]".into(),
             Self::PlaintextRefused => "plaintext_refused".into(),
+            Self::UnknownDestination => "unknown_destination".into(),
         }
     }
 }

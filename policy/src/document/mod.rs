@@ -1,7 +1,21 @@
 //! From YAML text to objects, with source positions.
 
-use crate::finding::Findings;
-use crate::kind::Object;
+mod envelope;
+pub mod limits;
+pub(crate) mod node;
+pub(crate) mod reader;
+mod yaml;
+
+use std::collections::HashMap;
+
+pub use envelope::DEFAULT_NAMESPACE;
+
+use crate::finding::problem::Problems;
+use crate::finding::{Finding, Findings, Position, Severity, code};
+use crate::kind::{self, Object};
+use limits::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX};
+use node::{Mark, Node, Value};
+use reader::Reader;
 
 /// A text and where it came from.
 #[derive(Clone, Debug)]
@@ -14,6 +28,98 @@ pub struct SourceFile {
 /// Reads every document of every file. All problems are returned together; objects that could be read are
 /// returned beside them, so that a later stage can add its own findings.
 pub fn parse(files: &[SourceFile]) -> (Vec<Object>, Findings) {
-    let _ = files;
-    (Vec::new(), Findings::default())
+    let mut objects = Vec::new();
+    let mut findings = Findings::default();
+    if files.len() > FILES_MAX {
+        let message = format!("{} files are given, at most {FILES_MAX} are taken", files.len());
+        findings.push(plain(code::TOO_LARGE, None, message, Some("name fewer files".into())));
+        return (objects, findings);
+    }
+    for file in files {
+        if findings.0.len() > FINDINGS_MAX {
+            let message = format!("more than {FINDINGS_MAX} problems; the files from here on were not read");
+            let position = position(&file.name, Mark { line: 1, column: 1 });
+            findings.push(plain(code::TOO_LARGE, Some(position), message, None));
+            break;
+        }
+        parse_file(file, &mut objects, &mut findings);
+    }
+    (objects, findings)
+}
+
+fn parse_file(file: &SourceFile, objects: &mut Vec<Object>, findings: &mut Findings) {
+    let start = Mark { line: 1, column: 1 };
+    if file.text.len() > FILE_BYTES_MAX {
+        let message = format!("the file has {} bytes, at most {FILE_BYTES_MAX} are taken", file.text.len());
+        let help = Some("split the file".into());
+        findings.push(plain(code::TOO_LARGE, Some(position(&file.name, start)), message, help));
+        return;
+    }
+    let (documents, error) = yaml::read(&file.text);
+    for document in documents {
+        // `---` with nothing after it is what generators leave behind.
+        if matches!(document.root.value, Value::Null) {
+            continue;
+        }
+        let mut reader = Reader { file: &file.name, object: None, findings };
+        if let Some(object) = read_object(&mut reader, &document.root, document.text) {
+            objects.push(object);
+        }
+    }
+    if let Some(error) = error {
+        let place = position(&file.name, error.mark);
+        findings.push(plain(error.code, Some(place), error.message, error.help.map(Into::into)));
+    }
+}
+
+fn read_object(reader: &mut Reader<'_>, root: &Node, text: String) -> Option<Object> {
+    refuse_duplicate_keys(reader, root, "");
+    let before = reader.findings.0.len();
+    let empty = Node { mark: root.mark, value: Value::Mapping(Vec::new()) };
+    let envelope = envelope::read(reader, root, &empty)?;
+    let spec = kind::read(reader, envelope.kind, &envelope.spec)?;
+    // Where the form is wrong, findings about the meaning would only repeat it.
+    let malformed = reader.findings.0.iter().skip(before).any(|f| f.severity == Severity::Error);
+    if !malformed {
+        let mut problems = Problems::default();
+        kind::check(&envelope.meta, &spec, &mut problems);
+        let file = reader.file;
+        let locate = |path: &str| Some(position(file, root.locate(path)));
+        problems.place(reader.object.as_deref(), locate, reader.findings);
+    }
+    let place = Some(position(reader.file, root.mark));
+    Some(Object { meta: envelope.meta, spec, position: place, text })
+}
+
+/// YAML leaves open which of two equal keys counts; readers differ, so neither does here.
+fn refuse_duplicate_keys(reader: &mut Reader<'_>, node: &Node, path: &str) {
+    match &node.value {
+        Value::Mapping(entries) => {
+            let mut seen: HashMap<&str, Mark> = HashMap::with_capacity(entries.len());
+            for entry in entries {
+                let at = reader::join(path, &entry.key);
+                if let Some(first) = seen.insert(&entry.key, entry.mark) {
+                    let message =
+                        format!("the key {:?} is already written at line {}", entry.key, first.line);
+                    let help = Some("keep one of the two".to_owned());
+                    reader.error(code::DUPLICATE_KEY, entry.mark, &at, message, help);
+                }
+                refuse_duplicate_keys(reader, &entry.value, &at);
+            }
+        }
+        Value::Sequence(items) => {
+            for (i, item) in items.iter().enumerate() {
+                refuse_duplicate_keys(reader, item, &format!("{path}[{i}]"));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn position(file: &str, mark: Mark) -> Position {
+    Position { file: file.to_owned(), line: mark.line, column: mark.column }
+}
+
+fn plain(code: &'static str, position: Option<Position>, message: String, help: Option<String>) -> Finding {
+    Finding { code, severity: Severity::Error, position, object: None, path: String::new(), message, help }
 }

@@ -1,5 +1,9 @@
 //! Problems found in documents: all of them at once, each with a code, a place and what to do.
 
+pub mod code;
+pub(crate) mod problem;
+mod render;
+
 use std::fmt;
 
 /// How bad a finding is. A set with an error is refused whole; a warning is reported and accepted.

@@ -1,6 +1,14 @@
 //! MeshConfig, palisade.mesh/v1: what holds for the whole mesh. At most one object, in the root namespace, named
 //! `default`.
 
+use palisade_identity::TrustDomain;
+
+use super::Meta;
+use crate::document::reader::{At, Reader};
+use crate::finding::code;
+use crate::finding::problem::Problems;
+use crate::set::ROOT_NAMESPACE;
+
 /// How a path is brought into one spelling before it is judged and forwarded (Istio's meaning).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PathNormalization {
@@ -27,4 +35,59 @@ pub struct MeshConfigSpec {
     pub ambiguous_paths: AmbiguousPaths,
     /// Trust domains whose ids count as ours in policies (Istio's trustDomainAliases).
     pub trust_domain_aliases: Vec<String>,
+}
+
+/// The only name a MeshConfig can have.
+pub const NAME: &str = "default";
+
+const NORMALIZATIONS: &[(&str, PathNormalization)] = &[
+    ("NONE", PathNormalization::None),
+    ("BASE", PathNormalization::Base),
+    ("MERGE_SLASHES", PathNormalization::MergeSlashes),
+    ("DECODE_AND_MERGE_SLASHES", PathNormalization::DecodeAndMergeSlashes),
+];
+
+const AMBIGUOUS: &[(&str, AmbiguousPaths)] =
+    &[("REJECT", AmbiguousPaths::Reject), ("KEEP", AmbiguousPaths::Keep)];
+
+pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<MeshConfigSpec> {
+    let mut fields = reader.mapping(at)?;
+    let path_normalization = match fields.take("pathNormalization") {
+        Some(at) => read_normalization(reader, &at),
+        None => Some(PathNormalization::default()),
+    };
+    let ambiguous_paths = match fields.take("ambiguousPaths") {
+        Some(at) => reader.choice(&at, AMBIGUOUS),
+        None => Some(AmbiguousPaths::default()),
+    };
+    let trust_domain_aliases = reader.texts(fields.take("trustDomainAliases"));
+    reader.finish(fields, &[]);
+    let (path_normalization, ambiguous_paths) = (path_normalization?, ambiguous_paths?);
+    Some(MeshConfigSpec { path_normalization, ambiguous_paths, trust_domain_aliases })
+}
+
+/// Istio's form: `pathNormalization: {normalization: BASE}`.
+fn read_normalization(reader: &mut Reader<'_>, at: &At<'_>) -> Option<PathNormalization> {
+    let mut fields = reader.mapping(at)?;
+    let value = fields.take("normalization").map(|at| reader.choice(&at, NORMALIZATIONS));
+    reader.finish(fields, &[]);
+    value.unwrap_or(Some(PathNormalization::default()))
+}
+
+pub(crate) fn check(meta: &Meta, spec: &MeshConfigSpec, problems: &mut Problems) {
+    if meta.namespace != ROOT_NAMESPACE || meta.name != NAME {
+        let message = format!("the mesh has one MeshConfig: {NAME:?} in the namespace {ROOT_NAMESPACE:?}");
+        problems.error(code::MESH_CONFIG_PLACE, "metadata", message);
+        problems.help(format!("write metadata: {{name: {NAME}, namespace: {ROOT_NAMESPACE}}}"));
+    }
+    check_aliases(spec, problems);
+}
+
+pub(crate) fn check_aliases(spec: &MeshConfigSpec, problems: &mut Problems) {
+    for (i, alias) in spec.trust_domain_aliases.iter().enumerate() {
+        if let Err(error) = TrustDomain::parse(alias) {
+            let path = format!("spec.trustDomainAliases[{i}]");
+            problems.error(code::BAD_TRUST_DOMAIN, path, format!("{alias:?} is no trust domain: {error}"));
+        }
+    }
 }

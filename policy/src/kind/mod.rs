@@ -5,6 +5,7 @@ pub mod destination_rule;
 pub mod mesh_config;
 pub mod peer_authentication;
 pub mod service_entry;
+pub(crate) mod trust_domains;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,10 @@ pub use mesh_config::MeshConfigSpec;
 pub use peer_authentication::PeerAuthenticationSpec;
 pub use service_entry::ServiceEntrySpec;
 
+use crate::document::reader::{At, Fields, Reader};
 use crate::finding::Position;
+use crate::finding::problem::Problems;
+use trust_domains::TrustDomains;
 
 /// Every kind this version knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,4 +112,49 @@ impl Spec {
             Self::MeshConfig(_) => Kind::MeshConfig,
         }
     }
+}
+
+/// Reads the spec of a kind. `None` where it cannot be made at all; why is among the reader's findings.
+pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<Spec> {
+    Some(match kind {
+        Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(authorization_policy::read::read(reader, at)?),
+        Kind::PeerAuthentication => Spec::PeerAuthentication(peer_authentication::read(reader, at)?),
+        Kind::ServiceEntry => Spec::ServiceEntry(service_entry::read(reader, at)?),
+        Kind::DestinationRule => Spec::DestinationRule(destination_rule::read(reader, at)?),
+        Kind::MeshConfig => Spec::MeshConfig(mesh_config::read(reader, at)?),
+    })
+}
+
+/// Checks what an object means, on its own.
+pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
+    match spec {
+        Spec::AuthorizationPolicy(spec) => {
+            authorization_policy::build::build(meta, spec, &TrustDomains::default(), problems);
+        }
+        Spec::PeerAuthentication(spec) => peer_authentication::check(spec, problems),
+        Spec::ServiceEntry(spec) => service_entry::check(meta, spec, problems),
+        Spec::DestinationRule(spec) => destination_rule::check(spec, problems),
+        Spec::MeshConfig(spec) => mesh_config::check(meta, spec, problems),
+    }
+}
+
+/// `selector: {matchLabels: {...}}`.
+fn read_selector(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Selector {
+    let Some(at) = fields.take("selector") else { return Selector::new() };
+    let Some(mut selector) = reader.mapping(&at) else { return Selector::new() };
+    let labels = reader.text_map(selector.take("matchLabels"));
+    reader.finish(selector, &[("matchExpressions", "write the labels out under matchLabels")]);
+    labels
+}
+
+/// Whether an object of `namespace` is for this workload.
+pub(crate) fn selects(
+    object_namespace: &str,
+    selector: &Selector,
+    root_namespace: &str,
+    workload_namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    (object_namespace == workload_namespace || object_namespace == root_namespace)
+        && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

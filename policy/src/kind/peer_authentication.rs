@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Selector;
+use super::{Named, Selector, read_selector};
+use crate::document::reader::{At, Reader};
+use crate::finding::code;
+use crate::finding::problem::Problems;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MtlsMode {
@@ -20,4 +23,96 @@ pub struct PeerAuthenticationSpec {
     pub mode: MtlsMode,
     /// By port of the workload. Needs a selector.
     pub port_level: BTreeMap<u16, MtlsMode>,
+}
+
+const MODES: &[(&str, MtlsMode)] = &[
+    ("UNSET", MtlsMode::Unset),
+    ("DISABLE", MtlsMode::Disable),
+    ("PERMISSIVE", MtlsMode::Permissive),
+    ("STRICT", MtlsMode::Strict),
+];
+
+pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<PeerAuthenticationSpec> {
+    let mut fields = reader.mapping(at)?;
+    let selector = read_selector(reader, &mut fields);
+    let mode = fields.take("mtls").and_then(|at| read_mode(reader, &at)).unwrap_or_default();
+    let mut port_level = BTreeMap::new();
+    if let Some(at) = fields.take("portLevelMtls") {
+        for (key, at) in reader.entries(&at) {
+            let mode = read_mode(reader, &at);
+            if let (Some(port), Some(mode)) = (reader.port_text(key, &at), mode) {
+                port_level.insert(port, mode);
+            }
+        }
+    }
+    reader.finish(fields, &[]);
+    Some(PeerAuthenticationSpec { selector, mode, port_level })
+}
+
+fn read_mode(reader: &mut Reader<'_>, at: &At<'_>) -> Option<MtlsMode> {
+    let mut fields = reader.mapping(at)?;
+    let mode = fields.take("mode").map(|at| reader.choice(&at, MODES));
+    reader.finish(fields, &[]);
+    mode.unwrap_or(Some(MtlsMode::Unset))
+}
+
+pub(crate) fn check(spec: &PeerAuthenticationSpec, problems: &mut Problems) {
+    if !spec.port_level.is_empty() && spec.selector.is_empty() {
+        let message = "portLevelMtls without a selector has no workload whose ports it could mean";
+        problems.error(code::PORT_LEVEL_WITHOUT_SELECTOR, "spec.portLevelMtls", message);
+        problems.help("add spec.selector.matchLabels");
+    }
+    if spec.port_level.contains_key(&0) {
+        problems.error(code::BAD_PORT, "spec.portLevelMtls", "0 is no port; ports are 1 to 65535");
+    }
+}
+
+/// The modes of one workload, inheritance resolved: port, then workload, then namespace, then root namespace, then
+/// PERMISSIVE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Modes {
+    default: MtlsMode,
+    ports: BTreeMap<u16, MtlsMode>,
+}
+
+impl Modes {
+    /// `objects` are those that select the workload. Istio breaks ties by age; documents have none here, so the
+    /// stricter mode wins.
+    pub(crate) fn new(objects: &[Named<PeerAuthenticationSpec>], root_namespace: &str) -> Self {
+        let strictest = |wanted: fn(&Named<PeerAuthenticationSpec>, &str) -> bool| {
+            let modes = objects.iter().filter(|o| wanted(o, root_namespace)).map(|o| o.spec.mode);
+            modes.fold(MtlsMode::Unset, MtlsMode::stricter)
+        };
+        let workload = strictest(|o, _| !o.spec.selector.is_empty());
+        let namespace = strictest(|o, root| o.spec.selector.is_empty() && o.meta.namespace != root);
+        let root = strictest(|o, root| o.spec.selector.is_empty() && o.meta.namespace == root);
+        let default = workload.or(namespace).or(root).or(MtlsMode::Permissive);
+        let mut ports = BTreeMap::new();
+        for (port, mode) in objects.iter().flat_map(|o| &o.spec.port_level) {
+            let entry = ports.entry(*port).or_insert(MtlsMode::Unset);
+            *entry = entry.stricter(*mode);
+        }
+        ports.retain(|_, mode| *mode != MtlsMode::Unset);
+        Self { default, ports }
+    }
+
+    pub(crate) fn get(&self, port: u16) -> MtlsMode {
+        self.ports.get(&port).copied().unwrap_or(self.default)
+    }
+}
+
+impl MtlsMode {
+    fn or(self, wider: Self) -> Self {
+        if self == Self::Unset { wider } else { self }
+    }
+
+    fn stricter(self, other: Self) -> Self {
+        let rank = |mode| match mode {
+            Self::Unset => 0,
+            Self::Disable => 1,
+            Self::Permissive => 2,
+            Self::Strict => 3,
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
 }

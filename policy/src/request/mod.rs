@@ -1,6 +1,6 @@
 //! All that a rule may look at.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderMap;
 use palisade_identity::SpiffeId;
@@ -27,4 +27,23 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// The name asked for in the TLS handshake.
     pub sni: Option<&'a str>,
+}
+
+impl<'a> RequestView<'a> {
+    /// A request of which only the caller is known.
+    pub(crate) fn of_caller(peer: &'a SpiffeId, headers: &'a HeaderMap) -> Self {
+        let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            peer: Some(peer),
+            source_ip: nowhere,
+            remote_ip: nowhere,
+            destination_ip: nowhere,
+            destination_port: 0,
+            method: "",
+            path: "",
+            host: "",
+            headers,
+            sni: None,
+        }
+    }
 }

@@ -1,6 +1,12 @@
 //! ServiceEntry, networking.istio.io/v1: a service that does not register itself.
 
+mod check;
+mod read;
+
 use std::collections::BTreeMap;
+
+pub(crate) use check::{check, valid_host};
+pub(crate) use read::read;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
@@ -31,6 +37,8 @@ pub struct EntryPort {
     pub number: u16,
     pub name: String,
     pub protocol: Protocol,
+    /// The protocol is written `HTTPS`: the server takes HTTP in TLS.
+    pub tls: bool,
     pub target_port: Option<u16>,
 }
 

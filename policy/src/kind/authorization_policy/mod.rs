@@ -1,6 +1,32 @@
 //! AuthorizationPolicy, security.istio.io/v1: who may do what.
+//!
+//! `read` makes the spec from YAML, `build` makes the compiled form from a spec (whether it came from YAML or by
+//! wire) and reports everything that does not fit, `clause` is what one compiled field asks of a request, and
+//! `rule_set` finds the rules that a caller may match without trying all of them.
 
-use super::Selector;
+pub(crate) mod build;
+mod clause;
+mod header;
+mod host;
+mod path;
+pub(crate) mod read;
+pub(crate) mod rule_set;
+mod source_account;
+mod text;
+
+use super::{Meta, Selector};
+
+/// A policy with this annotation set to a true value decides nothing; what it would have decided is reported.
+pub const DRY_RUN_ANNOTATION: &str = "istio.io/dry-run";
+
+/// Whether the annotation asks for a dry run. `Err`: it is neither true nor false, as Go's ParseBool reads it.
+pub(crate) fn is_dry_run(meta: &Meta) -> Result<bool, &str> {
+    match meta.annotations.get(DRY_RUN_ANNOTATION).map(String::as_str) {
+        None | Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
+        Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
+        Some(other) => Err(other),
+    }
+}
 
 /// What a matching policy does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,0 +1,104 @@
+//! All AuthorizationPolicy objects of one workload, by action.
+
+use crate::decision::{Grant, Refusal, RuleRef};
+use crate::finding::Findings;
+use crate::finding::problem::Problems;
+use crate::kind::authorization_policy::build::build;
+use crate::kind::authorization_policy::rule_set::RuleSet;
+use crate::kind::authorization_policy::{Action, is_dry_run};
+use crate::kind::trust_domains::TrustDomains;
+use crate::kind::{AuthorizationPolicySpec, Kind, Named};
+use crate::request::RequestView;
+
+#[derive(Debug, Default)]
+pub(crate) struct Authorization {
+    enforced: Enforced,
+    audit: RuleSet,
+    /// Policies with the dry-run annotation, judged as if there were no others.
+    dry_run: Enforced,
+}
+
+/// Rules that decide.
+#[derive(Debug, Default)]
+struct Enforced {
+    deny: RuleSet,
+    allow: RuleSet,
+    /// Whether an ALLOW policy is there; one without rules is, and allows nothing.
+    has_allow: bool,
+}
+
+impl Authorization {
+    pub(crate) fn new<'p>(
+        policies: impl IntoIterator<Item = &'p Named<AuthorizationPolicySpec>>,
+        domains: &TrustDomains,
+        findings: &mut Findings,
+    ) -> Self {
+        let mut out = Self::default();
+        for Named { meta, spec } in policies {
+            let mut problems = Problems::default();
+            let rules = build(meta, spec, domains, &mut problems);
+            if problems.has_errors() {
+                let object = format!("{} {}/{}", Kind::AuthorizationPolicy.name(), meta.namespace, meta.name);
+                problems.place(Some(&object), |_| None, findings);
+            }
+            let dry_run = is_dry_run(meta).unwrap_or(false);
+            let target = if dry_run { &mut out.dry_run } else { &mut out.enforced };
+            let rule_set = match spec.action {
+                Action::Allow => {
+                    target.has_allow = true;
+                    &mut target.allow
+                }
+                Action::Deny => &mut target.deny,
+                Action::Audit => &mut out.audit,
+            };
+            rule_set.add(&meta.namespace, &meta.name, rules);
+        }
+        out
+    }
+
+    pub(crate) fn judge(&self, request: &RequestView<'_>) -> Result<Grant, Refusal> {
+        self.enforced.judge(request)
+    }
+
+    pub(crate) fn has_observers(&self) -> bool {
+        !self.audit.is_empty() || self.dry_run.is_present()
+    }
+
+    pub(crate) fn audited(&self, request: &RequestView<'_>) -> Vec<RuleRef> {
+        self.audit.matching(request).cloned().collect()
+    }
+
+    /// What the dry-run policies alone would have decided; `None` where there are none.
+    pub(crate) fn dry_run(&self, request: &RequestView<'_>) -> Option<Result<Grant, Refusal>> {
+        self.dry_run.is_present().then(|| self.dry_run.judge(request))
+    }
+
+    /// Whether at least one request of this caller could be allowed, judged by its identity alone.
+    pub(crate) fn could_ever_allow(&self, caller: &RequestView<'_>) -> bool {
+        let Enforced { deny, allow, has_allow } = &self.enforced;
+        if deny.rules().any(|rule| rule.always_matches_caller(caller)) {
+            return false;
+        }
+        !has_allow || allow.rules().any(|rule| rule.could_match_caller(caller))
+    }
+}
+
+impl Enforced {
+    /// DENY first; then ALLOW, if any ALLOW policy is there at all.
+    fn judge(&self, request: &RequestView<'_>) -> Result<Grant, Refusal> {
+        if let Some(rule) = self.deny.first_match(request) {
+            return Err(Refusal::Denied(rule.clone()));
+        }
+        if !self.has_allow {
+            return Ok(Grant::NoPolicy);
+        }
+        match self.allow.first_match(request) {
+            Some(rule) => Ok(Grant::Rule(rule.clone())),
+            None => Err(Refusal::NoAllowMatched),
+        }
+    }
+
+    fn is_present(&self) -> bool {
+        self.has_allow || !self.deny.is_empty()
+    }
+}

@@ -1,0 +1,228 @@
+//! Typed reading of nodes. Whatever does not fit becomes a finding with its place; reading goes on, so that all
+//! problems of a document are found in one go.
+
+use std::collections::BTreeMap;
+
+use super::node::{Entry, Mark, Node, Value};
+use crate::finding::problem::did_you_mean;
+use crate::finding::{Finding, Findings, Position, Severity, code};
+
+/// Where findings of one document go.
+pub(crate) struct Reader<'f> {
+    pub(crate) file: &'f str,
+    pub(crate) object: Option<String>,
+    pub(crate) findings: &'f mut Findings,
+}
+
+/// A mapping whose fields are taken one by one; what is left over is unknown.
+pub(crate) struct Fields<'n> {
+    entries: &'n [Entry],
+    pub(crate) path: String,
+    pub(crate) mark: Mark,
+    taken: Vec<&'static str>,
+}
+
+/// A value and the path that leads to it.
+#[derive(Clone)]
+pub(crate) struct At<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) path: String,
+}
+
+impl<'n> Fields<'n> {
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<At<'n>> {
+        self.taken.push(name);
+        let entry = self.entries.iter().find(|e| e.key == name)?;
+        Some(At { node: &entry.value, path: join(&self.path, name) })
+    }
+}
+
+impl At<'_> {
+    pub(crate) fn mark(&self) -> Mark {
+        self.node.mark
+    }
+}
+
+impl Reader<'_> {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static str,
+        mark: Mark,
+        path: &str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        let position = Some(Position { file: self.file.to_owned(), line: mark.line, column: mark.column });
+        self.findings.push(Finding {
+            code,
+            severity: Severity::Error,
+            position,
+            object: self.object.clone(),
+            path: path.to_owned(),
+            message: message.into(),
+            help,
+        });
+    }
+
+    /// The fields of a mapping.
+    pub(crate) fn mapping<'n>(&mut self, at: &At<'n>) -> Option<Fields<'n>> {
+        match &at.node.value {
+            Value::Mapping(entries) => {
+                Some(Fields { entries, path: at.path.clone(), mark: at.node.mark, taken: Vec::new() })
+            }
+            _ => self.wrong_type(at, "a mapping", None),
+        }
+    }
+
+    /// Reports every field that was not taken. `unsupported`: fields that Istio has, with what to do instead.
+    pub(crate) fn finish(&mut self, fields: Fields<'_>, unsupported: &[(&str, &str)]) {
+        for entry in fields.entries.iter().filter(|e| !fields.taken.contains(&e.key.as_str())) {
+            let path = join(&fields.path, &entry.key);
+            if let Some((_, help)) = unsupported.iter().find(|(name, _)| *name == entry.key) {
+                let message = format!("the field {:?} is not taken by this version", entry.key);
+                self.error(code::UNSUPPORTED_FIELD, entry.mark, &path, message, Some((*help).to_owned()));
+                continue;
+            }
+            let message = format!("there is no field {:?} here", entry.key);
+            let help = did_you_mean(&entry.key, fields.taken.iter().copied())
+                .map(|near| format!("did you mean {near:?}?"))
+                .or_else(|| {
+                    (!fields.taken.is_empty()).then(|| format!("fields here: {}", fields.taken.join(", ")))
+                });
+            self.error(code::UNKNOWN_FIELD, entry.mark, &path, message, help);
+        }
+    }
+
+    pub(crate) fn items<'n>(&mut self, at: &At<'n>) -> Vec<At<'n>> {
+        match &at.node.value {
+            Value::Sequence(items) => items
+                .iter()
+                .enumerate()
+                .map(|(i, node)| At { node, path: format!("{}[{i}]", at.path) })
+                .collect(),
+            _ => {
+                self.wrong_type::<()>(
+                    at,
+                    "a list",
+                    Some("write each item on a line of its own after \"- \""),
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn text(&mut self, at: &At<'_>) -> Option<String> {
+        match &at.node.value {
+            Value::Text(text) if text.is_empty() => {
+                let help = Some("write a value, or leave the field out".to_owned());
+                self.error(code::EMPTY_VALUE, at.mark(), &at.path, "the text is empty", help);
+                None
+            }
+            Value::Text(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool => self.wrong_type(at, "a text", Some("put the value in quotes")),
+            _ => self.wrong_type(at, "a text", None),
+        }
+    }
+
+    pub(crate) fn texts(&mut self, at: Option<At<'_>>) -> Vec<String> {
+        let Some(at) = at else { return Vec::new() };
+        if matches!(&at.node.value, Value::Sequence(items) if items.is_empty()) {
+            self.error(code::EMPTY_LIST, at.mark(), &at.path, "an empty list constrains nothing", None);
+            if let Some(last) = self.findings.0.last_mut() {
+                last.severity = Severity::Warning;
+                last.help = Some("leave the field out".into());
+            }
+        }
+        self.items(&at).iter().filter_map(|item| self.text(item)).collect()
+    }
+
+    /// A mapping of texts, such as labels. Empty texts are values here.
+    pub(crate) fn text_map(&mut self, at: Option<At<'_>>) -> BTreeMap<String, String> {
+        let Some(fields) = at.and_then(|at| self.mapping(&at)) else { return BTreeMap::new() };
+        let mut map = BTreeMap::new();
+        for entry in fields.entries {
+            let at = At { node: &entry.value, path: join(&fields.path, &entry.key) };
+            let text = match &at.node.value {
+                Value::Text(text) if text.is_empty() => Some(String::new()),
+                _ => self.text(&at),
+            };
+            if let Some(text) = text {
+                map.insert(entry.key.clone(), text);
+            }
+        }
+        map
+    }
+
+    /// The entries of a mapping whose keys are data, such as ports by number.
+    pub(crate) fn entries<'n>(&mut self, at: &At<'n>) -> Vec<(&'n str, At<'n>)> {
+        let Some(fields) = self.mapping(at) else { return Vec::new() };
+        let entry = |e: &'n Entry| (e.key.as_str(), At { node: &e.value, path: join(&at.path, &e.key) });
+        fields.entries.iter().map(entry).collect()
+    }
+
+    /// A port number, written as a number.
+    pub(crate) fn port(&mut self, at: &At<'_>) -> Option<u16> {
+        let Value::Number(text) = &at.node.value else {
+            let help = matches!(at.node.value, Value::Text(_)).then_some("write the number without quotes");
+            return self.wrong_type(at, "a number", help);
+        };
+        self.port_text(text, at)
+    }
+
+    /// A port number in a text or a key.
+    pub(crate) fn port_text(&mut self, text: &str, at: &At<'_>) -> Option<u16> {
+        let port = parse_port(text);
+        if port.is_none() {
+            let message = format!("{text:?} is no port; ports are 1 to 65535");
+            self.error(code::BAD_PORT, at.mark(), &at.path, message, None);
+        }
+        port
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice<T: Copy>(&mut self, at: &At<'_>, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(at)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*value);
+        }
+        let known = || words.iter().map(|(word, _)| *word);
+        let help = match did_you_mean(&text, known()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("one of {}", known().collect::<Vec<_>>().join(", ")),
+        };
+        self.error(
+            code::UNKNOWN_VALUE,
+            at.mark(),
+            &at.path,
+            format!("{text:?} is not allowed here"),
+            Some(help),
+        );
+        None
+    }
+
+    pub(crate) fn missing(&mut self, fields: &Fields<'_>, name: &str, help: &str) {
+        let path = join(&fields.path, name);
+        let message = format!("the field {name:?} is missing");
+        self.error(code::MISSING_FIELD, fields.mark, &path, message, Some(help.to_owned()));
+    }
+
+    fn wrong_type<T>(&mut self, at: &At<'_>, expected: &str, help: Option<&str>) -> Option<T> {
+        let message = format!("{expected} is expected, here stands {}", at.node.value.describe());
+        let help = match at.node.value {
+            Value::Null => Some("write a value, or leave the field out"),
+            _ => help,
+        };
+        self.error(code::WRONG_TYPE, at.mark(), &at.path, message, help.map(Into::into));
+        None
+    }
+}
+
+/// Digits only, 1 to 65535: `+80`, `080` and ` 80` are not ports.
+pub(crate) fn parse_port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    if digits { text.parse().ok() } else { None }
+}
+
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

@@ -1,0 +1,81 @@
+//! The one table of finding codes. docs/reference/findings.md explains each; a test compares the two.
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $title:literal;)*) => {
+        $(#[doc = $title] pub const $name: &str = $code;)*
+
+        /// Every code with its title.
+        pub const ALL: &[(&str, &str)] = &[$(($code, $title)),*];
+    };
+}
+
+codes! {
+    // Of another version.
+    FOREIGN = "PAL0000", "A finding of another version of Palisade";
+    // Documents.
+    SYNTAX = "PAL0001", "The text is not YAML";
+    TOO_LARGE = "PAL0002", "The text is larger than a limit";
+    DUPLICATE_KEY = "PAL0003", "A key is written twice";
+    YAML_FEATURE = "PAL0004", "Anchors, aliases and tags are not taken";
+    NOT_A_MAPPING = "PAL0005", "The document is not a mapping";
+    UNKNOWN_KIND = "PAL0006", "The kind is unknown";
+    UNKNOWN_API_VERSION = "PAL0007", "The apiVersion does not fit the kind";
+    UNKNOWN_FIELD = "PAL0008", "The field is unknown";
+    UNSUPPORTED_FIELD = "PAL0009", "The field exists in Istio and is not taken here";
+    WRONG_TYPE = "PAL0010", "The value has the wrong type";
+    UNKNOWN_VALUE = "PAL0011", "The value is not one of those allowed";
+    MISSING_FIELD = "PAL0012", "A field is missing";
+    EMPTY_VALUE = "PAL0013", "A value is empty";
+    BAD_NAME = "PAL0014", "A name has a form that is not allowed";
+    UNSUPPORTED_KIND = "PAL0015", "The kind exists in Istio and is not taken here";
+    EMPTY_LIST = "PAL0016", "An empty list constrains nothing";
+    // Objects beside each other.
+    DUPLICATE_OBJECT = "PAL0101", "Two documents of one kind have one name";
+    UNKNOWN_SERVICE = "PAL0102", "No service with this name is known";
+    HOST_TAKEN = "PAL0103", "Two objects claim one host";
+    HOST_OF_ANOTHER_NAMESPACE = "PAL0104", "The host belongs to another namespace";
+    SCOPE_TAKEN = "PAL0105", "Two objects hold for the same workloads";
+    MESH_CONFIG_PLACE = "PAL0106", "MeshConfig has one place and one name";
+    UNKNOWN_SERVICE_ACCOUNT = "PAL0107", "No service with this service account is known";
+    // AuthorizationPolicy.
+    NO_RULES = "PAL1001", "A DENY or AUDIT policy without rules never matches";
+    CUSTOM_ACTION = "PAL1002", "The action CUSTOM is not taken";
+    TARGET_REFS = "PAL1003", "targetRefs are not taken";
+    PRINCIPAL_SCHEME = "PAL1004", "A principal is written without spiffe://";
+    SERVICE_ACCOUNT_COMBINED = "PAL1005", "serviceAccounts cannot stand beside principals or namespaces";
+    BAD_PORT = "PAL1006", "The text is no port";
+    BAD_ADDRESS_BLOCK = "PAL1007", "The text is no address and no CIDR block";
+    UNKNOWN_CONDITION_KEY = "PAL1008", "The condition key is unknown";
+    BAD_PATH_TEMPLATE = "PAL1009", "The path template is malformed";
+    INNER_WILDCARD = "PAL1010", "A * inside a value is an ordinary character";
+    EMPTY_PART = "PAL1011", "A part of a rule says nothing";
+    BAD_SERVICE_ACCOUNT = "PAL1012", "The text is no service account";
+    BAD_DRY_RUN = "PAL1013", "The dry-run annotation is neither true nor false";
+    NEEDS_TOKEN = "PAL1014", "The attribute comes from a token, and this version reads none";
+    UNSUPPORTED_CONDITION_KEY = "PAL1015", "The condition key exists in Istio and is not taken here";
+    NEVER_MATCHES = "PAL1016", "The value can never match";
+    NOT_FOR_WORKLOAD = "PAL1017", "The policy does not select the workload it was sent to";
+    // PeerAuthentication.
+    PORT_LEVEL_WITHOUT_SELECTOR = "PAL1101", "portLevelMtls needs a selector";
+    // ServiceEntry.
+    BAD_HOST = "PAL1201", "The text is no host name";
+    BAD_ENDPOINT = "PAL1202", "The endpoint does not fit the resolution";
+    NO_IDENTITY = "PAL1203", "A service inside the mesh has no identity";
+    DUPLICATE_PORT = "PAL1204", "Two ports have one number or one name";
+    NO_ENDPOINTS = "PAL1205", "A STATIC entry has no endpoints";
+    BAD_EXPORT = "PAL1206", "exportTo takes \".\" and \"*\"";
+    BAD_ALT_NAME = "PAL1207", "The subjectAltName does not fit the location";
+    UNKNOWN_PORT_NAME = "PAL1208", "An endpoint names a port that the entry does not have";
+    // DestinationRule.
+    TLS_FIELDS = "PAL1301", "The TLS fields do not fit the mode";
+    MESH_TLS = "PAL1302", "A service of the mesh is reached by mesh TLS only";
+    // MeshConfig.
+    BAD_TRUST_DOMAIN = "PAL1401", "The text is no trust domain";
+    // Identity of a workload.
+    BAD_WORKLOAD = "PAL1501", "The workload's id is not of the form /ns/<namespace>/sa/<service-account>";
+}
+
+/// The table's own spelling of a code that came by wire.
+pub fn lookup(code: &str) -> Option<&'static str> {
+    ALL.iter().find(|(known, _)| *known == code).map(|(known, _)| *known)
+}

@@ -1,0 +1,25 @@
+//! How a value of `serviceAccounts` matches: `namespace/name`, or `name` in the policy's own namespace.
+
+use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
+
+/// Compared part by part and whole: no pattern, no regular expression (CVE-2026-39350).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AccountMatch {
+    namespace: Namespace,
+    service_account: ServiceAccount,
+}
+
+impl AccountMatch {
+    pub(super) fn new(text: &str, own_namespace: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, text));
+        Some(Self {
+            namespace: Namespace::parse(namespace).ok()?,
+            service_account: ServiceAccount::parse(name).ok()?,
+        })
+    }
+
+    pub(super) fn matches(&self, peer: &SpiffeId) -> bool {
+        peer.workload()
+            .is_some_and(|w| w.namespace == self.namespace && w.service_account == self.service_account)
+    }
+}

@@ -1,0 +1,276 @@
+//! What objects must be to each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use palisade_identity::SpiffeId;
+
+use super::names::{canonical, mesh_name, resolve};
+use super::{ROOT_NAMESPACE, key};
+use crate::finding::problem::{Problems, did_you_mean};
+use crate::finding::{Findings, Position, code};
+use crate::kind::destination_rule::{DestinationRuleSpec, TlsMode};
+use crate::kind::service_entry::{Location, ServiceEntrySpec};
+use crate::kind::{AuthorizationPolicySpec, Meta, Object, Spec};
+
+pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
+    let mut checker = Checker {
+        services: known_services.iter().map(String::as_str).collect(),
+        entries: objects.iter().filter_map(|o| Some((o, entry(o)?))).collect(),
+        findings: Findings::default(),
+    };
+    checker.names(objects);
+    checker.scopes(objects);
+    checker.hosts();
+    for object in objects {
+        match &object.spec {
+            Spec::AuthorizationPolicy(spec) => checker.callers(object, spec),
+            Spec::DestinationRule(spec) => checker.rule_host(object, spec),
+            _ => {}
+        }
+    }
+    checker.rule_owners(objects);
+    checker.findings
+}
+
+struct Checker<'o> {
+    services: BTreeSet<&'o str>,
+    entries: Vec<(&'o Object, &'o ServiceEntrySpec)>,
+    findings: Findings,
+}
+
+impl<'o> Checker<'o> {
+    fn report(&mut self, object: &Object, problem: impl FnOnce(&mut Problems)) {
+        let mut problems = Problems::default();
+        problem(&mut problems);
+        problems.place(Some(&title(object)), |_| object.position.clone(), &mut self.findings);
+    }
+
+    fn names(&mut self, objects: &'o [Object]) {
+        let mut seen = BTreeMap::new();
+        for object in objects {
+            if let Some(first) = seen.insert(key(object), object) {
+                let message = format!("{} is already written{}", title(object), at(first.position.as_ref()));
+                self.report(object, |p| {
+                    p.error(code::DUPLICATE_OBJECT, "metadata.name", message);
+                    p.help("give one of the two another name, or delete it");
+                });
+            }
+        }
+    }
+
+    /// Istio lets the oldest of two win; documents have no age here.
+    fn scopes(&mut self, objects: &'o [Object]) {
+        let mut seen: BTreeMap<&str, &Object> = BTreeMap::new();
+        for object in objects {
+            let Spec::PeerAuthentication(spec) = &object.spec else { continue };
+            if !spec.selector.is_empty() {
+                continue;
+            }
+            if let Some(first) = seen.insert(&object.meta.namespace, object)
+                && first.meta.name != object.meta.name
+            {
+                let message = format!(
+                    "{} holds for the whole namespace already{}",
+                    title(first),
+                    at(first.position.as_ref())
+                );
+                self.report(object, |p| {
+                    p.error(code::SCOPE_TAKEN, "spec", message);
+                    p.help("keep one of the two, or add a selector");
+                });
+            }
+        }
+    }
+
+    fn hosts(&mut self) {
+        let mut seen: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
+        for (object, spec) in self.entries.clone() {
+            for (i, written) in spec.hosts.iter().enumerate() {
+                let path = format!("spec.hosts[{i}]");
+                let host = canonical(written);
+                self.host_owner(object, spec, host, &path);
+                let others = seen.entry(host).or_default();
+                if let Some(first) = others.iter().find(|o| overlap(o, object)) {
+                    let message = format!(
+                        "the host {host:?} is already in {}{}",
+                        title(first),
+                        at(first.position.as_ref())
+                    );
+                    self.report(object, |p| {
+                        p.error(code::HOST_TAKEN, path, message);
+                        p.help("write one entry with all endpoints, or exportTo: [\".\"] in both");
+                    });
+                }
+                others.push(object);
+            }
+        }
+    }
+
+    /// Whoever could claim another namespace's host would receive its calls.
+    fn host_owner(&mut self, object: &Object, spec: &ServiceEntrySpec, host: &str, path: &str) {
+        if self.services.contains(host) {
+            self.report(object, |p| {
+                p.error(code::HOST_TAKEN, path, format!("{host:?} is a registered service"));
+                p.help("delete the entry: instances of the service register themselves");
+            });
+        }
+        let own = object.meta.namespace.as_str();
+        if let Some((_, namespace)) = mesh_name(host)
+            && spec.location == Location::MeshInternal
+            && namespace != own
+            && own != ROOT_NAMESPACE
+        {
+            let message = format!("{host:?} belongs to the namespace {namespace:?}, the entry to {own:?}");
+            self.report(object, |p| {
+                p.error(code::HOST_OF_ANOTHER_NAMESPACE, path, message);
+                p.help(format!("move the entry to the namespace {namespace:?} or to {ROOT_NAMESPACE:?}"));
+            });
+        }
+    }
+
+    fn rule_host(&mut self, object: &Object, spec: &DestinationRuleSpec) {
+        let names: Vec<String> = resolve(&spec.host, &object.meta.namespace).collect();
+        let modes = spec.tls.iter().chain(spec.port_level_tls.values()).map(|t| t.mode);
+        let modes: Vec<TlsMode> = modes.collect();
+        let service = names.iter().find(|n| self.services.contains(n.as_str()));
+        if let Some(host) = service {
+            if modes.iter().any(|m| *m != TlsMode::IstioMutual) {
+                let message = format!("{host:?} is a registered service; it is reached by mesh TLS only");
+                self.report(object, |p| {
+                    p.error(code::MESH_TLS, "spec.trafficPolicy", message);
+                    p.help("write mode: ISTIO_MUTUAL, or delete the rule");
+                });
+            }
+            return;
+        }
+        let of_host = |e: &ServiceEntrySpec| e.hosts.iter().any(|h| names.iter().any(|n| n == canonical(h)));
+        let found: Vec<_> = self.entries.iter().filter(|(_, e)| of_host(e)).map(|(_, e)| *e).collect();
+        if found.is_empty() {
+            let near = did_you_mean(&spec.host, self.hosts_known()).map(|n| format!("did you mean {n:?}?"));
+            let message = format!("no service and no ServiceEntry has the host {:?}", spec.host);
+            self.report(object, |p| {
+                p.warning(code::UNKNOWN_SERVICE, "spec.host", message);
+                p.help(near.unwrap_or_else(|| "the rule does nothing until one has".into()));
+            });
+        }
+        let external = |e: &&ServiceEntrySpec| e.location == Location::MeshExternal;
+        let nobody = |e: &ServiceEntrySpec| {
+            e.subject_alt_names.is_empty() && e.endpoints.iter().all(|p| p.service_account.is_none())
+        };
+        if modes.contains(&TlsMode::IstioMutual) && found.iter().any(|e| external(e) || nobody(e)) {
+            self.report(object, |p| {
+                p.error(code::MESH_TLS, "spec.trafficPolicy", "ISTIO_MUTUAL is for services inside the mesh");
+                p.help(
+                    "write mode: SIMPLE, or location: MESH_INTERNAL with serviceAccounts in the ServiceEntry",
+                );
+            });
+        }
+    }
+
+    /// Two rules of one namespace for one host: which one counts would be a matter of luck.
+    fn rule_owners(&mut self, objects: &'o [Object]) {
+        let mut seen: BTreeMap<(String, &str), &Object> = BTreeMap::new();
+        for object in objects {
+            let Spec::DestinationRule(spec) = &object.spec else { continue };
+            let namespace = object.meta.namespace.as_str();
+            let Some(host) = resolve(&spec.host, namespace).last() else { continue };
+            if let Some(first) = seen.insert((host, namespace), object)
+                && first.meta.name != object.meta.name
+            {
+                let message =
+                    format!("{} is for this host already{}", title(first), at(first.position.as_ref()));
+                self.report(object, |p| {
+                    p.error(code::HOST_TAKEN, "spec.host", message);
+                    p.help("write one rule with both settings");
+                });
+            }
+        }
+    }
+
+    /// Nothing is known before the first service registers; warnings would all be noise then.
+    fn callers(&mut self, object: &Object, spec: &AuthorizationPolicySpec) {
+        if self.services.is_empty() {
+            return;
+        }
+        self.selector(object, spec);
+        for (i, rule) in spec.rules.iter().enumerate() {
+            for (j, source) in rule.from.iter().enumerate() {
+                let path = format!("spec.rules[{i}].from[{j}].source");
+                let principals = source.principals.iter().filter_map(|p| account_of(p));
+                let own = object.meta.namespace.as_str();
+                let accounts = source.service_accounts.iter().map(|a| match a.split_once('/') {
+                    Some((namespace, name)) => format!("{name}.{namespace}"),
+                    None => format!("{a}.{own}"),
+                });
+                let unknown: Vec<String> =
+                    principals.chain(accounts).filter(|host| !self.knows_account(host)).collect();
+                for host in unknown {
+                    self.warn_unknown(object, code::UNKNOWN_SERVICE_ACCOUNT, &path, &host);
+                }
+            }
+        }
+    }
+
+    /// `app` is the service account's name where a join token says nothing else.
+    fn selector(&mut self, object: &Object, spec: &AuthorizationPolicySpec) {
+        let Meta { namespace, .. } = &object.meta;
+        let Some(app) = spec.selector.get("app").filter(|_| namespace != ROOT_NAMESPACE) else { return };
+        let host = format!("{app}.{namespace}");
+        if spec.selector.len() == 1 && !self.services.contains(host.as_str()) {
+            self.warn_unknown(object, code::UNKNOWN_SERVICE, "spec.selector.matchLabels.app", &host);
+        }
+    }
+
+    fn warn_unknown(&mut self, object: &Object, code: &'static str, path: &str, host: &str) {
+        let near = did_you_mean(host, self.hosts_known()).map(|near| format!("did you mean {near:?}?"));
+        self.report(object, |p| {
+            p.warning(code, path, format!("no service {host:?} is known"));
+            p.help(near.unwrap_or_else(|| "this matches nothing until one joins".into()));
+        });
+    }
+
+    fn knows_account(&self, host: &str) -> bool {
+        let of_entry = |(object, spec): &(&Object, &ServiceEntrySpec)| {
+            let accounts = spec.endpoints.iter().filter_map(|e| e.service_account.as_ref());
+            let mut hosts = accounts.map(|a| format!("{a}.{}", object.meta.namespace));
+            hosts.any(|h| h == host)
+        };
+        self.services.contains(host) || self.entries.iter().any(of_entry)
+    }
+
+    fn hosts_known(&self) -> impl Iterator<Item = &'o str> {
+        let entries: Vec<&'o str> =
+            self.entries.iter().flat_map(|(_, e)| e.hosts.iter().map(String::as_str)).collect();
+        self.services.clone().into_iter().chain(entries)
+    }
+}
+
+fn entry(object: &Object) -> Option<&ServiceEntrySpec> {
+    match &object.spec {
+        Spec::ServiceEntry(spec) => Some(spec),
+        _ => None,
+    }
+}
+
+/// `name.namespace` of an exact principal.
+fn account_of(principal: &str) -> Option<String> {
+    let id = SpiffeId::parse(&format!("spiffe://{principal}")).ok()?;
+    let workload = id.workload()?;
+    Some(format!("{}.{}", workload.service_account, workload.namespace))
+}
+
+/// Whether some workload is told of both entries.
+fn overlap(a: &Object, b: &Object) -> bool {
+    let private = |o: &Object| {
+        entry(o).is_some_and(|e| !e.export_to.is_empty() && e.export_to.iter().all(|x| x == "."))
+    };
+    a.meta.namespace == b.meta.namespace || !(private(a) || private(b))
+}
+
+fn title(object: &Object) -> String {
+    format!("{} {}/{}", object.spec.kind().name(), object.meta.namespace, object.meta.name)
+}
+
+fn at(position: Option<&Position>) -> String {
+    position.map(|p| format!(" at {}:{}", p.file, p.line)).unwrap_or_default()
+}
