@@ -1,8 +1,14 @@
-//! Between wire and model.
+//! Between wire and model. To the wire nothing can go wrong; from the wire everything is checked, and one bad item
+//! refuses the whole message: nothing is dropped, defaulted or clamped.
 
-use palisade_policy::{Finding, Projection};
-
-use crate::v1;
+mod authorization_policy;
+mod destination_rule;
+mod finding;
+mod mesh_config;
+mod peer_authentication;
+mod projection;
+mod scalar;
+mod service_entry;
 
 /// Why a message from the other side does not become a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,25 +19,14 @@ pub struct WireError {
     pub problem: String,
 }
 
-impl From<&Projection> for v1::SnapshotBody {
-    fn from(projection: &Projection) -> Self {
-        let _ = projection;
-        Self::default()
+impl WireError {
+    fn new(field: &str, problem: impl Into<String>) -> Self {
+        Self { field: field.to_owned(), problem: problem.into() }
     }
-}
 
-impl TryFrom<v1::SnapshotBody> for Projection {
-    type Error = WireError;
-
-    fn try_from(body: v1::SnapshotBody) -> Result<Self, WireError> {
-        let _ = body;
-        Err(WireError { field: "workload".into(), problem: "is missing".into() })
-    }
-}
-
-impl From<&Finding> for v1::Finding {
-    fn from(finding: &Finding) -> Self {
-        let _ = finding;
-        Self::default()
+    /// The same problem, seen from the message that holds the field.
+    fn within(mut self, parent: &str) -> Self {
+        self.field = format!("{parent}.{}", self.field);
+        self
     }
 }

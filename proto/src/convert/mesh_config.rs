@@ -1,0 +1,48 @@
+use palisade_policy::kind::MeshConfigSpec;
+use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
+
+use super::WireError;
+use super::scalar::{enumeration, unspecified};
+use crate::v1;
+use crate::v1::mesh_config as wire;
+
+impl From<&MeshConfigSpec> for v1::MeshConfig {
+    fn from(mesh: &MeshConfigSpec) -> Self {
+        let normalization = match mesh.path_normalization {
+            PathNormalization::None => wire::PathNormalization::None,
+            PathNormalization::Base => wire::PathNormalization::Base,
+            PathNormalization::MergeSlashes => wire::PathNormalization::MergeSlashes,
+            PathNormalization::DecodeAndMergeSlashes => wire::PathNormalization::DecodeAndMergeSlashes,
+        };
+        let ambiguous = match mesh.ambiguous_paths {
+            AmbiguousPaths::Reject => wire::AmbiguousPaths::Reject,
+            AmbiguousPaths::Keep => wire::AmbiguousPaths::Keep,
+        };
+        Self {
+            path_normalization: normalization.into(),
+            ambiguous_paths: ambiguous.into(),
+            trust_domain_aliases: mesh.trust_domain_aliases.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::MeshConfig> for MeshConfigSpec {
+    type Error = WireError;
+
+    fn try_from(mesh: v1::MeshConfig) -> Result<Self, WireError> {
+        use wire::PathNormalization as Wire;
+        let path_normalization = match enumeration("path_normalization", mesh.path_normalization)? {
+            Wire::Unspecified => return Err(unspecified("path_normalization")),
+            Wire::None => PathNormalization::None,
+            Wire::Base => PathNormalization::Base,
+            Wire::MergeSlashes => PathNormalization::MergeSlashes,
+            Wire::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+        };
+        let ambiguous_paths = match enumeration("ambiguous_paths", mesh.ambiguous_paths)? {
+            wire::AmbiguousPaths::Unspecified => return Err(unspecified("ambiguous_paths")),
+            wire::AmbiguousPaths::Reject => AmbiguousPaths::Reject,
+            wire::AmbiguousPaths::Keep => AmbiguousPaths::Keep,
+        };
+        Ok(Self { path_normalization, ambiguous_paths, trust_domain_aliases: mesh.trust_domain_aliases })
+    }
+}

@@ -1,0 +1,291 @@
+//! Wire and model say the same, and bad messages are refused with the field that is wrong.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use palisade_identity::SpiffeId;
+use palisade_policy::kind::authorization_policy::{Action, Condition, Operation, Rule, Source};
+use palisade_policy::kind::destination_rule::{TlsMode, TlsSettings};
+use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
+use palisade_policy::kind::peer_authentication::MtlsMode;
+use palisade_policy::kind::service_entry::Protocol;
+use palisade_policy::kind::{
+    AuthorizationPolicySpec, DestinationRuleSpec, MeshConfigSpec, Meta, Named, PeerAuthenticationSpec,
+};
+use palisade_policy::{Endpoint, MeshService, Projection, ServicePort, Workload};
+use palisade_proto::v1;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use prost::Message;
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-z*/{}é]{1,8}"
+}
+
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    vec(text(), 0..3)
+}
+
+fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map(text(), text(), 0..3)
+}
+
+fn named<T: std::fmt::Debug>(spec: impl Strategy<Value = T>) -> impl Strategy<Value = Named<T>> {
+    (text(), text(), labels(), labels(), spec).prop_map(|(namespace, name, labels, annotations, spec)| {
+        Named { meta: Meta { namespace, name, labels, annotations }, spec }
+    })
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let source = vec(texts(), 14).prop_map(|mut f| {
+        let mut next = || f.pop().unwrap();
+        Source {
+            principals: next(),
+            not_principals: next(),
+            request_principals: next(),
+            not_request_principals: next(),
+            namespaces: next(),
+            not_namespaces: next(),
+            service_accounts: next(),
+            not_service_accounts: next(),
+            trust_domains: next(),
+            not_trust_domains: next(),
+            ip_blocks: next(),
+            not_ip_blocks: next(),
+            remote_ip_blocks: next(),
+            not_remote_ip_blocks: next(),
+        }
+    });
+    let operation = vec(texts(), 8).prop_map(|mut f| {
+        let mut next = || f.pop().unwrap();
+        Operation {
+            hosts: next(),
+            not_hosts: next(),
+            ports: next(),
+            not_ports: next(),
+            methods: next(),
+            not_methods: next(),
+            paths: next(),
+            not_paths: next(),
+        }
+    });
+    let condition = (text(), texts(), texts()).prop_map(|(key, values, not_values)| Condition {
+        key,
+        values,
+        not_values,
+    });
+    (vec(source, 0..3), vec(operation, 0..3), vec(condition, 0..3)).prop_map(|(from, to, when)| Rule {
+        from,
+        to,
+        when,
+    })
+}
+
+fn authorization() -> impl Strategy<Value = AuthorizationPolicySpec> {
+    let action = prop_oneof![Just(Action::Allow), Just(Action::Deny), Just(Action::Audit)];
+    (labels(), action, vec(rule(), 0..3)).prop_map(|(selector, action, rules)| AuthorizationPolicySpec {
+        selector,
+        action,
+        rules,
+    })
+}
+
+fn mode() -> impl Strategy<Value = MtlsMode> {
+    prop_oneof![
+        Just(MtlsMode::Unset),
+        Just(MtlsMode::Disable),
+        Just(MtlsMode::Permissive),
+        Just(MtlsMode::Strict)
+    ]
+}
+
+fn peer() -> impl Strategy<Value = PeerAuthenticationSpec> {
+    (labels(), mode(), btree_map(1..=u16::MAX, mode(), 0..3))
+        .prop_map(|(selector, mode, port_level)| PeerAuthenticationSpec { selector, mode, port_level })
+}
+
+fn tls() -> impl Strategy<Value = TlsSettings> {
+    let mode = prop_oneof![
+        Just(TlsMode::Disable),
+        Just(TlsMode::Simple),
+        Just(TlsMode::Mutual),
+        Just(TlsMode::IstioMutual)
+    ];
+    let file = || option::of(text());
+    (mode, file(), texts(), file(), file(), file()).prop_map(
+        |(mode, sni, subject_alt_names, ca_certificates, client_certificate, private_key)| TlsSettings {
+            mode,
+            sni,
+            subject_alt_names,
+            ca_certificates,
+            client_certificate,
+            private_key,
+        },
+    )
+}
+
+fn destination() -> impl Strategy<Value = DestinationRuleSpec> {
+    (text(), option::of(tls()), btree_map(1..=u16::MAX, tls(), 0..3))
+        .prop_map(|(host, tls, port_level_tls)| DestinationRuleSpec { host, tls, port_level_tls })
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Http), Just(Protocol::Http2), Just(Protocol::Grpc), Just(Protocol::Tcp)]
+}
+
+fn id() -> impl Strategy<Value = SpiffeId> {
+    "[a-z]{1,6}"
+        .prop_map(|name| SpiffeId::parse(&format!("spiffe://corp.example/ns/shop/sa/{name}")).unwrap())
+}
+
+fn service() -> impl Strategy<Value = MeshService> {
+    let port = (1..=u16::MAX, text(), protocol()).prop_map(|(number, name, protocol)| ServicePort {
+        number,
+        name,
+        protocol,
+    });
+    let endpoint = (text(), labels(), btree_map(1..=u16::MAX, any::<SocketAddr>(), 0..3)).prop_map(
+        |(instance, labels, addresses)| {
+            // Flow and scope of IPv6 are no part of an address text.
+            let plain = |at: SocketAddr| SocketAddr::new(at.ip(), at.port());
+            let addresses = addresses.into_iter().map(|(port, at)| (port, plain(at))).collect();
+            Endpoint { instance, labels, addresses }
+        },
+    );
+    (text(), text(), vec(port, 0..3), vec(id(), 1..3), vec(endpoint, 0..3)).prop_map(
+        |(name, namespace, ports, ids, endpoints)| MeshService {
+            name,
+            namespace,
+            ports,
+            identities: BTreeSet::from_iter(ids),
+            endpoints,
+        },
+    )
+}
+
+fn projection() -> impl Strategy<Value = Projection> {
+    let mesh = texts().prop_map(|trust_domain_aliases| MeshConfigSpec {
+        path_normalization: PathNormalization::MergeSlashes,
+        ambiguous_paths: AmbiguousPaths::Keep,
+        trust_domain_aliases,
+    });
+    (
+        (text(), id(), labels(), mesh),
+        vec(named(authorization()), 0..3),
+        vec(named(peer()), 0..3),
+        vec(named(destination()), 0..3),
+        vec(service(), 0..3),
+    )
+        .prop_map(|((root, id, labels, mesh), authorization, peers, rules, services)| Projection {
+            root_namespace: root,
+            workload: Workload { id, labels },
+            mesh,
+            authorization,
+            peer_authentication: peers,
+            service_entries: Vec::new(),
+            destination_rules: rules,
+            services,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_sent_is_what_is_understood(projection in projection()) {
+        let bytes = v1::SnapshotBody::from(&projection).encode_to_vec();
+        let body = v1::SnapshotBody::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(Projection::try_from(body).unwrap(), projection);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..256)) {
+        if let Ok(body) = v1::SnapshotBody::decode(bytes.as_slice()) {
+            let _outcome = Projection::try_from(body);
+        }
+    }
+}
+
+/// The smallest message that is accepted.
+fn body() -> v1::SnapshotBody {
+    v1::SnapshotBody {
+        root_namespace: "palisade-system".into(),
+        workload: Some(v1::Workload {
+            spiffe_id: "spiffe://corp.example/ns/shop/sa/cart".into(),
+            labels: BTreeMap::new(),
+        }),
+        mesh: Some((&MeshConfigSpec::default()).into()),
+        ..Default::default()
+    }
+}
+
+fn refused(change: impl FnOnce(&mut v1::SnapshotBody)) -> String {
+    let mut body = body();
+    change(&mut body);
+    Projection::try_from(body).unwrap_err().to_string()
+}
+
+#[test]
+fn accepts_the_smallest_snapshot() {
+    assert!(Projection::try_from(body()).is_ok());
+}
+
+#[test]
+fn names_the_field_that_is_wrong() {
+    let meta = || Some(v1::Meta { namespace: "shop".into(), name: "p".into(), ..Default::default() });
+    let rows = [
+        (refused(|b| b.workload = None), "workload: is not set"),
+        (refused(|b| b.mesh = None), "mesh: is not set"),
+        (refused(|b| b.root_namespace.clear()), "root_namespace: is not set"),
+        (
+            refused(|b| b.workload.as_mut().unwrap().spiffe_id = "spiffe://corp.example/operator/eve".into()),
+            "workload.spiffe_id: spiffe://corp.example/operator/eve is no workload's id",
+        ),
+        (
+            refused(|b| b.mesh.as_mut().unwrap().path_normalization = 99),
+            "mesh.path_normalization: 99 is a value this version does not know",
+        ),
+        (
+            refused(|b| {
+                b.authorization_policies.push(v1::AuthorizationPolicy { meta: meta(), ..Default::default() })
+            }),
+            "authorization_policies[0].action: is not set",
+        ),
+        (
+            refused(|b| {
+                let policy = v1::AuthorizationPolicy { action: 1, ..Default::default() };
+                b.authorization_policies.push(policy);
+            }),
+            "authorization_policies[0].meta: is not set",
+        ),
+        (
+            refused(|b| {
+                let port_level = BTreeMap::from([(65_536, 4)]);
+                let object =
+                    v1::PeerAuthentication { meta: meta(), mode: 4, port_level, ..Default::default() };
+                b.peer_authentications.push(object);
+            }),
+            "peer_authentications[0].port_level[65536]: 65536 is no port",
+        ),
+        (
+            refused(|b| {
+                let addresses = BTreeMap::from([(80, "ledger:80".to_owned())]);
+                let endpoint = v1::Endpoint { addresses, ..Default::default() };
+                let service = v1::MeshService {
+                    name: "ledger".into(),
+                    namespace: "shop".into(),
+                    endpoints: vec![endpoint],
+                    ..Default::default()
+                };
+                b.services.push(service);
+            }),
+            "services[0].endpoints[0].addresses[80].address: \"ledger:80\" is no ip:port",
+        ),
+    ];
+    for (got, expected) in rows {
+        assert_eq!(got, expected);
+    }
+}
