@@ -30,6 +30,11 @@ impl Failure {
         Self { code: BAD_INPUT, error: None }
     }
 
+    /// The run failed and every problem has been printed.
+    pub(crate) fn reported() -> Self {
+        Self { code: FAILED, error: None }
+    }
+
     pub(crate) fn report(self) -> ExitCode {
         if let Some(error) = &self.error {
             // Nothing can be said any more when stderr is closed.

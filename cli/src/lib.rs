@@ -1,5 +1,6 @@
 //! The `palisade` command: reads the command line, calls the libraries, prints.
 
+mod admin;
 mod command;
 mod exit;
 mod files;

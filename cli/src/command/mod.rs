@@ -1,9 +1,18 @@
 //! The subcommands: one file each.
 
+mod apply;
+mod ca;
 mod control_plane;
+mod delete;
+mod evict;
+mod get;
 mod init;
+mod kind;
 mod lint;
+mod proxies;
 mod proxy;
+mod token;
+mod wait;
 
 use crate::exit::Outcome;
 
@@ -13,6 +22,14 @@ pub(crate) enum Command {
     Proxy(Box<proxy::Proxy>),
     Init(init::Init),
     Lint(lint::Lint),
+    Apply(apply::Apply),
+    Get(get::Get),
+    Delete(delete::Delete),
+    Token(token::Token),
+    Proxies(proxies::Proxies),
+    Evict(evict::Evict),
+    Ca(ca::Ca),
+    Wait(wait::Wait),
 }
 
 impl Command {
@@ -22,14 +39,19 @@ impl Command {
             Self::Proxy(command) => command.run(),
             Self::Init(command) => command.run(),
             Self::Lint(command) => command.run(),
+            Self::Apply(command) => command.run(),
+            Self::Get(command) => command.run(),
+            Self::Delete(command) => command.run(),
+            Self::Token(command) => command.run(),
+            Self::Proxies(command) => command.run(),
+            Self::Evict(command) => command.run(),
+            Self::Ca(command) => command.run(),
+            Self::Wait(command) => command.run(),
         }
     }
 
     /// Whether the process stays up and its log is read by machines.
     pub(crate) fn is_server(&self) -> bool {
-        match self {
-            Self::ControlPlane(_) | Self::Proxy(_) => true,
-            Self::Init(_) | Self::Lint(_) => false,
-        }
+        matches!(self, Self::ControlPlane(_) | Self::Proxy(_))
     }
 }

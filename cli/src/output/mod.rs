@@ -1,8 +1,11 @@
 //! What is printed for the operator.
 
 mod findings;
+pub(crate) mod push;
+mod table;
 
 pub(crate) use findings::{Shown, print_findings};
+pub(crate) use table::{or_dash, table};
 
 use std::io::Write;
 

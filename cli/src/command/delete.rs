@@ -1,0 +1,51 @@
+use std::time::Duration;
+
+use palisade_policy::kind::Kind;
+use palisade_proto::v1::DeleteRequest;
+use palisade_proxy::settings::parse_duration;
+
+use super::kind;
+use crate::admin;
+use crate::exit::{Failure, Outcome};
+use crate::output::{Shown, print, print_findings, push};
+
+/// Delete one document.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// Kind, for example AuthorizationPolicy.
+    #[arg(value_name = "KIND", value_parser = kind::parse)]
+    kind: Kind,
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: String,
+    /// How long to wait until every connected proxy has the change, at most 60s; 0s: do not wait.
+    #[arg(long, env = "PALISADE_WAIT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    wait: Duration,
+    #[command(flatten)]
+    admin: admin::Options,
+}
+
+impl Delete {
+    pub(crate) fn run(self) -> Outcome {
+        let kind = self.kind.name();
+        let request = DeleteRequest {
+            kind: kind.to_owned(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
+        };
+        self.admin.with_client(self.wait, async |mut client| {
+            let response = client.delete(request).await.map_err(admin::refused)?.into_inner();
+            let findings: Vec<Shown> = response.findings.iter().map(Shown::from).collect();
+            if print_findings(&findings, &[])? {
+                return Err(Failure::input_reported());
+            }
+            print(&format!("deleted {kind} {}/{}\nversion {}", self.namespace, self.name, response.version))?;
+            if !self.wait.is_zero() {
+                print(&push::describe(&response.pushes))?;
+            }
+            if push::all_acked(&response.pushes) { Ok(()) } else { Err(Failure::reported()) }
+        })
+    }
+}
