@@ -103,9 +103,11 @@ struct Listeners {
     /// May be repeated; `;` separates several in the variable.
     #[arg(long, env = "PALISADE_SERVE", value_name = "PORT[,...]", value_delimiter = ';')]
     serve: Vec<Serve>,
-    /// Where the application finds its HTTP_PROXY; loopback; `off` for none.
-    #[arg(long, env = "PALISADE_OUTBOUND_PROXY", value_name = "IP:PORT", default_value_t = OutboundProxy::default())]
-    outbound_proxy: OutboundProxy,
+    /// Where the application finds its HTTP_PROXY; loopback. Without an address: 127.0.0.1:15001
+    /// [default: none, because whoever reaches it calls with this workload's identity].
+    #[arg(long, env = "PALISADE_OUTBOUND_PROXY", value_name = "IP:PORT", num_args = 0..=1,
+          default_missing_value = "127.0.0.1:15001")]
+    outbound_proxy: Option<SocketAddr>,
     /// A local port that leads to one service, for example 127.0.0.1:9001=ledger.payments:8080.
     /// May be repeated; `;` separates several in the variable.
     #[arg(long, env = "PALISADE_OUTBOUND_PORT", value_name = "LISTEN=HOST:PORT", value_delimiter = ';')]
@@ -113,33 +115,6 @@ struct Listeners {
     /// /ready, /live, /metrics; loopback.
     #[arg(long, env = "PALISADE_ADMIN", value_name = "IP:PORT", default_value_t = defaults::ADMIN)]
     admin: SocketAddr,
-}
-
-/// An address, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OutboundProxy(Option<SocketAddr>);
-
-impl Default for OutboundProxy {
-    fn default() -> Self {
-        Self(Some(defaults::OUTBOUND_PROXY))
-    }
-}
-
-impl std::fmt::Display for OutboundProxy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("off"),
-        }
-    }
-}
-
-impl std::str::FromStr for OutboundProxy {
-    type Err = std::net::AddrParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "off" { Ok(Self(None)) } else { text.parse().map(|a| Self(Some(a))) }
-    }
 }
 
 impl Proxy {
@@ -153,7 +128,7 @@ impl Proxy {
         Ok(Settings {
             source: source(self.control_plane, self.files)?,
             serves: self.listeners.serve,
-            outbound_proxy: self.listeners.outbound_proxy.0,
+            outbound_proxy: self.listeners.outbound_proxy,
             outbound_ports: self.listeners.outbound_port,
             admin: self.listeners.admin,
             access_log: self.access_log,
@@ -211,7 +186,7 @@ mod tests {
     fn reads_a_sidecar_with_a_control_plane() {
         let settings = read(
             "--control-plane mesh:15012 --join-token T --serve 8080,name=http --serve 9090,protocol=grpc \
-             --outbound-port 127.0.0.1:9001=ledger.fintech:8080 --drain-deadline 5m --advertise 10.0.0.1",
+             --outbound-port 127.0.0.1:9001=ledger.fintech:8080 --drain-deadline 5m --outbound-proxy --advertise 10.0.0.1",
         )
         .unwrap();
         assert_eq!(settings.serves.iter().map(|s| s.port).collect::<Vec<_>>(), [8080, 9090]);
@@ -227,7 +202,7 @@ mod tests {
     fn reads_a_sidecar_from_files() {
         let settings = read(
             "--policies p --svid s.pem --svid-key k.pem --roots r.pem --label app=ledger;tier=1 \
-             --outbound-proxy off --serve 8080",
+             --serve 8080",
         )
         .unwrap();
         assert_eq!(settings.outbound_proxy, None);
