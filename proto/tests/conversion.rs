@@ -250,7 +250,7 @@ fn names_the_field_that_is_wrong() {
         ),
         (
             refused(|b| {
-                b.authorization_policies.push(v1::AuthorizationPolicy { meta: meta(), ..Default::default() })
+                b.authorization_policies.push(v1::AuthorizationPolicy { meta: meta(), ..Default::default() });
             }),
             "authorization_policies[0].action: is not set",
         ),

@@ -38,6 +38,7 @@ fn port_to_wire(port: &EntryPort) -> wire::Port {
         name: port.name.clone(),
         protocol: v1::Protocol::from(port.protocol).into(),
         target_port: port.target_port.unwrap_or(0).into(),
+        tls: port.tls,
     }
 }
 
@@ -83,6 +84,7 @@ fn port_from_wire(wire: wire::Port) -> Result<EntryPort, WireError> {
         name: wire.name,
         protocol: protocol(wire.protocol)?,
         target_port: optional_port("target_port", wire.target_port)?,
+        tls: wire.tls,
     })
 }
 
