@@ -11,3 +11,8 @@
 
 /// The binary under test: the same program as `palisade`.
 const PALISADE: &str = env!("CARGO_BIN_EXE_palisade-under-test");
+
+// Data plane, on files: mtls, authorization, headers, smuggling, paths, outbound, http2, grpc, streaming, upgrade,
+// records, rotation, drain, file_mode, service_entry.
+
+// With a control plane: join_token, registry, privacy, push, outage, eviction, bad_input, store, applies, cli.
