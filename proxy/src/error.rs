@@ -1,1 +1,162 @@
-//!
+//! Every way a request can fail in the data plane, with its consequences in one table.
+
+use http::StatusCode;
+use palisade_policy::Refusal;
+
+use crate::http::normalize::Malformed;
+use crate::upstream::connect::ConnectError;
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Caller,
+    Upstream,
+    Us,
+}
+
+/// Why a request was not forwarded, or got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    #[error("no valid snapshot yet")]
+    NoSnapshot,
+    #[error("no valid identity")]
+    NoIdentity,
+    #[error("the caller's certificate has expired")]
+    PeerExpired,
+    #[error("the request is malformed: {}", .0.code())]
+    Malformed(Malformed),
+    #[error("CONNECT is not served")]
+    Connect,
+    #[error("https:// through the proxy is not served")]
+    HttpsThroughProxy,
+    #[error("refused by policy: {}", .0.code())]
+    Refused(Refusal),
+    #[error("no service of that name")]
+    UnknownDestination,
+    #[error("the destination carries bytes, not HTTP")]
+    NotHttp,
+    #[error("the service has no endpoint")]
+    NoEndpoint,
+    #[error("no connection to an endpoint")]
+    Connection(#[source] ConnectError),
+    #[error("no response in time")]
+    ResponseTimeout,
+    #[error("the upstream switched protocols unasked")]
+    UnexpectedSwitch,
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(&'static str),
+    #[error("the upstream closed or reset before it answered")]
+    UpstreamReset(#[source] hyper::Error),
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consequence {
+    pub side: Side,
+    /// Machine-readable, stable, for records and metrics.
+    pub reason: &'static str,
+    /// Envoy's response flag; empty where Envoy sets none (RBAC).
+    pub flag: &'static str,
+    pub status: StatusCode,
+    /// <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>
+    pub grpc_status: u16,
+    /// All that the caller is told in words.
+    pub title: &'static str,
+    /// Whether a caller's HTTP/1.1 connection may be used again.
+    pub keep: bool,
+}
+
+const INVALID_ARGUMENT: u16 = 3;
+const DEADLINE_EXCEEDED: u16 = 4;
+const PERMISSION_DENIED: u16 = 7;
+const UNIMPLEMENTED: u16 = 12;
+const UNAVAILABLE: u16 = 14;
+const UNAUTHENTICATED: u16 = 16;
+
+impl ProxyError {
+    /// The table.
+    pub fn consequence(&self) -> Consequence {
+        use Side::{Caller, Upstream, Us};
+        use StatusCode as S;
+        let row = |side, reason, flag, status, grpc_status, title, keep| Consequence {
+            side,
+            reason,
+            flag,
+            status,
+            grpc_status,
+            title,
+            keep,
+        };
+        let busy = S::SERVICE_UNAVAILABLE;
+        match self {
+            Self::NoSnapshot => row(Us, "no_snapshot", "", busy, UNAVAILABLE, "Not ready", true),
+            Self::NoIdentity => row(Us, "no_identity", "", busy, UNAVAILABLE, "Not ready", true),
+            Self::PeerExpired => {
+                row(Caller, "peer_expired", "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
+            }
+            Self::Malformed(why) => {
+                row(Caller, why.code(), "DPE", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", false)
+            }
+            Self::Connect => row(
+                Caller,
+                "connect_refused",
+                "",
+                S::METHOD_NOT_ALLOWED,
+                UNIMPLEMENTED,
+                "CONNECT is not served: call services of the mesh by http://, the sidecar encrypts",
+                false,
+            ),
+            Self::HttpsThroughProxy => row(
+                Caller,
+                "https_through_proxy",
+                "",
+                S::BAD_REQUEST,
+                INVALID_ARGUMENT,
+                "https:// is not served: call services by http://, the sidecar encrypts",
+                true,
+            ),
+            Self::Refused(Refusal::PlaintextRefused) => {
+                row(Caller, "plaintext_refused", "", S::FORBIDDEN, UNAUTHENTICATED, "Forbidden", false)
+            }
+            Self::Refused(refusal) => {
+                row(Caller, refusal.code(), "", S::FORBIDDEN, PERMISSION_DENIED, "Forbidden", true)
+            }
+            Self::UnknownDestination => row(
+                Caller,
+                "unknown_destination",
+                "NR",
+                S::BAD_GATEWAY,
+                UNAVAILABLE,
+                "Unknown destination",
+                true,
+            ),
+            Self::NotHttp => {
+                row(Caller, "not_http", "NR", S::BAD_GATEWAY, UNIMPLEMENTED, "Unknown destination", true)
+            }
+            Self::NoEndpoint => {
+                row(Upstream, "no_endpoint", "UH", busy, UNAVAILABLE, "No healthy upstream", true)
+            }
+            Self::Connection(why) => {
+                row(Upstream, why.code(), why.flag(), busy, UNAVAILABLE, "Upstream unreachable", true)
+            }
+            Self::ResponseTimeout => row(
+                Upstream,
+                "response_timeout",
+                "UT",
+                S::GATEWAY_TIMEOUT,
+                DEADLINE_EXCEEDED,
+                "Upstream timeout",
+                true,
+            ),
+            Self::UnexpectedSwitch => {
+                row(Upstream, "unexpected_switch", "UPE", S::BAD_GATEWAY, UNAVAILABLE, "Upstream error", true)
+            }
+            Self::Handshake(reason) => {
+                row(Caller, reason, "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
+            }
+            Self::UpstreamReset(_) => {
+                row(Upstream, "upstream_reset", "UC", S::BAD_GATEWAY, UNAVAILABLE, "Upstream reset", true)
+            }
+        }
+    }
+}

@@ -1,6 +1,5 @@
 //! Workers: one single-threaded runtime per core, sharing nothing on the request path.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::LocalSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::drain::{Drain, Phase};
 use crate::listen;
@@ -18,9 +18,16 @@ use crate::live::Live;
 use crate::settings::Settings;
 use crate::settings::limits::Limits;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
+use crate::upstream::balance::Balancer;
+use crate::upstream::pool::Pool;
+use crate::upstream::resolve::Resolver;
 
 /// How often `Activity::idle` looks.
 const IDLE_POLL: Duration = Duration::from_millis(10);
+/// Decision records reach the log within this time.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often idle connections and old answers are looked at.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the control thread and the workers have in common.
 #[derive(Clone, Debug)]
@@ -106,7 +113,15 @@ impl Workers {
 async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc::Receiver<Accepted>) {
     let mut drain = shared.drain.clone();
     let telemetry = shared.telemetry.worker(&shared.limits);
-    let worker = Rc::new(Worker { shared, telemetry, index, activity, round_robin: Cell::new(0) });
+    let worker = Rc::new(Worker {
+        shared,
+        telemetry,
+        index,
+        activity,
+        pool: Pool::default(),
+        resolver: Resolver::default(),
+        balancer: Balancer::default(),
+    });
     let take = async {
         while let Some(accepted) = inbox.recv().await {
             tokio::task::spawn_local(listen::connection(worker.clone(), accepted));
@@ -114,6 +129,7 @@ async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc:
     };
     tokio::select! {
         () = take => {}
+        () = worker.housekeeping() => {}
         () = drain.reached(Phase::Forced) => {}
     }
 }
@@ -125,8 +141,9 @@ pub(crate) struct Worker {
     pub(crate) telemetry: WorkerTelemetry,
     index: usize,
     activity: Activity,
-    #[expect(dead_code, reason = "read by the balancer")]
-    round_robin: Cell<usize>,
+    pub(crate) pool: Pool,
+    pub(crate) resolver: Resolver,
+    pub(crate) balancer: Balancer,
 }
 
 /// Which way a request goes.
@@ -141,6 +158,35 @@ impl Worker {
     pub(crate) fn enter(self: &Rc<Self>, direction: Direction) -> InFlight {
         self.add(direction, 1);
         InFlight { worker: self.clone(), direction }
+    }
+
+    /// Hands records to the writer, and lets go of what is no longer needed: at once after a change of identity,
+    /// otherwise now and then.
+    async fn housekeeping(&self) {
+        let mut changes = self.shared.live.changes();
+        let mut flush = tokio::time::interval(FLUSH_INTERVAL);
+        let mut tidy = tokio::time::interval(TIDY_INTERVAL);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _at = flush.tick() => {
+                    self.telemetry.flush();
+                    continue;
+                }
+                _at = tidy.tick() => {}
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            let limits = &self.shared.limits;
+            let generation = self.shared.live.identity().as_ref().map(|identity| identity.generation);
+            self.pool.tidy(generation, limits);
+            self.resolver.tidy(limits);
+            self.balancer.tidy(limits);
+        }
     }
 
     /// Only this worker's thread writes its counter, so load and store need no lock prefix.

@@ -8,6 +8,7 @@ mod verifier;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
+use std::time::SystemTime;
 
 use palisade_identity::{SpiffeId, TrustDomain};
 use rustls::client::Resumption;
@@ -101,6 +102,21 @@ pub fn pinned_client_config(
     alpn: &[&[u8]],
 ) -> Result<rustls::ClientConfig, TlsError> {
     client(None, Arc::new(PinnedServer { root_sha256, expected }), alpn)
+}
+
+/// The other end of a connection, read from a chain that rustls has verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub id: SpiffeId,
+    pub not_after: SystemTime,
+    pub leaf_sha256: [u8; 32],
+}
+
+/// The other end, from the chain it presented.
+pub fn peer(certs: &[CertificateDer<'_>]) -> Result<Peer, SvidError> {
+    let certificate = certs.first().ok_or(SvidError::NoCertificate)?;
+    let leaf = leaf::inspect(certificate)?;
+    Ok(Peer { id: leaf.id, not_after: leaf.not_after, leaf_sha256: crate::bundle::sha256(certificate) })
 }
 
 /// The identity in a presented chain that rustls has verified.

@@ -1,1 +1,9 @@
-//!
+//! HTTP as a proxy must handle it: codec limits, one spelling for requests, bodies that carry their record.
+
+pub(crate) mod body;
+pub(crate) mod codec;
+pub(crate) mod exec;
+pub(crate) mod headers;
+pub mod normalize;
+pub(crate) mod refusal;
+pub(crate) mod transport;

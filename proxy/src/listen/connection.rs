@@ -2,10 +2,63 @@
 
 use std::rc::Rc;
 
-use crate::worker::{Accepted, Worker};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{inbound, outbound};
+use crate::telemetry::Connection;
+use crate::worker::{Accepted, Direction, Via, Worker};
+
+/// A place under the cap on connections, counted while it is held.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    worker: Rc<Worker>,
+    direction: Direction,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    fn take(worker: &Rc<Worker>, direction: Direction, permit: OwnedSemaphorePermit) -> Self {
+        worker.telemetry.count(|shard| shard.connection(Connection::Opened(direction)));
+        Self { worker: worker.clone(), direction, _permit: permit }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.worker.telemetry.count(|shard| shard.connection(Connection::Closed(self.direction)));
+    }
+}
 
 /// Serves a connection to its end.
 pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
-    let _ = worker;
-    drop(accepted);
+    let direction = match accepted.via {
+        Via::Inbound(_) => Direction::Inbound,
+        Via::OutboundProxy | Via::OutboundPort(_) => Direction::Outbound,
+    };
+    let slot = Slot::take(&worker, direction, accepted.slot);
+    let stream = TcpStream::from_std(accepted.stream).and_then(|stream| {
+        // A proxy writes whole messages: Nagle's wait for more helps nobody.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    });
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "an accepted socket cannot be used"),
+    };
+    match accepted.via {
+        Via::Inbound(index) => {
+            if let Some(serve) = worker.shared.settings.serves.get(index) {
+                let serve = serve.clone();
+                inbound::accept(worker, serve, stream, accepted.peer, slot).await;
+            }
+        }
+        Via::OutboundProxy => outbound::accept(worker, None, stream, accepted.peer, slot).await,
+        Via::OutboundPort(index) => {
+            if let Some(port) = worker.shared.settings.outbound_ports.get(index) {
+                let port = port.clone();
+                outbound::accept(worker, Some(port), stream, accepted.peer, slot).await;
+            }
+        }
+    }
 }

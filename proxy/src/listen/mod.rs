@@ -3,6 +3,10 @@
 mod accept;
 mod bind;
 mod connection;
+mod detect;
+mod drive;
+pub(crate) mod inbound;
+pub(crate) mod outbound;
 
 pub use accept::serve;
 pub use bind::{Addresses, Bound, bind};

@@ -1,1 +1,5 @@
-//!
+//! The ways through, each readable on one screen.
+
+pub(crate) mod exchange;
+pub(crate) mod inbound;
+pub(crate) mod outbound;

@@ -57,6 +57,13 @@ pub struct Limits {
     /// Request body read and thrown away after an early answer so that the connection may be kept. 64 KiB; more
     /// closes it.
     pub discard_bytes_max: usize,
+    /// How long that reading may take. 1 s: the caller has the answer already.
+    pub discard_timeout: Duration,
+    /// How long the application's own idle connections to its sidecar are kept. 1 h: its HTTP client decides, and
+    /// closing under its hands would lose requests.
+    pub application_idle_timeout: Duration,
+    /// From the expiry of a peer's certificate to the forced end of its connection; requests in flight may end. 5 s.
+    pub expiry_grace: Duration,
     /// DNS: how long an answer is used before it is asked again, and how long the question may take. The system
     /// resolver tells no TTL; 30 s is Envoy's re-resolve order of magnitude. The last good answer is kept.
     pub dns_refresh: Duration,
@@ -95,6 +102,9 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(50),
             http2_connections_max: 4,
             discard_bytes_max: 64 * 1024,
+            discard_timeout: Duration::from_secs(1),
+            application_idle_timeout: Duration::from_secs(3600),
+            expiry_grace: Duration::from_secs(5),
             dns_refresh: Duration::from_secs(30),
             dns_timeout: Duration::from_secs(5),
             endpoint_penalty: Duration::from_secs(10),

@@ -1,1 +1,5 @@
-//!
+//! Steps that pipelines share.
+
+pub(crate) mod forward;
+pub(crate) mod identify;
+pub(crate) mod tunnel;

@@ -1,0 +1,202 @@
+//! Bodies on their way through: streamed, counted, and carrying what must live as long as they do.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::headers::strip_trailers;
+use crate::telemetry::record::Record;
+use crate::upstream::pool::Lease;
+
+/// What a request's two bodies tell its record.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) received: Cell<u64>,
+    /// The request body came to its end.
+    pub(crate) request_ended: Cell<bool>,
+}
+
+/// A request body on its way upstream.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    tally: Rc<Tally>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, tally: Rc<Tally>) -> Self {
+        tally.request_ended.set(incoming.is_end_stream());
+        Self { incoming, tally }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = frame.map(|frame| frame.map(clean));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    add(&self.tally.received, data.len());
+                }
+                self.tally.request_ended.set(frame.is_trailers() || self.incoming.is_end_stream());
+            }
+            Some(Err(_)) | None => self.tally.request_ended.set(true),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+fn add(cell: &Cell<u64>, bytes: usize) {
+    cell.set(cell.get().saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)));
+}
+
+fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip_trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// A response body on its way to the caller. The record is written when this is dropped, at the end or before it.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    kind: Kind,
+    /// Boxed: hyper moves bodies several times. `None` where the record went with a tunnel.
+    record: Option<Box<Record>>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Our own words: a refusal, or the empty body of an accepted upgrade.
+    Own(Option<Bytes>),
+    Upstream {
+        incoming: Incoming,
+        lease: Option<Lease>,
+    },
+}
+
+impl ResponseBody {
+    pub(crate) fn own(text: Bytes, record: Box<Record>) -> Self {
+        let text = (!text.is_empty()).then_some(text);
+        Self { kind: Kind::Own(text), record: Some(record) }
+    }
+
+    /// The body of a 101: what follows belongs to the tunnel, and the record with it.
+    pub(crate) fn empty() -> Self {
+        Self { kind: Kind::Own(None), record: None }
+    }
+
+    pub(crate) fn upstream(incoming: Incoming, lease: Lease, mut record: Box<Record>) -> Self {
+        if incoming.is_end_stream() {
+            record.response_ended(None);
+        }
+        Self { kind: Kind::Upstream { incoming, lease: Some(lease) }, record: Some(record) }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let frame = match &mut this.kind {
+            Kind::Own(text) => {
+                return Poll::Ready(text.take().map(|text| {
+                    if let Some(record) = &mut this.record {
+                        record.sent(text.len());
+                    }
+                    Ok(Frame::data(text))
+                }));
+            }
+            Kind::Upstream { incoming, .. } => ready!(Pin::new(incoming).poll_frame(cx)),
+        };
+        let frame = frame.map(|frame| frame.map(clean));
+        match &frame {
+            Some(Ok(frame)) => this.saw(frame),
+            Some(Err(_)) => {
+                if let Some(record) = &mut this.record {
+                    record.upstream_failed();
+                }
+            }
+            None => this.ended(None),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Own(text) => text.is_none(),
+            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Own(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |t| u64::try_from(t.len()).unwrap_or(0)))
+            }
+            Kind::Upstream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl ResponseBody {
+    fn saw(&mut self, frame: &Frame<Bytes>) {
+        if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
+            record.sent(data.len());
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            self.ended(Some(trailers));
+        } else if self.is_end_stream() {
+            // A codec that knows the length asks no more after the last byte.
+            self.ended(None);
+        }
+    }
+
+    fn ended(&mut self, trailers: Option<&HeaderMap>) {
+        if let Some(record) = &mut self.record {
+            record.response_ended(trailers);
+        }
+        if let Kind::Upstream { lease, .. } = &mut self.kind
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if self.is_end_stream() {
+            self.ended(None);
+        }
+    }
+}

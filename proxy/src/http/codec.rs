@@ -1,0 +1,76 @@
+//! hyper's settings for the four codecs, every limit explicit.
+
+use std::time::Duration;
+
+use hyper::{client, server};
+use hyper_util::rt::TokioTimer;
+
+use super::exec::LocalExec;
+use crate::settings::limits::Limits;
+
+fn bytes(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// `idle` is the time from the end of one request to the end of the next one's head.
+pub(crate) fn server_http1(limits: &Limits, idle: Duration) -> server::conn::http1::Builder {
+    let mut builder = server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle)
+        .half_close(false)
+        .keep_alive(true)
+        .max_headers(limits.headers_max)
+        .max_buf_size(bytes(limits.head_bytes_max))
+        .allow_multiple_spaces_in_request_line_delimiters(false)
+        .ignore_invalid_headers(false)
+        // The application's Date is forwarded; one of ours would differ from it.
+        .auto_date_header(false);
+    builder
+}
+
+pub(crate) fn server_http2(limits: &Limits) -> server::conn::http2::Builder<LocalExec> {
+    let mut builder = server::conn::http2::Builder::new(LocalExec);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .initial_stream_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
+        .max_header_list_size(limits.head_bytes_max)
+        .max_pending_accept_reset_streams(limits.pending_reset_streams_max)
+        .max_local_error_reset_streams(limits.local_reset_streams_max)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout)
+        .auto_date_header(false);
+    builder
+}
+
+pub(crate) fn client_http1(limits: &Limits) -> client::conn::http1::Builder {
+    let mut builder = client::conn::http1::Builder::new();
+    builder
+        .max_headers(limits.headers_max)
+        .max_buf_size(bytes(limits.head_bytes_max))
+        .http09_responses(false)
+        .allow_spaces_after_header_name_in_responses(false)
+        .allow_obsolete_multiline_headers_in_responses(false)
+        .ignore_invalid_headers_in_responses(false);
+    builder
+}
+
+pub(crate) fn client_http2(limits: &Limits) -> client::conn::http2::Builder<LocalExec> {
+    let mut builder = client::conn::http2::Builder::new(LocalExec);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(0)
+        .initial_stream_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
+        .max_header_list_size(limits.head_bytes_max)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .max_local_error_reset_streams(limits.local_reset_streams_max)
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout)
+        // A connection whose peer is gone is found before a request needs it.
+        .keep_alive_while_idle(true);
+    builder
+}

@@ -1,0 +1,117 @@
+//! Headers that end at a proxy, and headers that only we may set.
+
+use http::header::{
+    CONNECTION, Entry, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+
+pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-decision-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const OUR_PREFIX: &[u8] = b"x-palisade-";
+
+/// Removes what RFC 9110 section 7.6.1 ends at this hop: every name on every Connection line, and the known ones.
+/// `TE: trailers` stays, because we forward trailers and gRPC asks for it.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if let Entry::Occupied(connection) = headers.entry(CONNECTION) {
+        let (_, values) = connection.remove_entry_mult();
+        for name in values.flat_map(|value| listed(&value)).collect::<Vec<_>>() {
+            if name != TE {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE] {
+        headers.remove(name);
+    }
+    for name in [&PROXY_AUTHENTICATE, &PROXY_AUTHORIZATION] {
+        headers.remove(name);
+    }
+    keep_te_trailers(headers);
+}
+
+fn listed(value: &HeaderValue) -> Vec<HeaderName> {
+    value
+        .as_bytes()
+        .split(|b| *b == b',')
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect()
+}
+
+fn keep_te_trailers(headers: &mut HeaderMap) {
+    if let Entry::Occupied(te) = headers.entry(TE) {
+        let trailers = te
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+        te.remove_entry_mult();
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// Removes every header that only a sidecar may set, under any spelling an application server may fold into it
+/// (CGI-style servers read `_` as `-`).
+pub(crate) fn strip_ours(headers: &mut HeaderMap) {
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    if name.len() < OUR_PREFIX.len() || name.first() != Some(&b'x') {
+        return false;
+    }
+    let folded = |with: &[u8]| {
+        name.iter().zip(with).all(|(a, b)| a == b || (*a == b'_' && *b == b'-')) && name.len() >= with.len()
+    };
+    let client_cert = FORWARDED_CLIENT_CERT;
+    let client_cert = client_cert.as_str().as_bytes();
+    folded(OUR_PREFIX) || (name.len() == client_cert.len() && folded(client_cert))
+}
+
+/// What a trailer section may not carry (RFC 9110 section 6.5.1): framing, routing, authentication, and our own.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_ours(trailers);
+    for name in [
+        http::header::AUTHORIZATION,
+        http::header::CONTENT_LENGTH,
+        http::header::COOKIE,
+        http::header::HOST,
+        http::header::SET_COOKIE,
+        TE,
+        http::header::TRAILER,
+        CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHORIZATION,
+    ] {
+        trailers.remove(name);
+    }
+}
+
+/// The protocol that an HTTP/1.1 request or response switches to, when `Connection` says so too.
+pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let wanted = headers.get(UPGRADE)?;
+    let listed = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    listed.then(|| wanted.clone())
+}
+
+/// Whether a caller speaks gRPC and wants its refusals that way.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
+        value
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+    })
+}

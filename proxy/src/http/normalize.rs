@@ -1,0 +1,103 @@
+//! One spelling for a request before anybody judges it. What leaves here is what will be forwarded.
+
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Version, request};
+use palisade_policy::kind::MeshConfigSpec;
+use palisade_policy::request::path::{self, PathError};
+
+use super::headers;
+
+/// Why a request is refused before any policy is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// No authority, two, two different ones, or one with user information.
+    Authority,
+    /// Not origin-form, or an escape or byte that is refused.
+    Path(PathError),
+    /// A framing or syntax error seen by a codec.
+    Framing,
+}
+
+impl Malformed {
+    /// Machine-readable, stable.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Authority => "authority_malformed",
+            Self::Path(PathError::NotAbsolute) => "path_not_absolute",
+            Self::Path(PathError::Ambiguous) => "path_ambiguous",
+            Self::Path(PathError::Malformed) => "path_malformed",
+            Self::Framing => "request_malformed",
+        }
+    }
+}
+
+/// The parts that are judged and forwarded.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) authority: Authority,
+    /// Normalized path and the query as it came.
+    pub(crate) path: PathAndQuery,
+}
+
+/// Takes authority and path out of a request head, and removes from it what ends at this hop.
+pub(crate) fn normalize(head: &mut request::Parts, mesh: &MeshConfigSpec) -> Result<Target, Malformed> {
+    let authority = authority(head)?;
+    let path = match head.uri.path_and_query() {
+        Some(path) => normalize_path(path, mesh)?,
+        // Absolute form without a path (RFC 9112 section 3.2.2) means "/".
+        None if head.uri.scheme().is_some() && head.version <= Version::HTTP_11 => {
+            PathAndQuery::from_static("/")
+        }
+        None => return Err(Malformed::Path(PathError::NotAbsolute)),
+    };
+    headers::strip_hop_by_hop(&mut head.headers);
+    headers::strip_ours(&mut head.headers);
+    // hyper has answered it towards the caller, and upstream bodies are streamed without waiting.
+    head.headers.remove(http::header::EXPECT);
+    Ok(Target { authority, path })
+}
+
+/// The target's authority wins over Host (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1), and may not contradict it:
+/// whoever reads the other one must come to the same host.
+fn authority(head: &mut request::Parts) -> Result<Authority, Malformed> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let host = hosts.next().map(|host| Authority::try_from(host.as_bytes())).transpose();
+    let host = host.map_err(|_invalid| Malformed::Authority)?;
+    if hosts.next().is_some() {
+        return Err(Malformed::Authority);
+    }
+    let authority = match (head.uri.authority().cloned(), host) {
+        (Some(target), Some(host)) if !target.as_str().eq_ignore_ascii_case(host.as_str()) => {
+            return Err(Malformed::Authority);
+        }
+        (Some(target), _) => target,
+        (None, Some(host)) => host,
+        (None, None) => return Err(Malformed::Authority),
+    };
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err(Malformed::Authority);
+    }
+    head.headers.remove(HOST);
+    Ok(authority)
+}
+
+fn normalize_path(target: &PathAndQuery, mesh: &MeshConfigSpec) -> Result<PathAndQuery, Malformed> {
+    let path = path::normalize(target.path(), mesh.path_normalization, mesh.ambiguous_paths)
+        .map_err(Malformed::Path)?;
+    match path {
+        std::borrow::Cow::Borrowed(path) if path == target.path() => Ok(target.clone()),
+        path => {
+            let spelled = match target.query() {
+                Some(query) => format!("{path}?{query}"),
+                None => path.into_owned(),
+            };
+            PathAndQuery::try_from(spelled).map_err(|_invalid| Malformed::Path(PathError::Malformed))
+        }
+    }
+}
+
+/// CONNECT would make a tunnel that no policy looks into.
+pub(crate) fn is_connect(head: &request::Parts) -> bool {
+    head.method == Method::CONNECT
+}

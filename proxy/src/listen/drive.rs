@@ -1,0 +1,98 @@
+//! Running a codec on a connection until its end, or until the connection has to end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::http::body::ResponseBody;
+use crate::http::codec;
+use crate::http::exec::LocalExec;
+use crate::upstream::connect::Wire;
+use crate::worker::Worker;
+
+/// Serves one connection. When `stop` ends, no new request is taken; what is in flight may take `grace` to end
+/// (`None`: as long as the worker lives).
+pub(super) async fn drive<T, F, R>(
+    worker: &Rc<Worker>,
+    wire: Wire,
+    io: T,
+    idle: Duration,
+    handler: F,
+    stop: impl Future<Output = Option<Duration>>,
+) -> hyper::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<ResponseBody>> + 'static,
+{
+    let limits = &worker.shared.limits;
+    let service = service_fn(|request| {
+        let response = handler(request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    match wire {
+        Wire::Http1 => {
+            let connection =
+                codec::server_http1(limits, idle).serve_connection(TokioIo::new(io), service).with_upgrades();
+            until(connection, stop).await
+        }
+        Wire::Http2 => {
+            let connection = codec::server_http2(limits).serve_connection(TokioIo::new(io), service);
+            until(connection, stop).await
+        }
+    }
+}
+
+async fn until<C: Graceful>(
+    connection: C,
+    stop: impl Future<Output = Option<Duration>>,
+) -> hyper::Result<()> {
+    tokio::pin!(connection);
+    tokio::select! {
+        result = &mut connection => result,
+        grace = stop => {
+            connection.as_mut().graceful_shutdown();
+            match grace {
+                Some(grace) => tokio::time::timeout(grace, connection).await.unwrap_or(Ok(())),
+                None => connection.await,
+            }
+        }
+    }
+}
+
+/// What hyper's two server connections have in common.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+impl<I, S> Graceful for http2::Connection<I, S, LocalExec>
+where
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Future: 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}

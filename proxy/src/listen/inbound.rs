@@ -1,0 +1,212 @@
+//! A connection from the mesh: TLS with a deadline, one SPIFFE id, then HTTP.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::HeaderValue;
+use palisade_certs::tls::Peer;
+use palisade_identity::SpiffeId;
+use palisade_policy::Refusal;
+use palisade_policy::kind::peer_authentication::MtlsMode;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::connection::Slot;
+use super::detect;
+use super::drive::drive;
+use crate::drain::Phase;
+use crate::error::ProxyError;
+use crate::http::normalize::Malformed;
+use crate::http::transport::Transport;
+use crate::pipeline::inbound::{open_record, serve};
+use crate::settings::Serve;
+use crate::stage::identify::client_cert_header;
+use crate::stage::tunnel::expired;
+use crate::telemetry::HandshakeOutcome;
+use crate::telemetry::record::Source;
+use crate::upstream::connect::Wire;
+use crate::worker::{Direction, Worker};
+
+/// The first byte of a TLS connection: a record of type handshake (RFC 8446 section 5.1). No HTTP request has it.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// An inbound connection, as its requests see it.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) source: Source,
+    pub(crate) serve: Serve,
+    /// The caller's proven identity; `None` in plaintext.
+    pub(crate) peer: Option<Peer>,
+    pub(crate) own: Option<SpiffeId>,
+    /// Our own service, for records and metrics.
+    pub(crate) service: Option<Arc<str>>,
+    pub(crate) cluster: Rc<str>,
+    pub(crate) local_ip: IpAddr,
+    pub(crate) sni: Option<String>,
+    /// The earlier end of both certificates.
+    pub(crate) expires: Option<SystemTime>,
+    /// `x-forwarded-client-cert` for the application.
+    pub(crate) client_cert: Option<HeaderValue>,
+    _slot: Slot,
+}
+
+/// Serves an accepted connection to its end.
+pub(super) async fn accept(
+    worker: Rc<Worker>,
+    serve: Serve,
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+) {
+    let connection = Inbound::new(worker.clone(), serve, peer, stream.local_addr().ok(), slot);
+    let limit = worker.shared.limits.handshake_timeout;
+    // One deadline for the first byte and the handshake, so that waiting on either is the same attack.
+    match tokio::time::timeout(limit, connection.open(stream)).await {
+        Ok(Some((connection, wire, io))) => connection.run(wire, io).await,
+        Ok(None) => {}
+        Err(_elapsed) => handshake_ended(&worker, HandshakeOutcome::Failed("timeout")),
+    }
+}
+
+type Opened = (Inbound, Wire, detect::Rewound<Transport>);
+
+impl Inbound {
+    fn new(
+        worker: Rc<Worker>,
+        serve: Serve,
+        peer: SocketAddr,
+        local: Option<SocketAddr>,
+        slot: Slot,
+    ) -> Self {
+        let own = worker.shared.live.identity().as_ref().map(|identity| identity.svid.id.clone());
+        let service = own
+            .as_ref()
+            .and_then(SpiffeId::workload)
+            .map(|workload| Arc::from(format!("{}.{}", workload.service_account, workload.namespace)));
+        Self {
+            worker,
+            source: Source { address: peer, tls: false },
+            cluster: format!("inbound|{}||", serve.port).into(),
+            local_ip: local.map_or(serve.listen.ip(), |local| local.ip()),
+            serve,
+            peer: None,
+            own,
+            service,
+            sni: None,
+            expires: None,
+            client_cert: None,
+            _slot: slot,
+        }
+    }
+
+    /// TLS or plaintext, told by the first byte.
+    async fn open(self, stream: TcpStream) -> Option<Opened> {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(0) => None,
+            Ok(_) if first == [TLS_HANDSHAKE] => self.open_tls(stream).await,
+            Ok(_) => self.open_plaintext(stream).await,
+            Err(error) => {
+                tracing::debug!(%error, "connection lost before its first byte");
+                None
+            }
+        }
+    }
+
+    async fn open_plaintext(self, stream: TcpStream) -> Option<Opened> {
+        let mode =
+            self.worker.shared.live.snapshot().as_ref().map(|snapshot| snapshot.mtls_mode(self.serve.port));
+        let refusal = match mode {
+            Some(MtlsMode::Permissive | MtlsMode::Disable) => {
+                let (wire, io) = detect::wire(Transport::Plain(stream)).await.ok()??;
+                return Some((self, wire, io));
+            }
+            Some(MtlsMode::Strict | MtlsMode::Unset) => ProxyError::Refused(Refusal::PlaintextRefused),
+            None => ProxyError::NoSnapshot,
+        };
+        tracing::info!(peer.addr = %self.source.address, port = self.serve.port, "plaintext refused");
+        self.worker.telemetry.count(|shard| shard.plaintext_refused += 1);
+        open_record(&self).connection_refused(&refusal, "plaintext_refused");
+        None
+    }
+
+    async fn open_tls(mut self, stream: TcpStream) -> Option<Opened> {
+        let identity = self.worker.shared.live.identity().clone();
+        let identity = identity.filter(|identity| identity.svid.not_after > SystemTime::now());
+        let Some(identity) = identity else {
+            self.refuse_handshake("noIdentity");
+            return None;
+        };
+        let stream = match TlsAcceptor::from(identity.server.clone()).accept(stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.refuse_handshake(palisade_certs::tls::io_reason(&error));
+                return None;
+            }
+        };
+        if let Err(reason) = self.identify(&stream, identity.svid.not_after) {
+            self.refuse_handshake(reason);
+            return None;
+        }
+        handshake_ended(&self.worker, HandshakeOutcome::Completed);
+        let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Wire::Http2 } else { Wire::Http1 };
+        let transport = Transport::Tls(Box::new(stream.into()));
+        Some((self, wire, detect::Rewound::new(transport)))
+    }
+
+    /// Takes the peer from a finished handshake. The verifier has checked the chain; here it is read again, once, and
+    /// nothing is served to a connection without exactly one id.
+    fn identify(
+        &mut self,
+        stream: &TlsStream<TcpStream>,
+        own_not_after: SystemTime,
+    ) -> Result<(), &'static str> {
+        let (_, session) = stream.get_ref();
+        let certificates = session.peer_certificates().ok_or("noCertificate")?;
+        let peer = palisade_certs::tls::peer(certificates).map_err(|error| error.reason())?;
+        self.source.tls = true;
+        self.sni = session.server_name().map(ToOwned::to_owned);
+        self.expires = Some(peer.not_after.min(own_not_after));
+        if let Some(own) = &self.own {
+            self.client_cert = client_cert_header(own, &peer.id, &peer.leaf_sha256);
+        }
+        self.peer = Some(peer);
+        Ok(())
+    }
+
+    fn refuse_handshake(&self, reason: &'static str) {
+        tracing::info!(peer.addr = %self.source.address, port = self.serve.port, reason, "handshake failed");
+        handshake_ended(&self.worker, HandshakeOutcome::Failed(reason));
+        open_record(self).connection_refused(&ProxyError::Handshake(reason), "handshake_failed");
+    }
+
+    async fn run(self, wire: Wire, io: detect::Rewound<Transport>) {
+        let connection = Rc::new(self);
+        let worker = &connection.worker;
+        let limits = &worker.shared.limits;
+        let mut drain = worker.shared.drain.clone();
+        let stop = async {
+            tokio::select! {
+                () = drain.reached(Phase::Draining) => None,
+                () = expired(connection.expires) => Some(limits.expiry_grace),
+            }
+        };
+        let handler = |request| serve(connection.clone(), request);
+        let ended = drive(worker, wire, io, limits.header_read_timeout, handler, stop).await;
+        if let Err(error) = ended
+            && error.is_parse()
+        {
+            // hyper answered 400 itself and closed; nothing was forwarded.
+            open_record(&connection)
+                .connection_refused(&ProxyError::Malformed(Malformed::Framing), "http1.codec_error");
+        }
+    }
+}
+
+fn handshake_ended(worker: &Worker, outcome: HandshakeOutcome) {
+    worker.telemetry.count(|shard| shard.handshake(Direction::Inbound, outcome));
+}

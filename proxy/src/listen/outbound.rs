@@ -1,0 +1,55 @@
+//! A connection from the application: plaintext on loopback, HTTP/1.1 or HTTP/2 with prior knowledge.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::uri::Authority;
+use tokio::net::TcpStream;
+
+use super::connection::Slot;
+use super::detect;
+use super::drive::drive;
+use crate::error::ProxyError;
+use crate::http::normalize::Malformed;
+use crate::http::transport::Transport;
+use crate::pipeline::outbound::{fixed_authority, serve};
+use crate::settings::LocalPort;
+use crate::telemetry::record::{Record, Source};
+use crate::worker::{Direction, Worker};
+
+/// An outbound connection, as its requests see it.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) source: Source,
+    /// The destination of a named local port; `None` on the proxy listener, where each request names its own.
+    pub(crate) fixed: Option<Authority>,
+    _slot: Slot,
+}
+
+/// Serves an accepted connection to its end.
+pub(super) async fn accept(
+    worker: Rc<Worker>,
+    port: Option<LocalPort>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+) {
+    let fixed = port.as_ref().and_then(|port| fixed_authority(&port.host, port.port));
+    let source = Source { address: peer, tls: false };
+    let connection = Rc::new(Outbound { worker, source, fixed, _slot: slot });
+    let worker = &connection.worker;
+    let limits = &worker.shared.limits;
+    let idle = limits.application_idle_timeout;
+    let detected = tokio::time::timeout(idle, detect::wire(Transport::Plain(stream))).await;
+    let Ok(Ok(Some((wire, io)))) = detected else { return };
+    let handler = |request| serve(connection.clone(), request);
+    // Never asked to stop: the application may need calls to finish its work while the inbound side drains.
+    let ended = drive(worker, wire, io, idle, handler, std::future::pending()).await;
+    if let Err(error) = ended
+        && error.is_parse()
+    {
+        Record::open(worker, Direction::Outbound, &connection.source)
+            .connection_refused(&ProxyError::Malformed(Malformed::Framing), "http1.codec_error");
+    }
+}

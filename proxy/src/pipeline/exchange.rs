@@ -1,0 +1,138 @@
+//! What every way through has in common: taking a request apart, and ending it with an answer or a refusal.
+
+use std::rc::Rc;
+
+use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue};
+use http::{Request, Response, StatusCode, Version, request};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::error::ProxyError;
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::headers;
+use crate::http::refusal::{self, Manner};
+use crate::stage::forward::Answer;
+use crate::stage::tunnel::{Terms, Wanted};
+use crate::telemetry::record::Record;
+use crate::worker::{Direction, Worker};
+
+/// One request under way: what is needed to end it properly.
+pub(super) struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) direction: Direction,
+    pub(super) record: Box<Record>,
+    pub(super) grpc: bool,
+    pub(super) upgrade: Option<Wanted>,
+    version: Version,
+    expects_continue: bool,
+}
+
+impl Exchange {
+    /// Takes a request apart and notes it in its record.
+    pub(super) fn begin(
+        worker: &Rc<Worker>,
+        direction: Direction,
+        mut record: Box<Record>,
+        mut request: Request<Incoming>,
+    ) -> (Self, request::Parts, Incoming) {
+        let upgrade = Wanted::of(&mut request);
+        let (head, body) = request.into_parts();
+        let grpc = headers::is_grpc(&head.headers);
+        record.received(&head, grpc);
+        let exchange = Self {
+            worker: worker.clone(),
+            direction,
+            record,
+            grpc,
+            upgrade,
+            version: head.version,
+            expects_continue: head.headers.contains_key(EXPECT),
+        };
+        (exchange, head, body)
+    }
+
+    /// The request to send upstream.
+    pub(super) fn outgoing(&self, mut head: request::Parts, body: Incoming) -> Request<RequestBody> {
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.ask(&mut head.headers);
+        }
+        // What hyper left there is about the caller's connection.
+        head.extensions.clear();
+        Request::from_parts(head, RequestBody::new(body, self.record.tally.clone()))
+    }
+
+    /// Ends with the upstream's response: the record and the connection ride in its body to the end.
+    pub(super) fn answer(mut self, answer: Answer, terms: impl FnOnce() -> Terms) -> Response<ResponseBody> {
+        let (mut response, lease) = answer;
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match (self.upgrade.take(), switched, headers::upgrade_of(response.headers())) {
+            (Some(wanted), true, Some(_)) => {
+                self.record.answered(response.status(), response.headers());
+                let upstream = hyper::upgrade::on(&mut response);
+                let (mut head, _empty) = response.into_parts();
+                self.clean(&mut head.headers);
+                wanted.ask(&mut head.headers);
+                wanted.open(&self.worker, upstream, self.record, terms());
+                Response::from_parts(head, ResponseBody::empty())
+            }
+            (upgrade, true, _) => {
+                // A 101 that nobody asked for would turn what follows into a tunnel.
+                drop((upgrade, lease));
+                self.refuse(&ProxyError::UnexpectedSwitch, None)
+            }
+            (upgrade, false, _) => {
+                let (mut head, incoming) = response.into_parts();
+                self.clean(&mut head.headers);
+                head.extensions.clear();
+                if upgrade.is_some() {
+                    // What the caller sent behind its request was meant for another protocol: it is never parsed.
+                    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                head.version = Version::HTTP_11;
+                self.record.answered(head.status, &head.headers);
+                Response::from_parts(head, ResponseBody::upstream(incoming, lease, self.record))
+            }
+        }
+    }
+
+    /// Ends with a refusal. An unread body is thrown away within limits, so that the caller can read the answer
+    /// before its connection closes; one that waits for "100 Continue" is not asked for.
+    pub(super) fn refuse(self, error: &ProxyError, body: Option<Incoming>) -> Response<ResponseBody> {
+        let consequence = error.consequence();
+        tracing::debug!(reason = consequence.reason, %error, "request not forwarded");
+        let http1 = self.version <= Version::HTTP_11;
+        let unread = body.filter(|body| !body.is_end_stream());
+        let close = http1 && (unread.is_some() || self.upgrade.is_some() || !consequence.keep);
+        if let Some(body) = unread
+            && http1
+            && !self.expects_continue
+        {
+            tokio::task::spawn_local(discard(self.worker.clone(), body));
+        }
+        refusal::respond(&consequence, Manner { grpc: self.grpc, close }, self.record)
+    }
+
+    fn clean(&self, headers: &mut HeaderMap) {
+        headers::strip_hop_by_hop(headers);
+        if self.direction == Direction::Inbound {
+            // What the application says under our names would pass for a sidecar's word.
+            headers::strip_ours(headers);
+        }
+    }
+}
+
+async fn discard(worker: Rc<Worker>, mut body: Incoming) {
+    let limits = &worker.shared.limits;
+    let reading = async {
+        let mut left = limits.discard_bytes_max;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _late = tokio::time::timeout(limits.discard_timeout, reading).await;
+}

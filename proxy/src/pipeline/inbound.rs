@@ -1,0 +1,128 @@
+//! Inbound: from the mesh to the application.
+
+use std::rc::Rc;
+
+use http::{Request, Response, request};
+use hyper::body::Incoming;
+use palisade_policy::kind::service_entry::Protocol;
+use palisade_policy::{Decision, Permit, RequestView, Snapshot};
+use smallvec::smallvec;
+
+use super::exchange::Exchange;
+use crate::error::ProxyError;
+use crate::http::body::ResponseBody;
+use crate::http::normalize::{self, Target};
+use crate::listen::inbound::Inbound;
+use crate::stage::forward::{Route, address, forward};
+use crate::stage::identify;
+use crate::stage::tunnel::Terms;
+use crate::telemetry::record::Record;
+use crate::upstream::connect::{Security, Wire};
+use crate::worker::Direction;
+
+/// Serves one request. The record is open before anything can fail, and written whatever happens.
+pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let record = open_record(&connection);
+    let (mut exchange, mut head, body) =
+        Exchange::begin(&connection.worker, Direction::Inbound, record, request);
+    let (permit, target) = match judge(&connection, &mut head, &mut exchange.record) {
+        Ok(judged) => judged,
+        Err(error) => return exchange.refuse(&error, Some(body)),
+    };
+    let judged =
+        exchange.upgrade.as_ref().map(|_| (head.method.clone(), head.headers.clone(), target.clone()));
+    identify::set_client_cert(&mut head.headers, connection.client_cert.as_ref());
+    let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
+    exchange.record.set_request_id(id);
+    let route = route(&connection, &exchange);
+    address(&mut head, &target, route.wire, &route.security);
+    let outgoing = exchange.outgoing(head, body);
+    match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
+        Ok(answer) => exchange.answer(answer, || terms(&connection, judged)),
+        Err(error) => exchange.refuse(&error, None),
+    }
+}
+
+/// A record with all that the connection knows.
+pub(crate) fn open_record(connection: &Inbound) -> Box<Record> {
+    let mut record = Record::open(&connection.worker, Direction::Inbound, &connection.source);
+    record.source = connection.peer.as_ref().map(|peer| peer.id.clone());
+    record.destination = connection.own.clone();
+    record.service = connection.service.clone();
+    record.upstream_cluster = Some(connection.cluster.clone());
+    record
+}
+
+/// Normalizes, then judges, both by one snapshot.
+fn judge(
+    connection: &Inbound,
+    head: &mut request::Parts,
+    record: &mut Record,
+) -> Result<(Permit, Target), ProxyError> {
+    let live = &connection.worker.shared.live;
+    if normalize::is_connect(head) {
+        return Err(ProxyError::Connect);
+    }
+    if connection.expires.is_some_and(|expires| expires <= record.at()) {
+        return Err(ProxyError::PeerExpired);
+    }
+    if live.identity().as_ref().is_none_or(|identity| identity.svid.not_after <= record.at()) {
+        return Err(ProxyError::NoIdentity);
+    }
+    let snapshot = live.snapshot();
+    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
+    record.policy_version = snapshot.version;
+    let target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
+    record.authority = Some(target.authority.clone());
+    record.path = Some(target.path.clone());
+    let permit = record.decided(authorize(connection, snapshot, &head.method, &head.headers, &target))?;
+    Ok((permit, target))
+}
+
+fn authorize(
+    connection: &Inbound,
+    snapshot: &Snapshot,
+    method: &http::Method,
+    headers: &http::HeaderMap,
+    target: &Target,
+) -> Decision {
+    let source_ip = connection.source.address.ip();
+    snapshot.authorize(&RequestView {
+        peer: connection.peer.as_ref().map(|peer| &peer.id),
+        source_ip,
+        remote_ip: source_ip,
+        destination_ip: connection.local_ip,
+        destination_port: connection.serve.port,
+        method: method.as_str(),
+        path: target.path.path(),
+        host: target.authority.as_str(),
+        headers,
+        sni: connection.sni.as_deref(),
+    })
+}
+
+/// To the application, by what it speaks. gRPC needs HTTP/2 whatever the port's protocol says.
+fn route(connection: &Inbound, exchange: &Exchange) -> Route {
+    let http2 = matches!(connection.serve.protocol, Protocol::Http2 | Protocol::Grpc) || exchange.grpc;
+    let limits = &connection.worker.shared.limits;
+    Route {
+        candidates: smallvec![connection.serve.app],
+        wire: if http2 && exchange.upgrade.is_none() { Wire::Http2 } else { Wire::Http1 },
+        security: Security::Plaintext,
+        response_timeout: (!exchange.grpc).then_some(limits.response_timeout),
+    }
+}
+
+/// What an upgraded connection is judged by from now on: the same request, by each new snapshot.
+fn terms(connection: &Rc<Inbound>, judged: Option<(http::Method, http::HeaderMap, Target)>) -> Terms {
+    let judge = connection.clone();
+    Terms {
+        allowed: Box::new(move |snapshot| {
+            judged.as_ref().is_some_and(|(method, headers, target)| {
+                matches!(authorize(&judge, snapshot, method, headers, target), Decision::Allow { .. })
+            })
+        }),
+        expires: connection.expires,
+        connection: connection.clone(),
+    }
+}

@@ -1,0 +1,163 @@
+//! Outbound: from the application to services of the mesh, and to those outside that it was told of.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, request};
+use hyper::body::Incoming;
+use palisade_policy::compile::{Destination, Target as Endpoint, Transport};
+use palisade_policy::kind::service_entry::Protocol;
+use palisade_policy::{Decision, Permit};
+
+use super::exchange::Exchange;
+use crate::error::ProxyError;
+use crate::http::body::ResponseBody;
+use crate::http::normalize::{self, Target};
+use crate::listen::outbound::Outbound;
+use crate::stage::forward::{Route, address, forward};
+use crate::stage::identify;
+use crate::stage::tunnel::Terms;
+use crate::telemetry::record::Record;
+use crate::upstream::balance::Candidates;
+use crate::upstream::connect::{ConnectError, Security, Wire};
+use crate::worker::{Direction, Worker};
+
+/// An authority without a port means the scheme's (RFC 9110 section 4.2.1).
+const HTTP_PORT: u16 = 80;
+
+struct Judged {
+    permit: Permit,
+    target: Target,
+    destination: Arc<Destination>,
+    generation: u64,
+}
+
+/// Serves one request. The record is open before anything can fail, and written whatever happens.
+pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let record = Record::open(&connection.worker, Direction::Outbound, &connection.source);
+    let (mut exchange, mut head, body) =
+        Exchange::begin(&connection.worker, Direction::Outbound, record, request);
+    let Judged { permit, target, destination, generation } =
+        match judge(&connection, &mut head, &mut exchange.record) {
+            Ok(judged) => judged,
+            Err(error) => return exchange.refuse(&error, Some(body)),
+        };
+    let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
+    exchange.record.set_request_id(id);
+    let route = match route(&connection.worker, &exchange, &destination, generation).await {
+        Ok(route) => route,
+        Err(error) => return exchange.refuse(&ProxyError::Connection(error), Some(body)),
+    };
+    address(&mut head, &target, route.wire, &route.security);
+    let outgoing = exchange.outgoing(head, body);
+    match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
+        Ok(answer) => exchange.answer(answer, || terms(&connection, &destination)),
+        Err(error) => exchange.refuse(&error, None),
+    }
+}
+
+/// Normalizes, finds the destination and asks leave, all by one snapshot.
+fn judge(
+    connection: &Outbound,
+    head: &mut request::Parts,
+    record: &mut Record,
+) -> Result<Judged, ProxyError> {
+    let live = &connection.worker.shared.live;
+    if normalize::is_connect(head) {
+        return Err(ProxyError::Connect);
+    }
+    if head.uri.scheme() == Some(&Scheme::HTTPS) && head.version <= http::Version::HTTP_11 {
+        return Err(ProxyError::HttpsThroughProxy);
+    }
+    let identity = live.identity();
+    let identity = identity.as_ref().filter(|identity| identity.svid.not_after > record.at());
+    let identity = identity.ok_or(ProxyError::NoIdentity)?;
+    record.source = Some(identity.svid.id.clone());
+    let snapshot = live.snapshot();
+    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
+    record.policy_version = snapshot.version;
+    let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
+    if let Some(fixed) = &connection.fixed {
+        // A named local port: the application wrote the port's own address, which means nothing to the service.
+        target.authority = fixed.clone();
+    }
+    record.authority = Some(target.authority.clone());
+    record.path = Some(target.path.clone());
+    let destination = snapshot.destination(target.authority.as_str(), HTTP_PORT);
+    let destination = destination.ok_or(ProxyError::UnknownDestination)?;
+    describe(record, destination);
+    if destination.protocol == Protocol::Tcp {
+        return Err(ProxyError::NotHttp);
+    }
+    let permit = record.decided(snapshot.authorize_outbound(destination))?;
+    Ok(Judged { permit, target, destination: destination.clone(), generation: identity.generation })
+}
+
+fn describe(record: &mut Record, destination: &Destination) {
+    record.service = Some(destination.host.clone());
+    record.upstream_cluster = Some(format!("outbound|{}||{}", destination.port, destination.host).into());
+    if let Transport::Mesh { identities } = &destination.transport {
+        record.mesh_upstream = true;
+        if identities.len() == 1 {
+            record.destination = identities.first().cloned();
+        }
+    }
+}
+
+/// Endpoints in order, and the way to reach them.
+async fn route(
+    worker: &Worker,
+    exchange: &Exchange,
+    destination: &Destination,
+    generation: u64,
+) -> Result<Route, ConnectError> {
+    let limits = &worker.shared.limits;
+    let mut candidates = Candidates::new();
+    for endpoint in &destination.endpoints {
+        match endpoint {
+            Endpoint::Address { address, .. } => candidates.push(*address),
+            Endpoint::Name { host, port } => {
+                candidates.extend_from_slice(&worker.resolver.resolve(host, *port, limits).await?);
+            }
+        }
+    }
+    worker.balancer.order(&mut candidates, limits);
+    let http2 = matches!(destination.protocol, Protocol::Http2 | Protocol::Grpc) || exchange.grpc;
+    let (security, http2) = match &destination.transport {
+        Transport::Mesh { identities } => {
+            let (identities, server_name) = (identities.clone(), destination.host.clone());
+            (Security::Mesh { generation, identities, server_name }, true)
+        }
+        Transport::Plaintext => (Security::Plaintext, http2),
+        Transport::Tls { settings, server_name } => {
+            (Security::Tls { settings: settings.clone(), server_name: server_name.clone() }, http2)
+        }
+    };
+    Ok(Route {
+        candidates,
+        // Upgrades exist in HTTP/1.1 only, as far as we take them.
+        wire: if http2 && exchange.upgrade.is_none() { Wire::Http2 } else { Wire::Http1 },
+        security,
+        response_timeout: (!exchange.grpc).then_some(limits.response_timeout),
+    })
+}
+
+/// An upgraded connection stays as long as the workload may know its destination.
+fn terms(connection: &Rc<Outbound>, destination: &Arc<Destination>) -> Terms {
+    let (host, port) = (destination.host.clone(), destination.port);
+    Terms {
+        allowed: Box::new(move |snapshot| {
+            snapshot.destination(&host, port).is_some_and(|destination| {
+                matches!(snapshot.authorize_outbound(destination), Decision::Allow { .. })
+            })
+        }),
+        expires: None,
+        connection: connection.clone(),
+    }
+}
+
+/// The authority that stands for a named local port.
+pub(crate) fn fixed_authority(host: &str, port: u16) -> Option<Authority> {
+    Authority::try_from(format!("{host}:{port}")).ok()
+}

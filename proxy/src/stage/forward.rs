@@ -1,0 +1,143 @@
+//! The one place that sends a request upstream. It wants a permit.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{HOST, HeaderValue};
+use http::uri::{Authority, Scheme};
+use http::{Request, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use palisade_policy::Permit;
+use tokio::time::Instant;
+
+use crate::error::ProxyError;
+use crate::http::body::{RequestBody, Tally};
+use crate::http::normalize::Target;
+use crate::telemetry::record::Record;
+use crate::upstream::balance::Candidates;
+use crate::upstream::connect::{ConnectError, Key, Security, Wire};
+use crate::upstream::pool::Lease;
+use crate::worker::Worker;
+
+/// Where to, and how.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// In the order to be tried; none means that the service has no endpoint.
+    pub(crate) candidates: Candidates,
+    pub(crate) wire: Wire,
+    pub(crate) security: Security,
+    /// Until the response head; `None` for calls that may rightly stay silent.
+    pub(crate) response_timeout: Option<Duration>,
+}
+
+type Outgoing = Request<RequestBody>;
+/// The response and the connection it comes from.
+pub(crate) type Answer = (http::Response<Incoming>, Lease);
+
+/// Sends the request to the first candidate that takes it.
+///
+/// Tried again is only what was never sent: a connection that could not be made, or a kept one that closed before
+/// the first byte (hyper then gives the request back). Anything else might be done twice.
+pub(crate) async fn forward(
+    permit: Permit,
+    worker: &Rc<Worker>,
+    route: Route,
+    mut request: Outgoing,
+    record: &mut Record,
+) -> Result<Answer, ProxyError> {
+    let mut failure = ProxyError::NoEndpoint;
+    let attempts = worker.shared.limits.attempts_max;
+    let mut fresh_tries = 0;
+    for (attempt, address) in route.candidates.iter().cycle().take(attempts).enumerate() {
+        if fresh_tries >= route.candidates.len() {
+            break;
+        }
+        record.retries = u64::try_from(attempt).unwrap_or(u64::MAX);
+        record.upstream_host = Some(*address);
+        let key = Key { address: *address, wire: route.wire, security: route.security.clone() };
+        let mut lease = match worker.pool.lease(worker, key).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                fresh_tries += 1;
+                note_failed_connection(worker, *address, &error);
+                failure = ProxyError::Connection(error);
+                continue;
+            }
+        };
+        // A reused connection that closed says nothing about its endpoint: the same one may be tried afresh.
+        fresh_tries += usize::from(!lease.is_reused());
+        record.upstream_sent_at = Some(Instant::now());
+        let tally = record.tally.clone();
+        match within(route.response_timeout, &tally, lease.send(request)).await {
+            Some(Ok(response)) => {
+                drop(permit);
+                return Ok((response, lease));
+            }
+            Some(Err(mut error)) => match error.take_message() {
+                Some(unsent) => {
+                    request = unsent;
+                    failure = ProxyError::UpstreamReset(error.into_error());
+                }
+                None => return Err(ProxyError::UpstreamReset(error.into_error())),
+            },
+            None => return Err(ProxyError::ResponseTimeout),
+        }
+    }
+    Err(failure)
+}
+
+fn note_failed_connection(worker: &Worker, address: std::net::SocketAddr, error: &ConnectError) {
+    worker.balancer.failed(address);
+    tracing::debug!(upstream.addr = %address, %error, "no connection to an endpoint");
+}
+
+/// Waits for the response head. A caller that is still sending its body, and gets on with it, extends the wait.
+async fn within<T>(
+    limit: Option<Duration>,
+    tally: &Tally,
+    sending: impl Future<Output = Result<T, TrySendError<Outgoing>>>,
+) -> Option<Result<T, TrySendError<Outgoing>>> {
+    let Some(limit) = limit else { return Some(sending.await) };
+    tokio::pin!(sending);
+    let mut seen = (tally.received.get(), tally.request_ended.get());
+    loop {
+        if let Ok(result) = tokio::time::timeout(limit, &mut sending).await {
+            return Some(result);
+        }
+        let now = (tally.received.get(), tally.request_ended.get());
+        if now == seen {
+            return None;
+        }
+        seen = now;
+    }
+}
+
+/// Writes the target into the request in the form that `wire` wants (RFC 9112 section 3.2.1, RFC 9113 section 8.3.1).
+pub(crate) fn address(head: &mut http::request::Parts, target: &Target, wire: Wire, security: &Security) {
+    match wire {
+        Wire::Http1 => {
+            head.version = Version::HTTP_11;
+            head.uri = Uri::from(target.path.clone());
+            head.headers.insert(HOST, host_value(&target.authority));
+        }
+        Wire::Http2 => {
+            head.version = Version::HTTP_2;
+            head.headers.remove(HOST);
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(match security {
+                Security::Plaintext => Scheme::HTTP,
+                Security::Mesh { .. } | Security::Tls { .. } => Scheme::HTTPS,
+            });
+            parts.authority = Some(target.authority.clone());
+            parts.path_and_query = Some(target.path.clone());
+            // All three parts are present, which is all that `from_parts` asks.
+            head.uri = Uri::from_parts(parts).unwrap_or_default();
+        }
+    }
+}
+
+fn host_value(authority: &Authority) -> HeaderValue {
+    // An authority holds no byte that a header value may not.
+    HeaderValue::from_str(authority.as_str()).unwrap_or_else(|_never| HeaderValue::from_static(""))
+}

@@ -1,0 +1,154 @@
+//! Upgraded connections (WebSocket): tunnelled only after both sides switched, and judged again on every change.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use palisade_policy::Snapshot;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+
+use crate::http::headers;
+use crate::telemetry::record::Record;
+use crate::worker::Worker;
+
+/// A caller's wish to switch protocols.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    protocol: HeaderValue,
+    caller: OnUpgrade,
+}
+
+/// What a tunnel needs to know to be closed in time.
+pub(crate) struct Terms {
+    /// Whether the snapshot still allows what the tunnel was opened for.
+    pub(crate) allowed: Box<dyn Fn(&Snapshot) -> bool>,
+    pub(crate) expires: Option<SystemTime>,
+    /// Held for the tunnel's life: the caller's connection and its slot.
+    pub(crate) connection: Rc<dyn std::any::Any>,
+}
+
+impl Wanted {
+    /// Takes the wish out of a request. Only WebSocket is tunnelled, as in Envoy's default; any other is ignored, as
+    /// RFC 9110 section 7.8 allows, and the request goes on without it.
+    pub(crate) fn of(request: &mut Request<Incoming>) -> Option<Self> {
+        if request.version() != Version::HTTP_11 {
+            return None;
+        }
+        let protocol = headers::upgrade_of(request.headers())?;
+        if !protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
+            return None;
+        }
+        Some(Self { protocol, caller: hyper::upgrade::on(request) })
+    }
+
+    /// Puts the wish back into the request, after hop-by-hop headers were removed.
+    pub(crate) fn ask(&self, headers: &mut http::HeaderMap) {
+        headers.insert(UPGRADE, self.protocol.clone());
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+
+    /// Starts the tunnel. The caller's side becomes ready once the 101 was written to it.
+    pub(crate) fn open(self, worker: &Rc<Worker>, upstream: OnUpgrade, record: Box<Record>, terms: Terms) {
+        let worker = worker.clone();
+        tokio::task::spawn_local(run(worker, self.caller, upstream, record, terms));
+    }
+}
+
+async fn run(
+    worker: Rc<Worker>,
+    caller: OnUpgrade,
+    upstream: OnUpgrade,
+    mut record: Box<Record>,
+    terms: Terms,
+) {
+    let limit = worker.shared.limits.handshake_timeout;
+    let switched = async { tokio::try_join!(caller, upstream) };
+    let (caller, upstream) = match tokio::time::timeout(limit, switched).await {
+        Ok(Ok(both)) => both,
+        Ok(Err(error)) => return tracing::debug!(%error, "upgrade not completed"),
+        Err(_elapsed) => return tracing::debug!("upgrade not completed in time"),
+    };
+    let (mut caller, mut upstream) = (Counted::new(caller), Counted::new(upstream));
+    let (received, sent) = (caller.read.clone(), upstream.read.clone());
+    let reason = tokio::select! {
+        _ended = copy_bidirectional(&mut caller, &mut upstream) => None,
+        () = disallowed(&worker, &terms) => Some("closed_by_policy_change"),
+        () = expired(terms.expires) => Some("closed_at_certificate_expiry"),
+    };
+    record.tunnel_ended(received.get(), sent.get(), reason);
+    drop(terms.connection);
+}
+
+/// Returns when the policy in force allows the tunnel no longer, or there is none.
+async fn disallowed(worker: &Worker, terms: &Terms) {
+    let mut changes = worker.shared.live.changes();
+    loop {
+        let allowed =
+            worker.shared.live.snapshot().as_ref().is_some_and(|snapshot| (terms.allowed)(snapshot));
+        if !allowed || worker.shared.live.identity().is_none() || changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Returns at `at`; never without one.
+pub(crate) async fn expired(at: Option<SystemTime>) {
+    match at {
+        Some(at) => {
+            let left = at.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+            tokio::time::sleep(left).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// An upgraded connection that counts what is read from it.
+struct Counted {
+    io: TokioIo<Upgraded>,
+    read: Rc<Cell<u64>>,
+}
+
+impl Counted {
+    fn new(io: Upgraded) -> Self {
+        Self { io: TokioIo::new(io), read: Rc::default() }
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let read = buf.filled().len().saturating_sub(before);
+        self.read.set(self.read.get().saturating_add(u64::try_from(read).unwrap_or(0)));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,327 @@
+//! Counters of one worker, their sum, and Prometheus's text of it, under Istio's names.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use palisade_identity::SpiffeId;
+
+use crate::worker::Direction;
+
+/// Istio's (Envoy's) buckets for milliseconds.
+const DURATION_BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10000.0,
+    30000.0,
+    60000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+const BYTES_BUCKETS: [f64; 8] = [100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+
+/// The labels of one series. All of them come from configuration, certificates or small sets, never from a request's
+/// text: their number is bounded (CVE-2025-43915).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Series {
+    pub(crate) direction: Direction,
+    pub(crate) source: Option<SpiffeId>,
+    pub(crate) destination: Option<SpiffeId>,
+    pub(crate) service: Option<Arc<str>>,
+    pub(crate) grpc: bool,
+    pub(crate) status: u16,
+    pub(crate) grpc_status: Option<u16>,
+    pub(crate) flag: &'static str,
+    pub(crate) tls: bool,
+}
+
+impl Hash for Series {
+    /// Less than equality compares: ids hash by their text alone, the rest follows from it mostly.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.as_ref().map(SpiffeId::as_str).hash(state);
+        self.service.hash(state);
+        (self.status, self.direction).hash(state);
+    }
+}
+
+/// Ends of handshakes and connections, by reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    Opened(Direction),
+    Closed(Direction),
+}
+
+/// How an inbound handshake or an upstream one ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandshakeOutcome {
+    Completed,
+    Failed(&'static str),
+}
+
+/// One worker's counters.
+#[derive(Debug, Default)]
+pub(crate) struct Shard {
+    series: HashMap<Series, Counters>,
+    series_max: usize,
+    connections_opened: [u64; 2],
+    connections_closed: [u64; 2],
+    handshakes: HashMap<(Direction, &'static str), u64>,
+    pub(crate) plaintext_refused: u64,
+    pub(crate) records_lost: u64,
+    pub(crate) upstream_connections: u64,
+    pub(crate) upstream_connections_closed: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    requests: u64,
+    duration: Histogram<{ DURATION_BUCKETS.len() }>,
+    received: Histogram<{ BYTES_BUCKETS.len() }>,
+    sent: Histogram<{ BYTES_BUCKETS.len() }>,
+}
+
+#[derive(Clone, Debug)]
+struct Histogram<const N: usize> {
+    /// Not cumulative; the sum is made when rendered.
+    buckets: [u64; N],
+    above: u64,
+    sum: f64,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self { buckets: [0; N], above: 0, sum: 0.0 }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn observe(&mut self, bounds: &[f64; N], value: f64) {
+        let index = bounds.iter().position(|bound| value <= *bound);
+        match index.and_then(|index| self.buckets.get_mut(index)) {
+            Some(bucket) => *bucket += 1,
+            None => self.above += 1,
+        }
+        self.sum += value;
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.above += other.above;
+        self.sum += other.sum;
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(series_max: usize) -> Self {
+        Self { series_max, ..Self::default() }
+    }
+
+    pub(crate) fn request(&mut self, series: Series, duration_ms: f64, received: u64, sent: u64) {
+        let counters = if self.series.len() < self.series_max {
+            self.series.entry(series).or_default()
+        } else if let Some(known) = self.series.get_mut(&series) {
+            known
+        } else {
+            self.series
+                .entry(Series { source: None, destination: None, service: None, ..series })
+                .or_default()
+        };
+        counters.requests += 1;
+        counters.duration.observe(&DURATION_BUCKETS, duration_ms);
+        counters.received.observe(&BYTES_BUCKETS, as_f64(received));
+        counters.sent.observe(&BYTES_BUCKETS, as_f64(sent));
+    }
+
+    pub(crate) fn connection(&mut self, event: Connection) {
+        let (counts, direction) = match event {
+            Connection::Opened(direction) => (&mut self.connections_opened, direction),
+            Connection::Closed(direction) => (&mut self.connections_closed, direction),
+        };
+        let [inbound, outbound] = counts;
+        match direction {
+            Direction::Inbound => *inbound += 1,
+            Direction::Outbound => *outbound += 1,
+        }
+    }
+
+    pub(crate) fn handshake(&mut self, direction: Direction, outcome: HandshakeOutcome) {
+        let reason = match outcome {
+            HandshakeOutcome::Completed => "",
+            HandshakeOutcome::Failed(reason) => reason,
+        };
+        *self.handshakes.entry((direction, reason)).or_default() += 1;
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (series, counters) in &other.series {
+            let sum = self.series.entry(series.clone()).or_default();
+            sum.requests += counters.requests;
+            sum.duration.add(&counters.duration);
+            sum.received.add(&counters.received);
+            sum.sent.add(&counters.sent);
+        }
+        let pairs = self.connections_opened.iter_mut().zip(other.connections_opened);
+        for (mine, theirs) in pairs.chain(self.connections_closed.iter_mut().zip(other.connections_closed)) {
+            *mine += theirs;
+        }
+        for (key, count) in &other.handshakes {
+            *self.handshakes.entry(*key).or_default() += count;
+        }
+        self.plaintext_refused += other.plaintext_refused;
+        self.records_lost += other.records_lost;
+        self.upstream_connections += other.upstream_connections;
+        self.upstream_connections_closed += other.upstream_connections_closed;
+    }
+}
+
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a histogram's sum needs no exact integer"
+)]
+fn as_f64(n: u64) -> f64 {
+    n as f64
+}
+
+/// Prometheus's text exposition format 0.0.4.
+pub(super) fn render(shard: &Shard) -> String {
+    let mut out = String::new();
+    let mut series: Vec<(String, &Counters)> =
+        shard.series.iter().map(|(series, counters)| (labels(series), counters)).collect();
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    head(&mut out, "istio_requests_total", "counter", "Requests, by outcome.");
+    for (labels, counters) in &series {
+        line(&mut out, "istio_requests_total", labels, counters.requests);
+    }
+    let name = "istio_request_duration_milliseconds";
+    head(&mut out, name, "histogram", "From the request's head to the response's end.");
+    for (labels, counters) in &series {
+        histogram(&mut out, name, labels, &DURATION_BUCKETS, &counters.duration);
+    }
+    head(&mut out, "istio_request_bytes", "histogram", "Request body bytes.");
+    for (labels, counters) in &series {
+        histogram(&mut out, "istio_request_bytes", labels, &BYTES_BUCKETS, &counters.received);
+    }
+    head(&mut out, "istio_response_bytes", "histogram", "Response body bytes.");
+    for (labels, counters) in &series {
+        histogram(&mut out, "istio_response_bytes", labels, &BYTES_BUCKETS, &counters.sent);
+    }
+    render_ours(&mut out, shard);
+    out
+}
+
+fn render_ours(out: &mut String, shard: &Shard) {
+    let [opened_in, opened_out] = shard.connections_opened;
+    let [closed_in, closed_out] = shard.connections_closed;
+    head(out, "palisade_connections_total", "counter", "Connections accepted.");
+    line(out, "palisade_connections_total", "direction=\"inbound\"", opened_in);
+    line(out, "palisade_connections_total", "direction=\"outbound\"", opened_out);
+    head(out, "palisade_connections_open", "gauge", "Connections open now.");
+    line(out, "palisade_connections_open", "direction=\"inbound\"", opened_in.saturating_sub(closed_in));
+    line(out, "palisade_connections_open", "direction=\"outbound\"", opened_out.saturating_sub(closed_out));
+    head(out, "palisade_handshakes_total", "counter", "TLS handshakes; reason is empty for completed ones.");
+    let mut handshakes: Vec<_> = shard.handshakes.iter().collect();
+    handshakes.sort_by_key(|((direction, reason), _)| (matches!(direction, Direction::Outbound), *reason));
+    for ((direction, reason), count) in handshakes {
+        let labels = format!("direction=\"{}\",reason=\"{reason}\"", name(*direction));
+        line(out, "palisade_handshakes_total", &labels, *count);
+    }
+    head(out, "palisade_plaintext_refused_total", "counter", "Connections without TLS to a STRICT port.");
+    line(out, "palisade_plaintext_refused_total", "", shard.plaintext_refused);
+    head(out, "palisade_upstream_connections_total", "counter", "Connections made to upstreams.");
+    line(out, "palisade_upstream_connections_total", "", shard.upstream_connections);
+    head(out, "palisade_upstream_connections_open", "gauge", "Connections to upstreams open now.");
+    let open = shard.upstream_connections.saturating_sub(shard.upstream_connections_closed);
+    line(out, "palisade_upstream_connections_open", "", open);
+    head(out, "palisade_records_lost_total", "counter", "Decision records that the writer did not take.");
+    line(out, "palisade_records_lost_total", "", shard.records_lost);
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _infallible = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, labels: &str, value: u64) {
+    let _infallible = if labels.is_empty() {
+        writeln!(out, "{name} {value}")
+    } else {
+        writeln!(out, "{name}{{{labels}}} {value}")
+    };
+}
+
+fn histogram<const N: usize>(
+    out: &mut String,
+    name: &str,
+    labels: &str,
+    bounds: &[f64; N],
+    values: &Histogram<N>,
+) {
+    let mut count = 0;
+    for (bound, bucket) in bounds.iter().zip(values.buckets) {
+        count += bucket;
+        let _infallible = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+    }
+    count += values.above;
+    let _infallible = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
+    let _infallible = writeln!(out, "{name}_sum{{{labels}}} {}", values.sum);
+    let _infallible = writeln!(out, "{name}_count{{{labels}}} {count}");
+}
+
+fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    }
+}
+
+/// Istio's standard labels. Names of workloads hold letters, digits, `.`, `-` and `_` only, so nothing needs escapes.
+fn labels(series: &Series) -> String {
+    let reporter = match series.direction {
+        Direction::Inbound => "destination",
+        Direction::Outbound => "source",
+    };
+    let grpc_status = series.grpc_status.map(|status| status.to_string()).unwrap_or_default();
+    let mut out = format!("reporter=\"{reporter}\"");
+    party(&mut out, "source", series.source.as_ref());
+    party(&mut out, "destination", series.destination.as_ref());
+    let service = series.service.as_deref().unwrap_or("unknown");
+    let (service_name, service_namespace) = service.split_once('.').unwrap_or((service, "unknown"));
+    let _infallible = write!(
+        out,
+        ",destination_service=\"{service}\",destination_service_name=\"{service_name}\",\
+         destination_service_namespace=\"{service_namespace}\",request_protocol=\"{}\",response_code=\"{}\",\
+         grpc_response_status=\"{grpc_status}\",response_flags=\"{}\",connection_security_policy=\"{}\"",
+        if series.grpc { "grpc" } else { "http" },
+        series.status,
+        if series.flag.is_empty() { "-" } else { series.flag },
+        if series.tls { "mutual_tls" } else { "none" },
+    );
+    out
+}
+
+fn party(out: &mut String, side: &str, id: Option<&SpiffeId>) {
+    let workload = id.and_then(SpiffeId::workload);
+    let name = workload.map_or("unknown", |workload| workload.service_account.as_str());
+    let namespace = workload.map_or("unknown", |workload| workload.namespace.as_str());
+    let principal = id.map_or("unknown", SpiffeId::as_str);
+    let _infallible = write!(
+        out,
+        ",{side}_workload=\"{name}\",{side}_workload_namespace=\"{namespace}\",{side}_principal=\"{principal}\",\
+         {side}_app=\"{name}\",{side}_canonical_service=\"{name}\""
+    );
+}

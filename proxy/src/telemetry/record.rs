@@ -1,0 +1,373 @@
+//! The decision record: one line per request, written when the request's last part is dropped.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use jiff::Timestamp;
+use palisade_identity::SpiffeId;
+use palisade_policy::decision::{Grant, RuleRef};
+use palisade_policy::{Decision, Permit, Refusal};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::json::Object;
+use super::metrics::Series;
+use crate::error::{Consequence, ProxyError};
+use crate::http::body::Tally;
+use crate::worker::{Direction, InFlight, Worker};
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// What was decided, in the words of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Allowed,
+    Denied,
+    Unauthenticated,
+    Failed,
+}
+
+/// What is known of a connection, the same for all of its requests.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: bool,
+}
+
+/// One request's record. Dropping it writes it, whatever happened (invariant 7).
+#[derive(Debug)]
+pub(crate) struct Record {
+    worker: Rc<Worker>,
+    _in_flight: InFlight,
+    started: Instant,
+    at: SystemTime,
+    id: Uuid,
+    direction: Direction,
+    pub(crate) tally: Rc<Tally>,
+    sent: u64,
+    outcome: Outcome,
+    reason: &'static str,
+    details: Cow<'static, str>,
+    flag: &'static str,
+    rule: Option<RuleRef>,
+    pub(crate) policy_version: u64,
+    pub(crate) source: Option<SpiffeId>,
+    pub(crate) destination: Option<SpiffeId>,
+    pub(crate) service: Option<Arc<str>>,
+    source_address: SocketAddr,
+    tls: bool,
+    /// Outbound: the upstream is reached by mesh mutual TLS.
+    pub(crate) mesh_upstream: bool,
+    request_id: Option<HeaderValue>,
+    method: Option<Method>,
+    version: Version,
+    pub(crate) authority: Option<Authority>,
+    pub(crate) path: Option<PathAndQuery>,
+    user_agent: Option<HeaderValue>,
+    grpc: bool,
+    status: u16,
+    grpc_status: Option<u16>,
+    ended: bool,
+    pub(crate) upstream_host: Option<SocketAddr>,
+    pub(crate) upstream_cluster: Option<Rc<str>>,
+    pub(crate) upstream_sent_at: Option<Instant>,
+    upstream_service_time_ms: Option<u64>,
+    pub(crate) retries: u64,
+}
+
+impl Record {
+    /// Opens the record of a connection's next request, before anything is known of it.
+    pub(crate) fn open(worker: &Rc<Worker>, direction: Direction, source: &Source) -> Box<Self> {
+        let (at, millis) = now();
+        Box::new(Self {
+            worker: worker.clone(),
+            _in_flight: worker.enter(direction),
+            started: Instant::now(),
+            at,
+            id: uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid(),
+            direction,
+            tally: Rc::default(),
+            sent: 0,
+            outcome: Outcome::Failed,
+            reason: "cancelled",
+            details: Cow::Borrowed(""),
+            flag: "",
+            rule: None,
+            policy_version: 0,
+            source: None,
+            destination: None,
+            service: None,
+            source_address: source.address,
+            tls: source.tls,
+            mesh_upstream: false,
+            request_id: None,
+            method: None,
+            version: Version::HTTP_11,
+            authority: None,
+            path: None,
+            user_agent: None,
+            grpc: false,
+            status: 0,
+            grpc_status: None,
+            ended: false,
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_sent_at: None,
+            upstream_service_time_ms: None,
+            retries: 0,
+        })
+    }
+
+    /// Notes the request head as it came.
+    pub(crate) fn received(&mut self, head: &http::request::Parts, grpc: bool) {
+        self.method = Some(head.method.clone());
+        self.version = head.version;
+        self.authority = head.uri.authority().cloned();
+        self.path = head.uri.path_and_query().cloned();
+        self.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
+        self.grpc = grpc;
+    }
+
+    pub(crate) fn set_request_id(&mut self, id: HeaderValue) {
+        self.request_id = Some(id);
+    }
+
+    pub(crate) fn decision_id(&self) -> String {
+        self.id.to_string()
+    }
+
+    pub(crate) fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    /// Notes what policy said, and passes the permit on.
+    pub(crate) fn decided(&mut self, decision: Decision) -> Result<Permit, ProxyError> {
+        match decision {
+            Decision::Allow { permit, grant } => {
+                self.outcome = Outcome::Allowed;
+                self.reason = match grant {
+                    Grant::NoPolicy => "no_policy",
+                    Grant::KnownDestination => "known_destination",
+                    Grant::Rule(rule) => {
+                        self.rule = Some(rule);
+                        "rule"
+                    }
+                };
+                Ok(permit)
+            }
+            Decision::Refuse { refusal } => {
+                self.details = refusal.response_code_details().into();
+                self.outcome = match &refusal {
+                    Refusal::PlaintextRefused => Outcome::Unauthenticated,
+                    Refusal::Denied(_) | Refusal::NoAllowMatched => Outcome::Denied,
+                };
+                if let Refusal::Denied(rule) = &refusal {
+                    self.rule = Some(rule.clone());
+                }
+                Err(ProxyError::Refused(refusal))
+            }
+        }
+    }
+
+    /// Notes a failure and the status that the caller gets.
+    pub(crate) fn failed(&mut self, consequence: &Consequence, status: StatusCode, grpc: bool) {
+        if !matches!(self.outcome, Outcome::Denied | Outcome::Unauthenticated) {
+            self.outcome = match consequence.status {
+                StatusCode::UNAUTHORIZED => Outcome::Unauthenticated,
+                _ => Outcome::Failed,
+            };
+        }
+        self.reason = consequence.reason;
+        self.flag = consequence.flag;
+        if self.details.is_empty() {
+            self.details = Cow::Borrowed(consequence.reason);
+        }
+        self.status = status.as_u16();
+        self.grpc_status = grpc.then_some(consequence.grpc_status);
+    }
+
+    /// Notes the upstream's response head.
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = status.as_u16();
+        self.details = Cow::Borrowed("via_upstream");
+        self.upstream_service_time_ms = self.upstream_sent_at.map(|sent| millis(sent.elapsed()));
+        self.grpc_status = grpc_status(headers);
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// The response came to its end.
+    pub(crate) fn response_ended(&mut self, trailers: Option<&HeaderMap>) {
+        self.ended = true;
+        if let Some(status) = trailers.and_then(grpc_status) {
+            self.grpc_status = Some(status);
+        }
+    }
+
+    /// The upstream broke off in the middle of its response.
+    pub(crate) fn upstream_failed(&mut self) {
+        self.ended = true;
+        self.flag = "UC";
+        self.reason = "upstream_reset";
+        self.outcome = Outcome::Failed;
+        self.details = Cow::Borrowed("upstream_reset_after_response_started");
+    }
+
+    /// Nothing could be read as a request: the connection was closed with this reason.
+    pub(crate) fn connection_refused(mut self: Box<Self>, error: &ProxyError, details: &'static str) {
+        let consequence = error.consequence();
+        self.details = Cow::Borrowed(details);
+        self.failed(&consequence, StatusCode::OK, false);
+        self.status = 0;
+        self.ended = true;
+    }
+
+    /// An upgraded connection ended, for this reason.
+    pub(crate) fn tunnel_ended(&mut self, received: u64, sent: u64, reason: Option<&'static str>) {
+        self.ended = true;
+        self.tally.received.set(received);
+        self.sent = sent;
+        if let Some(reason) = reason {
+            self.details = Cow::Borrowed(reason);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.ended && self.status != 0 && self.sent_whole() {
+            self.ended = true;
+        }
+        if !self.ended {
+            // The caller went away: hyper dropped the handler or the body.
+            self.flag = "DC";
+            self.details = Cow::Borrowed("downstream_remote_disconnect");
+        }
+        let duration = self.started.elapsed();
+        self.worker.telemetry.count(|shard| {
+            shard.request(self.series(), millis_f64(duration), self.tally.received.get(), self.sent);
+        });
+        self.worker.telemetry.write(|out| self.line(out, millis(duration)));
+    }
+}
+
+impl Record {
+    /// Our own short responses are given to the codec whole.
+    fn sent_whole(&self) -> bool {
+        self.upstream_sent_at.is_none()
+    }
+
+    fn series(&self) -> Series {
+        Series {
+            direction: self.direction,
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            service: self.service.clone(),
+            grpc: self.grpc,
+            status: self.status,
+            grpc_status: self.grpc_status,
+            flag: self.flag,
+            tls: self.tls || self.mesh_upstream,
+        }
+    }
+
+    fn line(&self, out: &mut Vec<u8>, duration_ms: u64) {
+        let mut o = Object::open(out);
+        o.text("time", &time_text(self.at));
+        o.text("decision_id", self.id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+        o.bytes("request_id", self.request_id.as_ref().map(HeaderValue::as_bytes));
+        o.text(
+            "direction",
+            match self.direction {
+                Direction::Inbound => "inbound",
+                Direction::Outbound => "outbound",
+            },
+        );
+        o.text("decision", self.outcome.text());
+        o.text("reason", self.reason);
+        o.optional("source_principal", self.source.as_ref().map(SpiffeId::as_str));
+        o.optional("destination_principal", self.destination.as_ref().map(SpiffeId::as_str));
+        o.text("source_address", &self.source_address.to_string());
+        o.optional("method", self.method.as_ref().map(Method::as_str));
+        o.optional("authority", self.authority.as_ref().map(Authority::as_str));
+        o.optional("path", self.path.as_ref().map(PathAndQuery::path));
+        o.text("protocol", if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" });
+        o.text("route_name", "default");
+        match &self.rule {
+            Some(rule) => {
+                o.text("policy", &format!("{}/{}", rule.namespace, rule.policy));
+                o.number("rule", u64::try_from(rule.rule).unwrap_or(u64::MAX));
+            }
+            None => {
+                o.null("policy");
+                o.null("rule");
+            }
+        }
+        o.number("policy_version", self.policy_version);
+        o.number("response_code", self.status.into());
+        match self.grpc_status {
+            Some(status) => o.number("grpc_status", status.into()),
+            None => o.null("grpc_status"),
+        }
+        o.text("response_flags", if self.flag.is_empty() { "-" } else { self.flag });
+        o.text("response_code_details", &self.details);
+        o.number("bytes_received", self.tally.received.get());
+        o.number("bytes_sent", self.sent);
+        o.number("duration_ms", duration_ms);
+        match self.upstream_service_time_ms {
+            Some(time) => o.number("upstream_service_time_ms", time),
+            None => o.null("upstream_service_time_ms"),
+        }
+        o.optional("upstream_host", self.upstream_host.map(|host| host.to_string()).as_deref());
+        o.optional("upstream_cluster", self.upstream_cluster.as_deref());
+        o.optional("tls_version", (self.tls || self.mesh_upstream).then_some("TLSv1.3"));
+        o.text(
+            "connection_security_policy",
+            if self.tls || self.mesh_upstream { "mutual_tls" } else { "none" },
+        );
+        o.number("retry_count", self.retries);
+        o.bytes("user_agent", self.user_agent.as_ref().map(HeaderValue::as_bytes));
+        o.close();
+    }
+}
+
+impl Outcome {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+fn now() -> (SystemTime, u64) {
+    let at = SystemTime::now();
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (at, millis(since))
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn millis_f64(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// RFC 3339 with milliseconds.
+fn time_text(at: SystemTime) -> String {
+    Timestamp::try_from(at).map(|time| format!("{time:.3}")).unwrap_or_default()
+}
