@@ -164,7 +164,9 @@ impl Record {
                 self.details = refusal.response_code_details().into();
                 self.outcome = match &refusal {
                     Refusal::PlaintextRefused => Outcome::Unauthenticated,
-                    Refusal::Denied(_) | Refusal::NoAllowMatched => Outcome::Denied,
+                    Refusal::Denied(_) | Refusal::NoAllowMatched | Refusal::UnknownDestination => {
+                        Outcome::Denied
+                    }
                 };
                 if let Refusal::Denied(rule) = &refusal {
                     self.rule = Some(rule.clone());
