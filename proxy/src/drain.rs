@@ -1,6 +1,15 @@
 //! Stopping without losing a request.
 
-use tokio::sync::watch;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::settings::DrainSettings;
+use crate::worker::Activity;
+
+/// Between two looks that must both find nothing under way: a request whose head is being read is not counted yet.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,4 +42,48 @@ impl Drain {
     pub async fn reached(&mut self, phase: Phase) {
         let _closed = self.0.wait_for(|now| *now >= phase).await;
     }
+}
+
+/// What ended a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DrainEnd {
+    Idle,
+    Deadline,
+    SecondSignal,
+}
+
+/// Goes through all phases to `Forced`. `stops`: a further message means at once.
+pub(crate) async fn wind_down(
+    phase: &watch::Sender<Phase>,
+    settings: DrainSettings,
+    activity: &Activity,
+    stops: &mut mpsc::Receiver<()>,
+) -> DrainEnd {
+    let orderly = async {
+        phase.send_replace(Phase::Withdrawn);
+        tracing::info!(delay = ?settings.withdraw_delay, "draining: withdrawn from the mesh");
+        sleep(settings.withdraw_delay).await;
+        phase.send_replace(Phase::Draining);
+        tracing::info!(deadline = ?settings.deadline, "draining: no new inbound connections");
+        let idle = async {
+            activity.idle().await;
+            sleep(SETTLE).await;
+            activity.idle().await;
+        };
+        match timeout_at(Instant::now() + settings.deadline, idle).await {
+            Ok(()) => DrainEnd::Idle,
+            Err(_elapsed) => DrainEnd::Deadline,
+        }
+    };
+    let end = tokio::select! {
+        end = orderly => end,
+        Some(()) = stops.recv() => DrainEnd::SecondSignal,
+    };
+    phase.send_replace(Phase::Forced);
+    match end {
+        DrainEnd::Idle => tracing::info!("drained: nothing was left in flight"),
+        DrainEnd::Deadline => tracing::warn!("the drain deadline passed: requests in flight are cut"),
+        DrainEnd::SecondSignal => tracing::warn!("told to stop a second time: requests in flight are cut"),
+    }
+    end
 }

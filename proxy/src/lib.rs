@@ -9,6 +9,7 @@ pub mod identity;
 pub mod listen;
 pub mod live;
 pub mod pipeline;
+mod ready_file;
 pub mod run;
 pub mod settings;
 pub mod stage;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwapOption, Guard};
 use palisade_policy::Snapshot;
 use tokio::sync::watch;
 
-use crate::identity::Identity;
+use crate::drain::Phase;
+use crate::identity::{Identity, Standing};
 
 /// Shared by the control thread, which writes, and the workers, which read.
 ///
@@ -45,22 +47,39 @@ impl Live {
         self.identity.load()
     }
 
+    /// Has no effect after eviction.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(Some(snapshot));
+        self.stay_evicted();
         self.changed();
     }
 
+    /// Has no effect after eviction.
     pub fn set_identity(&self, identity: Arc<Identity>) {
         self.identity.store(Some(identity));
+        self.stay_evicted();
+        self.changed();
+    }
+
+    /// The certificate expired: handshakes are refused until there is another one.
+    pub fn remove_identity(&self) {
+        self.identity.store(None);
         self.changed();
     }
 
     /// Eviction: both are taken away and stay away.
     pub fn evict(&self) {
         self.evicted.store(true, Ordering::Release);
-        self.identity.store(None);
-        self.snapshot.store(None);
+        self.stay_evicted();
         self.changed();
+    }
+
+    /// Asked after each store as well as at eviction, so that no order of the two leaves anything behind.
+    fn stay_evicted(&self) {
+        if self.is_evicted() {
+            self.identity.store(None);
+            self.snapshot.store(None);
+        }
     }
 
     pub fn is_evicted(&self) -> bool {
@@ -74,6 +93,22 @@ impl Live {
 
     pub fn is_listening(&self) -> bool {
         self.listening.load(Ordering::Acquire)
+    }
+
+    /// What keeps this proxy from being ready, in words that `/ready` shows. Empty: ready.
+    pub fn missing(&self, now: SystemTime, phase: Phase) -> Vec<&'static str> {
+        let standing = self.identity().as_ref().map(|identity| identity.validity().standing(now));
+        let certificate = match standing {
+            Some(Standing::Valid { .. }) => None,
+            Some(Standing::NotYetValid) => Some("certificate (not yet valid: compare the clocks)"),
+            Some(Standing::Expired) => Some("certificate (expired)"),
+            None => Some("certificate"),
+        };
+        let snapshot = self.snapshot().is_none().then_some("configuration");
+        let listeners = (!self.is_listening()).then_some("listeners");
+        let evicted = self.is_evicted().then_some("membership (evicted by an operator)");
+        let draining = (phase > Phase::Serving).then_some("time (draining)");
+        [evicted, certificate, snapshot, listeners, draining].into_iter().flatten().collect()
     }
 
     /// Wakes on every change of snapshot, identity or listeners.

@@ -1,1 +1,85 @@
-//!
+//! Where the snapshot comes from: a control plane's stream, or files.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use tokio::sync::Notify;
+
+use crate::drain::Drain;
+use crate::identity::Clock;
+use crate::listen::Addresses;
+use crate::live::Live;
+use crate::run::RunError;
+use crate::settings::control::ControlLimits;
+use crate::settings::{self, Settings};
+use files::{FileSettings, FileSource};
+use read::CredentialPaths;
+use status::{Link, Status};
+
+mod files;
+mod read;
+pub(crate) mod status;
+
+/// The task that keeps identity and snapshot.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Files(Box<FileSource>),
+}
+
+impl Source {
+    /// Reads what is there at start; faults of what the operator gave are errors.
+    pub(crate) fn open(
+        settings: &Settings,
+        addresses: &Addresses,
+        limits: &ControlLimits,
+        live: &Arc<Live>,
+        status: &Arc<Status>,
+        clock: &Arc<dyn Clock>,
+        drain: &Drain,
+    ) -> Result<Self, RunError> {
+        let _ = (addresses, drain);
+        match &settings.source {
+            settings::Source::Files { policies, svid, key, roots, labels, reload_interval } => {
+                status.set_link(Link::None);
+                let told = FileSettings {
+                    policies: policies.clone(),
+                    credentials: CredentialPaths {
+                        svid: svid.clone(),
+                        key: key.clone(),
+                        roots: roots.clone(),
+                    },
+                    labels: labels.clone(),
+                    reload_interval: *reload_interval,
+                };
+                let source =
+                    FileSource::open(told, limits.clone(), live.clone(), status.clone(), clock.clone())?;
+                Ok(Self::Files(Box::new(source)))
+            }
+            settings::Source::ControlPlane { .. } => Err(RunError::Refused("not yet".into())),
+        }
+    }
+
+    /// Goes on until something ends it that trying again cannot mend.
+    pub(crate) async fn run(&mut self, refresh: Arc<Notify>) -> Result<(), RunError> {
+        match self {
+            Self::Files(source) => source.watch(refresh).await,
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of some parts; each is preceded by its length, so that no two lists of parts are the same.
+fn sha256_of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(part);
+    }
+    finish(context)
+}
+
+fn finish(context: Context) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    bytes
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use palisade_policy::kind::service_entry::Protocol;
 
+pub mod control;
 pub mod defaults;
 pub mod limits;
 mod parse;
