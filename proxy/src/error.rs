@@ -73,6 +73,13 @@ const UNIMPLEMENTED: u16 = 12;
 const UNAVAILABLE: u16 = 14;
 const UNAUTHENTICATED: u16 = 16;
 
+impl Consequence {
+    /// The caller did not prove who it is.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.grpc_status == UNAUTHENTICATED
+    }
+}
+
 impl ProxyError {
     /// The table.
     pub fn consequence(&self) -> Consequence {
@@ -118,10 +125,7 @@ impl ProxyError {
             Self::Refused(Refusal::PlaintextRefused) => {
                 row(Caller, "plaintext_refused", "", S::FORBIDDEN, UNAUTHENTICATED, "Forbidden", false)
             }
-            Self::Refused(refusal) => {
-                row(Caller, refusal.code(), "", S::FORBIDDEN, PERMISSION_DENIED, "Forbidden", true)
-            }
-            Self::UnknownDestination => row(
+            Self::UnknownDestination | Self::Refused(Refusal::UnknownDestination) => row(
                 Caller,
                 "unknown_destination",
                 "NR",
@@ -130,6 +134,9 @@ impl ProxyError {
                 "Unknown destination",
                 true,
             ),
+            Self::Refused(refusal) => {
+                row(Caller, refusal.code(), "", S::FORBIDDEN, PERMISSION_DENIED, "Forbidden", true)
+            }
             Self::NotHttp => {
                 row(Caller, "not_http", "NR", S::BAD_GATEWAY, UNIMPLEMENTED, "Unknown destination", true)
             }

@@ -179,10 +179,8 @@ impl Record {
     /// Notes a failure and the status that the caller gets.
     pub(crate) fn failed(&mut self, consequence: &Consequence, status: StatusCode, grpc: bool) {
         if !matches!(self.outcome, Outcome::Denied | Outcome::Unauthenticated) {
-            self.outcome = match consequence.status {
-                StatusCode::UNAUTHORIZED => Outcome::Unauthenticated,
-                _ => Outcome::Failed,
-            };
+            self.outcome =
+                if consequence.is_unauthenticated() { Outcome::Unauthenticated } else { Outcome::Failed };
         }
         self.reason = consequence.reason;
         self.flag = consequence.flag;
