@@ -23,6 +23,16 @@ pub enum FileError {
     TooLong { what: &'static str, path: PathBuf, max: u64 },
     #[error("policy file {0} is not UTF-8; save it as UTF-8")]
     Encoding(PathBuf),
+    #[error(
+        "the policies directory {0} holds no *.yaml or *.yml file; that is taken for a mistake, such as a volume that \
+         is not mounted, since without any policy everything would be allowed. If that is what you want, write it: an \
+         AuthorizationPolicy with \"rules: [{{}}]\""
+    )]
+    NoPolicies(PathBuf),
+    #[error(
+        "policy file {0} is empty, perhaps cut off while it was written; remove it if nothing belongs there"
+    )]
+    Blank(PathBuf),
     #[error("policy file {0} is a link that leads out of the policies directory; put the file itself there")]
     LinkOut(PathBuf),
     #[error(
@@ -84,6 +94,9 @@ pub(crate) fn policy_files(directory: &Path, limits: &ControlLimits) -> Result<P
             names.push(name);
         }
     }
+    if names.is_empty() {
+        return Err(FileError::NoPolicies(directory.into()));
+    }
     names.sort();
     let too_many = || FileError::TooMany {
         path: directory.into(),
@@ -110,7 +123,10 @@ pub(crate) fn policy_files(directory: &Path, limits: &ControlLimits) -> Result<P
         if total > limits.policy_bytes_max {
             return Err(too_many());
         }
-        let text = String::from_utf8(bytes).map_err(|_no_text| FileError::Encoding(shown))?;
+        let text = String::from_utf8(bytes).map_err(|_no_text| FileError::Encoding(shown.clone()))?;
+        if text.trim().is_empty() {
+            return Err(FileError::Blank(shown));
+        }
         files.push(SourceFile { name: name.to_string_lossy().into_owned(), text });
     }
     let digest = sha256_of_parts(files.iter().flat_map(|f| [f.name.as_bytes(), f.text.as_bytes()]));

@@ -130,6 +130,30 @@ async fn reloads_policies_and_keeps_the_last_good_ones() {
 }
 
 #[tokio::test]
+async fn an_emptied_policies_directory_opens_nothing() {
+    let folder = lay_out(&TestCa::new("corp.example"));
+    let proxy = start(folder.path());
+    proxy.until_ready().await;
+    let policy = folder.path().join("policies/readers.yaml");
+    let failures = async |count| {
+        until("a reload failure", || async {
+            (proxy.metric("palisade_config_reload_failures_total").await == Some(count)).then_some(())
+        })
+        .await;
+        let policies = &proxy.json("/config").await["configuration"]["policies"];
+        assert_eq!(policies[0], "AuthorizationPolicy payments/readers");
+    };
+
+    fs::write(&policy, "\n").unwrap();
+    failures(1).await;
+    fs::remove_file(&policy).unwrap();
+    failures(2).await;
+    proxy.stop().await.unwrap();
+
+    assert!(faults(folder.path()).await.contains("holds no *.yaml"));
+}
+
+#[tokio::test]
 async fn reloads_the_certificate_and_keeps_the_old_one_when_the_new_one_is_wrong() {
     let ca = TestCa::new("corp.example");
     let folder = lay_out(&ca);
