@@ -6,12 +6,14 @@ mod exit;
 mod files;
 mod log;
 mod output;
+mod parent;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use command::Command;
+use exit::Outcome;
 
 /// Zero-trust service mesh without Kubernetes: sidecar, control plane and operator's tool.
 #[derive(Debug, Parser)]
@@ -19,6 +21,9 @@ use command::Command;
 struct Cli {
     #[command(flatten)]
     log: log::Options,
+    /// Stop, as at SIGTERM, when stdin ends: for a parent that must not leave this process behind.
+    #[arg(long, env = "PALISADE_STOP_WITH_STDIN", hide = true)]
+    stop_with_stdin: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -34,11 +39,18 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let done = log::start(&cli.log, cli.command.is_server()).and_then(|()| cli.command.run());
-    match done {
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+fn run(cli: Cli) -> Outcome {
+    log::start(&cli.log, cli.command.is_server())?;
+    if cli.stop_with_stdin {
+        parent::stop_with_stdin()?;
+    }
+    cli.command.run()
 }
 
 /// The definition of the command line, for documents and their tests.

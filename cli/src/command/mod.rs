@@ -4,6 +4,8 @@ mod apply;
 mod ca;
 mod control_plane;
 mod delete;
+mod demo;
+mod demo_service;
 mod evict;
 mod get;
 mod init;
@@ -30,6 +32,9 @@ pub(crate) enum Command {
     Evict(evict::Evict),
     Ca(ca::Ca),
     Wait(wait::Wait),
+    Demo(demo::Demo),
+    #[command(hide = true)]
+    DemoService(demo_service::DemoService),
 }
 
 impl Command {
@@ -47,11 +52,13 @@ impl Command {
             Self::Evict(command) => command.run(),
             Self::Ca(command) => command.run(),
             Self::Wait(command) => command.run(),
+            Self::Demo(command) => command.run(),
+            Self::DemoService(command) => command.run(),
         }
     }
 
     /// Whether the process stays up and its log is read by machines.
     pub(crate) fn is_server(&self) -> bool {
-        matches!(self, Self::ControlPlane(_) | Self::Proxy(_))
+        matches!(self, Self::ControlPlane(_) | Self::Proxy(_) | Self::DemoService(_))
     }
 }

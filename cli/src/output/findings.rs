@@ -99,12 +99,20 @@ impl Shown {
 /// Prints findings to stderr, with a count at the end. Says whether there is an error among them.
 pub(crate) fn print_findings(findings: &[Shown], files: &[SourceFile]) -> std::io::Result<bool> {
     let errors = findings.iter().filter(|f| f.is_error()).count();
-    let mut text = findings.iter().map(|f| f.render(files)).collect::<Vec<_>>().join("\n\n");
+    let mut sorted: Vec<&Shown> = findings.iter().collect();
+    sorted.sort_by_key(|f| (files.iter().position(|file| file.name == f.file), f.line, f.column));
+    let mut text = sorted.iter().map(|f| f.render(files)).collect::<Vec<_>>().join("\n\n");
     if !findings.is_empty() {
-        let _ok = write!(text, "\n\n{errors} errors, {} warnings", findings.len() - errors);
+        let (errors, warnings) = (count(errors, "error"), count(findings.len() - errors, "warning"));
+        let _ok = write!(text, "\n\n{errors}, {warnings}");
         writeln!(std::io::stderr().lock(), "{text}")?;
     }
     Ok(errors > 0)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

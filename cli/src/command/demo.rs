@@ -1,0 +1,26 @@
+use palisade_demo::{Afterwards, Verdict};
+
+use crate::exit::{Failure, Outcome};
+
+/// Show a small mesh at work: real processes, certificates, policies, refusals with reasons.
+///
+/// Starts a control plane and four services with a sidecar each on loopback, plays scenes, then stays up until
+/// Ctrl-C. Needs nothing and leaves nothing behind.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Play the scenes and stop; exit code 1 when anything differs from what is expected.
+    #[arg(long, env = "PALISADE_CHECK")]
+    check: bool,
+}
+
+impl Demo {
+    pub(crate) fn run(self) -> Outcome {
+        let afterwards = if self.check { Afterwards::Stop } else { Afterwards::StayUp };
+        match palisade_demo::run(afterwards)? {
+            Verdict::Passed => Ok(()),
+            Verdict::Interrupted if !self.check => Ok(()),
+            // What differed has been printed with its scene.
+            Verdict::Differed { .. } | Verdict::Interrupted => Err(Failure::reported()),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! HTTP/1.1 as an application speaks it: to a service, or through the HTTP_PROXY of its sidecar.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// One request and its answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The demo's answers are some hundred bytes.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+const DECISION_ID: &str = "x-palisade-decision-id";
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Set by a sidecar that refuses.
+    pub(crate) decision_id: Option<String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Status and body in one line.
+    pub(crate) fn line(&self) -> String {
+        let body: String = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("{} {body}", self.status.as_u16())
+    }
+}
+
+/// A connection kept open over several requests.
+#[derive(Debug)]
+pub(crate) struct Connection(SendRequest<Full<Bytes>>);
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let stream =
+            TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        Self::over(stream).await
+    }
+
+    pub(crate) async fn over<S>(stream: S) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    /// `url` is absolute for an HTTP_PROXY; `host` is then its authority.
+    pub(crate) async fn send(&mut self, method: Method, url: &str, host: &str, body: &str) -> Result<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(HOST, host)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+        tokio::time::timeout(TIMEOUT, self.exchange(request)).await.context("no answer in time")?
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
+        self.0.ready().await?;
+        let (head, body) = self.0.send_request(request).await?.into_parts();
+        #[expect(clippy::disallowed_methods, reason = "limited")]
+        let body = Limited::new(body, ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+        let decision_id = head.headers.get(DECISION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        Ok(Answer { status: head.status, decision_id, body })
+    }
+}
+
+/// One request through an HTTP_PROXY, on a connection of its own.
+pub(crate) async fn through(proxy: SocketAddr, method: Method, url: &str, body: &str) -> Result<Answer> {
+    let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
+    let host = uri.authority().with_context(|| format!("{url} has no host"))?.to_string();
+    Connection::open(proxy).await?.send(method, url, &host, body).await
+}
+
+/// One request straight to an address.
+pub(crate) async fn direct(address: SocketAddr, method: Method, path: &str, body: &str) -> Result<Answer> {
+    Connection::open(address).await?.send(method, path, &address.to_string(), body).await
+}

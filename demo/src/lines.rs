@@ -1,0 +1,56 @@
+//! Ready-made command lines for whoever plays on.
+
+use anyhow::Result;
+
+use crate::mesh::Mesh;
+use crate::scene::ENTRIES;
+use crate::service::Service;
+use crate::{show, yaml};
+
+/// Prints lines that work as printed.
+pub(crate) fn print(mesh: &Mesh) -> Result<()> {
+    let proxy = |service| mesh.member(service).addresses.outbound_proxy();
+    let app = |service| mesh.member(service).app_address;
+    let ledger = mesh.member(Service::Ledger);
+    let operator = mesh.operator();
+    let palisade = quoted(&mesh.exe.display().to_string());
+
+    show::heading("\nTry it (in another terminal)");
+    show::note("# payments may read the ledger, notifications may not");
+    show::line(&format!("curl -i -x http://{} {ENTRIES}", proxy(Service::Payments)?));
+    show::line(&format!("curl -i -x http://{} {ENTRIES}", proxy(Service::Notifications)?));
+    show::note("# through the services themselves");
+    let transfer = r#"{"from":"alice","to":"bob","amount_cents":100}"#;
+    show::line(&format!("curl -i http://{}/transfers -d '{transfer}'", app(Service::Payments)));
+    show::line(&format!("curl -i http://{}/accounts/bob/balance", app(Service::Accounts)));
+    show::note("# plaintext to the ledger's sidecar: refused");
+    show::line(&format!("curl -i http://{}/entries", ledger.addresses.inbound()?));
+    show::note("# decisions and metrics of the ledger's sidecar");
+    show::line(&format!("tail -n 3 {}", quoted(&ledger.records.path().display().to_string())));
+    show::line(&format!("curl -s http://{}/metrics", ledger.addresses.admin()?));
+    show::note("# as the operator");
+    let directory = quoted(&operator.directory.display().to_string());
+    show::line(&format!("export PALISADE_SERVER={} PALISADE_OPERATOR_DIR={directory}", operator.server));
+    show::line(&format!("{palisade} proxies"));
+    show::line(&format!("{palisade} get"));
+    let extra = mesh.path("extra").join(yaml::NOTIFICATIONS_READ_LEDGER.0);
+    show::line(&format!("{palisade} apply {}", quoted(&extra.display().to_string())));
+    Ok(())
+}
+
+/// For a POSIX shell, where it needs to be.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':');
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_for_a_shell_only_where_needed() {
+        assert_eq!(quoted("/tmp/a-b_1.x"), "/tmp/a-b_1.x");
+        assert_eq!(quoted("/tmp/my dir's"), r"'/tmp/my dir'\''s'");
+    }
+}

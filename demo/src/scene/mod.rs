@@ -1,0 +1,100 @@
+//! The scenes: each sends something real and reports what came back and who decided.
+
+mod allowed;
+mod intruders;
+mod live_policy;
+mod loopback;
+mod method;
+mod outage;
+mod rotation;
+
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::mesh::Mesh;
+
+/// The entries of the ledger, as every service calls them.
+pub(crate) const ENTRIES: &str = "http://ledger.fintech:8080/entries";
+
+type Playing<'a> = Pin<Box<dyn Future<Output = Result<Report>> + 'a>>;
+
+/// One scene.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene {
+    pub(crate) title: &'static str,
+    pub(crate) play: for<'a> fn(&'a mut Mesh) -> Playing<'a>,
+}
+
+/// In this order: a later scene may rely on what an earlier one left.
+pub(crate) const SCENES: [Scene; 7] = [
+    Scene {
+        title: "payments calls the ledger: a policy allows it",
+        play: |mesh| Box::pin(allowed::play(mesh)),
+    },
+    Scene {
+        title: "notifications calls the ledger: refused, then allowed by a policy applied live",
+        play: |mesh| Box::pin(live_policy::play(mesh)),
+    },
+    Scene { title: "payments may not DELETE", play: |mesh| Box::pin(method::play(mesh)) },
+    Scene {
+        title: "plaintext, no certificate, a certificate of another CA: refused",
+        play: |mesh| Box::pin(intruders::play(mesh)),
+    },
+    Scene {
+        title: "certificates are rotated under load: no request fails",
+        play: |mesh| Box::pin(rotation::play(mesh)),
+    },
+    Scene {
+        title: "the control plane is killed: traffic goes on; it comes back: policy reaches the proxies again",
+        play: |mesh| Box::pin(outage::play(mesh)),
+    },
+    Scene {
+        title: "applications listen on loopback only: the sidecar is the one way in",
+        play: |mesh| Box::pin(loopback::play(mesh)),
+    },
+];
+
+/// What a scene showed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) expectations: Vec<Expectation>,
+}
+
+/// Something sent and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) sent: String,
+    pub(crate) got: String,
+    /// Empty: nothing had to be decided.
+    pub(crate) decided_by: String,
+}
+
+/// What should be, and what is.
+#[derive(Clone, Debug)]
+pub(crate) struct Expectation {
+    pub(crate) what: &'static str,
+    pub(crate) expected: String,
+    pub(crate) got: String,
+}
+
+impl Expectation {
+    pub(crate) fn holds(&self) -> bool {
+        self.expected == self.got
+    }
+}
+
+impl Report {
+    fn step(&mut self, sent: impl Into<String>, got: impl Into<String>, decided_by: impl Into<String>) {
+        self.steps.push(Step { sent: sent.into(), got: got.into(), decided_by: decided_by.into() });
+    }
+
+    fn expect(&mut self, what: &'static str, expected: impl ToString, got: impl ToString) {
+        self.expectations.push(Expectation { what, expected: expected.to_string(), got: got.to_string() });
+    }
+
+    pub(crate) fn passed(&self) -> bool {
+        self.expectations.iter().all(Expectation::holds)
+    }
+}

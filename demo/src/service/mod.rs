@@ -1,0 +1,153 @@
+//! The four services: small HTTP servers that know nothing of the mesh but their HTTP_PROXY.
+
+mod accounts;
+mod ledger;
+mod notifications;
+mod payments;
+mod server;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::client::{self, Answer};
+use crate::ready_file;
+
+/// Which of the four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    Accounts,
+    Payments,
+    Ledger,
+    Notifications,
+}
+
+impl Service {
+    pub const ALL: [Self; 4] = [Self::Accounts, Self::Payments, Self::Ledger, Self::Notifications];
+
+    /// Also its service account.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::Payments => "payments",
+            Self::Ledger => "ledger",
+            Self::Notifications => "notifications",
+        }
+    }
+}
+
+impl FromStr for Service {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|service| service.name() == text);
+        found.with_context(|| {
+            format!("no demo service {text:?}; there are accounts, payments, ledger, notifications")
+        })
+    }
+}
+
+/// How one service process is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub service: Service,
+    pub listen: SocketAddr,
+    /// Written when it listens: `{"listen":"ip:port"}`.
+    pub ready_file: PathBuf,
+    /// The ready file of its sidecar, which names its HTTP_PROXY. Read at the first call, because the sidecar starts
+    /// after the service.
+    pub sidecar: PathBuf,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub fn serve(options: Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(server::run(options))
+}
+
+/// A request, whole.
+#[derive(Clone, Debug)]
+struct Call {
+    method: Method,
+    path: String,
+    body: Value,
+}
+
+/// An answer: always JSON.
+#[derive(Clone, Debug)]
+struct Reply(StatusCode, Value);
+
+impl Reply {
+    fn not_found() -> Self {
+        Self(StatusCode::NOT_FOUND, json!({ "error": "no such resource" }))
+    }
+
+    fn wrong(problem: &str) -> Self {
+        Self(StatusCode::BAD_REQUEST, json!({ "error": problem }))
+    }
+
+    /// What another service said, when it did not do what was asked.
+    fn upstream(service: &str, answer: &Answer) -> Self {
+        let body = serde_json::from_str(&answer.body).unwrap_or(Value::Null);
+        Self(
+            StatusCode::BAD_GATEWAY,
+            json!({ "error": format!("{service} answered {}", answer.status.as_u16()), "answer": body }),
+        )
+    }
+}
+
+/// The way to the other services: the HTTP_PROXY of the own sidecar.
+#[derive(Debug)]
+struct Outbound {
+    sidecar: PathBuf,
+    proxy: OnceCell<SocketAddr>,
+}
+
+impl Outbound {
+    async fn call(&self, method: Method, url: &str, body: &Value) -> Result<Answer> {
+        let proxy = *self
+            .proxy
+            .get_or_try_init(|| async { ready_file::read(&self.sidecar)?.outbound_proxy() })
+            .await?;
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        client::through(proxy, method, url, &body).await
+    }
+}
+
+/// One running service.
+#[derive(Debug)]
+enum State {
+    Accounts(accounts::Accounts),
+    Payments(payments::Payments),
+    Ledger(ledger::Ledger),
+    Notifications(notifications::Notifications),
+}
+
+impl State {
+    fn new(service: Service, outbound: Outbound) -> Self {
+        match service {
+            Service::Accounts => Self::Accounts(accounts::Accounts { outbound }),
+            Service::Payments => Self::Payments(payments::Payments::new(outbound)),
+            Service::Ledger => Self::Ledger(ledger::Ledger::default()),
+            Service::Notifications => Self::Notifications(notifications::Notifications::new(outbound)),
+        }
+    }
+
+    async fn answer(&self, call: &Call) -> Reply {
+        let answer = match self {
+            Self::Accounts(accounts) => accounts.answer(call).await,
+            Self::Payments(payments) => payments.answer(call).await,
+            Self::Ledger(ledger) => Ok(ledger.answer(call)),
+            Self::Notifications(notifications) => notifications.answer(call).await,
+        };
+        answer.unwrap_or_else(|error| {
+            tracing::error!(error = format!("{error:#}"), "call failed");
+            Reply(StatusCode::BAD_GATEWAY, json!({ "error": "another service cannot be reached" }))
+        })
+    }
+}

@@ -1,0 +1,48 @@
+//! payments: a transfer is one entry in the ledger and one message to the customer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{Call, Outbound, Reply};
+
+#[derive(Debug)]
+pub(super) struct Payments {
+    outbound: Outbound,
+    transfers: AtomicU64,
+}
+
+impl Payments {
+    pub(super) fn new(outbound: Outbound) -> Self {
+        Self { outbound, transfers: AtomicU64::new(1) }
+    }
+
+    /// `POST /transfers`.
+    pub(super) async fn answer(&self, call: &Call) -> Result<Reply> {
+        if (&call.method, call.path.as_str()) != (&Method::POST, "/transfers") {
+            return Ok(Reply::not_found());
+        }
+        let answer =
+            self.outbound.call(Method::POST, "http://ledger.fintech:8080/entries", &call.body).await?;
+        if answer.status != StatusCode::CREATED {
+            return Ok(Reply::upstream("ledger", &answer));
+        }
+        let entry: Value = serde_json::from_str(&answer.body)?;
+        let id = format!("tr-{:04}", self.transfers.fetch_add(1, Ordering::Relaxed));
+        let notified = self.notify(&id, &call.body["to"]).await;
+        Ok(Reply(
+            StatusCode::CREATED,
+            json!({ "transfer": id, "ledger_entry": entry["id"], "notified": notified }),
+        ))
+    }
+
+    /// A message that cannot be sent does not undo a transfer.
+    async fn notify(&self, transfer: &str, to: &Value) -> bool {
+        let message = json!({ "to": to, "text": format!("transfer {transfer} has arrived") });
+        let sent =
+            self.outbound.call(Method::POST, "http://notifications.fintech:8080/messages", &message).await;
+        sent.is_ok_and(|answer| answer.status == StatusCode::ACCEPTED)
+    }
+}
