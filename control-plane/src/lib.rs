@@ -6,6 +6,8 @@ mod error;
 pub mod limits;
 mod run;
 mod settings;
+#[allow(dead_code, reason = "used by the services")]
+mod store;
 
 pub use data_dir::DataDirError;
 pub use error::StartError;
