@@ -80,10 +80,6 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

@@ -9,8 +9,6 @@ pub struct Limits {
     /// Connections at once, handshakes included. Past it, new ones wait in the kernel's backlog. 4096: a proxy holds
     /// one or two, and each costs about 50 KiB.
     pub connections_max: usize,
-    /// Handshakes at once: each costs about a millisecond of CPU, so that a burst must not starve the pushes.
-    pub handshakes_max: usize,
     /// From accept to the end of the TLS handshake. 10 s: a slow link needs three round trips.
     pub handshake_timeout: Duration,
     /// Pause after an accept error (EMFILE, ENFILE): trying again at once would spin a core.
@@ -71,6 +69,11 @@ pub struct Limits {
     pub audit_retention: Duration,
     /// How often spent tokens and old audit rows are removed.
     pub housekeeping_interval: Duration,
+    /// Life of the operator's credential; renewed in place by a running control plane. 30 days: a copy on a laptop
+    /// works for a month and a stolen one not for ever.
+    pub operator_ttl: Duration,
+    /// Life of the control plane's own certificate.
+    pub server_ttl: Duration,
     /// How often the control plane looks whether its own certificates are at half of their life.
     pub own_certificate_check_interval: Duration,
     /// From the stop signal to the end of the last connection.
@@ -88,7 +91,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
-            handshakes_max: 64,
             handshake_timeout: Duration::from_secs(10),
             accept_error_pause: Duration::from_millis(500),
             anonymous_connection_max: Duration::from_secs(60),
@@ -121,6 +123,8 @@ impl Default for Limits {
             spent_token_retention: Duration::from_secs(30 * DAY),
             audit_retention: Duration::from_secs(90 * DAY),
             housekeeping_interval: Duration::from_secs(3600),
+            operator_ttl: Duration::from_secs(30 * DAY),
+            server_ttl: Duration::from_secs(DAY),
             own_certificate_check_interval: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             http_admin_timeout: Duration::from_secs(5),

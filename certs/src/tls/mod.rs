@@ -108,6 +108,8 @@ pub fn pinned_client_config(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub id: SpiffeId,
+    /// Upper-case hex.
+    pub serial: String,
     pub not_after: SystemTime,
     pub leaf_sha256: [u8; 32],
 }
@@ -116,7 +118,8 @@ pub struct Peer {
 pub fn peer(certs: &[CertificateDer<'_>]) -> Result<Peer, SvidError> {
     let certificate = certs.first().ok_or(SvidError::NoCertificate)?;
     let leaf = leaf::inspect(certificate)?;
-    Ok(Peer { id: leaf.id, not_after: leaf.not_after, leaf_sha256: crate::bundle::sha256(certificate) })
+    let leaf_sha256 = crate::bundle::sha256(certificate);
+    Ok(Peer { id: leaf.id, serial: leaf.serial, not_after: leaf.not_after, leaf_sha256 })
 }
 
 /// The identity in a presented chain that rustls has verified.

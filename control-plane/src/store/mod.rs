@@ -18,7 +18,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _};
 
 pub(crate) use instances::{InstanceRow, NewInstance};
-pub(crate) use issuances::{How, Issuance, RenewalRow};
+pub(crate) use issuances::{How, Issuance};
 pub(crate) use objects::{Action, Change, ObjectKey, ObjectRow};
 pub(crate) use tokens::{Redeem, TokenRow};
 

@@ -1,0 +1,219 @@
+//! Apply, get, delete.
+
+use std::time::Duration;
+
+use palisade_policy::Findings;
+use palisade_policy::document::SourceFile;
+use palisade_policy::kind::Kind;
+use palisade_proto::v1;
+use palisade_proto::v1::push_result::Outcome as PushOutcome;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::Call;
+use crate::clock::rfc3339;
+use crate::context::{Context, unavailable};
+use crate::policies::{ChangeError, Outcome, Writer};
+use crate::store::{Action, ObjectKey, ObjectRow};
+
+pub(super) async fn apply(call: Call, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
+    let context = call.context.clone();
+    let limits = &context.limits;
+    if request.files.len() > limits.files_max {
+        return Err(Status::invalid_argument(format!("at most {} files in one call", limits.files_max)));
+    }
+    let wait = wait(&context, request.wait_ms)?;
+    let files: Vec<_> =
+        request.files.into_iter().map(|f| SourceFile { name: f.name, text: f.text }).collect();
+    let dry_run = request.dry_run;
+    let change = move |call: Call| async move {
+        let services = call.context.hub.current().services.clone();
+        let writer = writer(&call, &services);
+        call.context
+            .policies
+            .apply(&files, dry_run, &writer)
+            .await
+            .map_err(|e| change_failed(&call.context, &e))
+    };
+    let (outcome, pushes) = run(call, wait, change).await?;
+    let changes = outcome.changes.into_iter().map(|(action, key)| change_to_wire(action, key)).collect();
+    Ok(v1::ApplyResponse {
+        findings: findings_to_wire(&outcome.findings),
+        version: outcome.version,
+        changes,
+        pushes,
+    })
+}
+
+pub(super) async fn delete(call: Call, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status> {
+    let kind = known_kind(&request.kind)?.to_owned();
+    if request.namespace.is_empty() || request.name.is_empty() {
+        return Err(Status::invalid_argument("delete takes kind, namespace and name of one object"));
+    }
+    let wait = wait(&call.context, request.wait_ms)?;
+    let key = ObjectKey { kind, namespace: request.namespace, name: request.name };
+    let change = move |call: Call| async move {
+        let services = call.context.hub.current().services.clone();
+        let writer = writer(&call, &services);
+        call.context.policies.delete(key, &writer).await.map_err(|e| change_failed(&call.context, &e))
+    };
+    let (outcome, pushes) = run(call, wait, change).await?;
+    Ok(v1::DeleteResponse { version: outcome.version, pushes, findings: findings_to_wire(&outcome.findings) })
+}
+
+pub(super) async fn get(call: &Call, request: v1::GetRequest) -> Result<v1::GetResponse, Status> {
+    if !request.kind.is_empty() {
+        known_kind(&request.kind)?;
+    }
+    let matches = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+    let (version, rows) = call
+        .context
+        .policies
+        .get(|key| {
+            matches(&request.kind, &key.kind)
+                && matches(&request.namespace, &key.namespace)
+                && matches(&request.name, &key.name)
+        })
+        .await;
+    Ok(v1::GetResponse { objects: rows.into_iter().map(object_to_wire).collect(), version })
+}
+
+/// Makes the change to its end, whatever becomes of the caller; then waits for the proxies.
+async fn run<F>(
+    call: Call,
+    wait: Duration,
+    change: impl FnOnce(Call) -> F + Send + 'static,
+) -> Result<(Outcome, Vec<v1::PushResult>), Status>
+where
+    F: Future<Output = Result<Outcome, Status>> + Send + 'static,
+{
+    let context = call.context.clone();
+    let operator = call.operator.clone();
+    let work = async move {
+        let outcome = change(call.clone()).await?;
+        // Those connected when it came into force.
+        let targets = call.context.registry.connected();
+        Ok((outcome, targets))
+    };
+    let (outcome, targets) = context.complete(work).await?;
+    let Some(stored_at) = outcome.stored_at else { return Ok((outcome, Vec::new())) };
+    context.metrics.applies.increment();
+    let changed = outcome.changes.iter().filter(|(action, _)| action.is_some()).count();
+    tracing::info!(operator.id = %operator, policy.version = outcome.version, changed, "policy changed");
+    let pushes = match wait.is_zero() {
+        true => Vec::new(),
+        false => answers(&context, &targets, outcome.version, stored_at, wait).await,
+    };
+    Ok((outcome, pushes))
+}
+
+/// Waits until every target has answered this version or a later one.
+async fn answers(
+    context: &Context,
+    targets: &[String],
+    version: u64,
+    stored_at: Instant,
+    wait: Duration,
+) -> Vec<v1::PushResult> {
+    let mut news = context.registry.answers();
+    let all = async {
+        loop {
+            let waiting = |id: &String| {
+                // One that was evicted meanwhile has nothing to answer.
+                context.registry.answer_for(id, version).is_some_and(|(_, answer)| answer.is_none())
+            };
+            if !targets.iter().any(waiting) || news.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::select! {
+        done = tokio::time::timeout(wait, all) => done,
+        () = context.stop.cancelled() => Ok(()),
+    };
+    targets.iter().filter_map(|id| push_result(context, id, version, stored_at)).collect()
+}
+
+fn push_result(context: &Context, id: &str, version: u64, stored_at: Instant) -> Option<v1::PushResult> {
+    let (workload, answer) = context.registry.answer_for(id, version)?;
+    let latency = answer.as_ref().map(|a| a.at.saturating_duration_since(stored_at));
+    let (outcome, findings) = match answer {
+        None => (PushOutcome::Timeout, Vec::new()),
+        Some(answer) => match answer.refused {
+            None => (PushOutcome::Acked, Vec::new()),
+            Some(findings) => (PushOutcome::Nacked, findings),
+        },
+    };
+    Some(v1::PushResult {
+        instance_id: id.to_owned(),
+        spiffe_id: workload.id.to_string(),
+        outcome: outcome.into(),
+        latency_us: latency.map_or(0, |l| u64::try_from(l.as_micros()).unwrap_or(u64::MAX)),
+        findings,
+    })
+}
+
+fn writer<'a>(call: &'a Call, services: &'a [palisade_policy::MeshService]) -> Writer<'a> {
+    let context = &call.context;
+    Writer {
+        store: &context.store,
+        hub: &context.hub,
+        author: call.operator.as_str(),
+        now: context.clock.now(),
+        services,
+        objects_max: context.limits.objects_max,
+    }
+}
+
+fn wait(context: &Context, wait_ms: u32) -> Result<Duration, Status> {
+    let wait = Duration::from_millis(wait_ms.into());
+    if wait > context.limits.wait_max {
+        let max = context.limits.wait_max.as_millis();
+        return Err(Status::invalid_argument(format!("wait_ms is at most {max}")));
+    }
+    Ok(wait)
+}
+
+fn known_kind(kind: &str) -> Result<&'static str, Status> {
+    let known = Kind::ALL.into_iter().map(Kind::name);
+    known.clone().find(|name| *name == kind).ok_or_else(|| {
+        let known: Vec<_> = known.collect();
+        Status::invalid_argument(format!("there is no kind {kind:?}; the kinds are {}", known.join(", ")))
+    })
+}
+
+fn change_failed(context: &Context, error: &ChangeError) -> Status {
+    match error {
+        ChangeError::NotFound => Status::not_found("there is no such object"),
+        ChangeError::TooManyObjects => {
+            Status::resource_exhausted(format!("at most {} objects", context.limits.objects_max))
+        }
+        ChangeError::Store(error) => unavailable(error),
+    }
+}
+
+fn findings_to_wire(findings: &Findings) -> Vec<v1::Finding> {
+    findings.0.iter().map(v1::Finding::from).collect()
+}
+
+fn change_to_wire(action: Option<Action>, key: ObjectKey) -> v1::Change {
+    let action = match action {
+        Some(Action::Created) => v1::change::Action::Created,
+        Some(Action::Updated) => v1::change::Action::Updated,
+        Some(Action::Deleted) => v1::change::Action::Deleted,
+        None => v1::change::Action::Unchanged,
+    };
+    v1::Change { action: action.into(), kind: key.kind, namespace: key.namespace, name: key.name }
+}
+
+fn object_to_wire(row: ObjectRow) -> v1::StoredObject {
+    v1::StoredObject {
+        kind: row.key.kind,
+        namespace: row.key.namespace,
+        name: row.key.name,
+        text: row.text,
+        version: u64::try_from(row.version).unwrap_or(0),
+        changed_by: row.author,
+        changed_at: rfc3339(row.at),
+    }
+}

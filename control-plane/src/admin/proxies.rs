@@ -1,0 +1,41 @@
+//! Proxies: who is there and how far, and the eviction of one.
+
+use palisade_proto::v1;
+use tonic::Status;
+
+use super::Call;
+use crate::context::unavailable;
+
+const REASON_BYTES_MAX: usize = 1024;
+
+pub(super) fn list(call: &Call) -> v1::ListProxiesResponse {
+    let version = call.context.hub.current().version;
+    v1::ListProxiesResponse { proxies: call.context.registry.proxies(), version }
+}
+
+pub(super) async fn evict(
+    call: Call,
+    request: v1::EvictProxyRequest,
+) -> Result<v1::EvictProxyResponse, Status> {
+    let v1::EvictProxyRequest { instance_id, reason } = request;
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Status::invalid_argument(format!("the reason has at most {REASON_BYTES_MAX} bytes")));
+    }
+    let context = call.context.clone();
+    let work = async move {
+        let Call { context, operator } = call;
+        // The store first: a proxy that comes back in between is refused.
+        let found = context
+            .store
+            .evict(&instance_id, operator.as_str(), &reason, context.clock.now())
+            .await
+            .map_err(|e| unavailable(&e))?;
+        if !found {
+            return Err(Status::not_found("there is no such instance; `palisade proxies` lists them"));
+        }
+        context.registry.evict(&instance_id, &reason);
+        tracing::info!(operator.id = %operator, instance = instance_id, reason, "instance evicted");
+        Ok(v1::EvictProxyResponse {})
+    };
+    context.complete(work).await
+}

@@ -1,0 +1,270 @@
+//! The policy set: read from the store at start, changed by one writer at a time, put in force when stored.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use palisade_policy::document::{SourceFile, parse};
+use palisade_policy::finding::{Finding, Findings, Severity};
+use palisade_policy::kind::Object;
+use palisade_policy::{MeshService, PolicySet};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::clock::to_seconds;
+use crate::store::{Action, Change, ObjectKey, ObjectRow, Store, StoreError};
+use crate::world::Hub;
+
+/// Why the stored set is not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "the stored {object} is not valid in this version:\n{findings}\nRun the version that stored it, and apply it anew"
+    )]
+    Object { object: String, findings: Findings },
+    #[error(
+        "the stored objects do not fit each other:\n{0}\nRun the version that stored them, and apply them anew"
+    )]
+    Set(Findings),
+}
+
+/// Every object by its key, as stored.
+#[derive(Debug)]
+pub(crate) struct Policies(Mutex<Current>);
+
+#[derive(Clone, Debug, Default)]
+struct Current {
+    version: u64,
+    objects: BTreeMap<ObjectKey, Stored>,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    object: Object,
+    row: ObjectRow,
+}
+
+/// What a change did, or would do.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) findings: Findings,
+    pub(crate) version: u64,
+    pub(crate) changes: Vec<(Option<Action>, ObjectKey)>,
+    /// When the change was stored; none: nothing was changed.
+    pub(crate) stored_at: Option<Instant>,
+}
+
+/// Why a change was not made, apart from findings.
+#[derive(Debug)]
+pub(crate) enum ChangeError {
+    NotFound,
+    TooManyObjects,
+    Store(StoreError),
+}
+
+impl Policies {
+    /// Reads the set. An object that this version cannot read is an error: leaving it out could open a door.
+    pub(crate) async fn load(store: &Store) -> Result<(Self, u64, PolicySet), LoadError> {
+        let (version, rows) = store.objects().await?;
+        let mut objects = BTreeMap::new();
+        for row in rows {
+            let object = read(&row)?;
+            objects.insert(row.key.clone(), Stored { object, row });
+        }
+        let current = Current { version, objects };
+        let (set, _) = PolicySet::new(current.list(), &[]).map_err(LoadError::Set)?;
+        Ok((Self(Mutex::new(current)), version, set))
+    }
+
+    /// Objects that match, in order, and the version they are of.
+    pub(crate) async fn get(&self, matches: impl Fn(&ObjectKey) -> bool) -> (u64, Vec<ObjectRow>) {
+        let current = self.0.lock().await;
+        let rows = current.objects.iter().filter(|(key, _)| matches(key)).map(|(_, s)| s.row.clone());
+        (current.version, rows.collect())
+    }
+
+    pub(crate) async fn count(&self) -> usize {
+        self.0.lock().await.objects.len()
+    }
+
+    /// Applies documents, all or none.
+    pub(crate) async fn apply(
+        &self,
+        files: &[SourceFile],
+        dry_run: bool,
+        writer: &Writer<'_>,
+    ) -> Result<Outcome, ChangeError> {
+        let (given, mut findings) = parse(files);
+        let mut current = self.0.lock().await;
+        twice(&given, &mut findings);
+        let mut next = current.clone();
+        let mut changes = Vec::new();
+        for object in given {
+            let key = key(&object);
+            let action = match next.objects.get(&key) {
+                None => Some(Action::Created),
+                Some(stored) if stored.object.text != object.text => Some(Action::Updated),
+                Some(_) => None,
+            };
+            if action.is_some() {
+                next.put(key.clone(), object, writer);
+            }
+            changes.push((action, key));
+        }
+        if next.objects.len() > writer.objects_max {
+            return Err(ChangeError::TooManyObjects);
+        }
+        let set = match checked(&next, writer.services, &mut findings) {
+            Some(set) if !findings.has_errors() => set,
+            _ => {
+                return Ok(Outcome {
+                    findings,
+                    version: current.version,
+                    changes: Vec::new(),
+                    stored_at: None,
+                });
+            }
+        };
+        let mut outcome = Outcome { findings, version: current.version, changes, stored_at: None };
+        if !dry_run && outcome.changes.iter().any(|(action, _)| action.is_some()) {
+            let rows =
+                outcome.changes.iter().filter_map(|(action, key)| next.change((*action)?, key)).collect();
+            outcome.stored_at = Some(commit(&mut current, next, rows, set, writer).await?);
+            outcome.version = current.version;
+        }
+        Ok(outcome)
+    }
+
+    /// Deletes one object.
+    pub(crate) async fn delete(&self, key: ObjectKey, writer: &Writer<'_>) -> Result<Outcome, ChangeError> {
+        let mut current = self.0.lock().await;
+        let mut next = current.clone();
+        next.objects.remove(&key).ok_or(ChangeError::NotFound)?;
+        let mut findings = Findings::default();
+        let mut outcome = Outcome {
+            findings: Findings::default(),
+            version: current.version,
+            changes: Vec::new(),
+            stored_at: None,
+        };
+        if let Some(set) = checked(&next, writer.services, &mut findings) {
+            let row = Change { action: Action::Deleted, key: key.clone(), text: String::new() };
+            outcome.stored_at = Some(commit(&mut current, next, vec![row], set, writer).await?);
+            outcome.version = current.version;
+            outcome.changes.push((Some(Action::Deleted), key));
+        }
+        outcome.findings = findings;
+        Ok(outcome)
+    }
+}
+
+/// Who changes the set, and with what.
+pub(crate) struct Writer<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) hub: &'a Hub,
+    pub(crate) author: &'a str,
+    pub(crate) now: SystemTime,
+    pub(crate) services: &'a [MeshService],
+    pub(crate) objects_max: usize,
+}
+
+impl Current {
+    fn list(&self) -> Vec<Object> {
+        self.objects.values().map(|s| s.object.clone()).collect()
+    }
+
+    fn put(&mut self, key: ObjectKey, object: Object, writer: &Writer<'_>) {
+        let row = ObjectRow {
+            key: key.clone(),
+            text: object.text.clone(),
+            version: 0,
+            author: writer.author.to_owned(),
+            at: to_seconds(writer.now),
+        };
+        self.objects.insert(key, Stored { object, row });
+    }
+
+    fn change(&self, action: Action, key: &ObjectKey) -> Option<Change> {
+        let text = self.objects.get(key)?.row.text.clone();
+        Some(Change { action, key: key.clone(), text })
+    }
+}
+
+/// Stores the next state, then puts it in force. Nothing is in force that is not stored.
+async fn commit(
+    current: &mut Current,
+    mut next: Current,
+    rows: Vec<Change>,
+    set: PolicySet,
+    writer: &Writer<'_>,
+) -> Result<Instant, ChangeError> {
+    let version = writer.store.commit(&rows, writer.author, writer.now).await.map_err(ChangeError::Store)?;
+    let stored_at = Instant::now();
+    next.version = version;
+    for row in &rows {
+        if let Some(stored) = next.objects.get_mut(&row.key) {
+            stored.row.version = i64::try_from(version).unwrap_or(i64::MAX);
+        }
+    }
+    *current = next;
+    writer.hub.set_policy(version, set);
+    Ok(stored_at)
+}
+
+/// The set of all objects, when they fit each other.
+fn checked(next: &Current, services: &[MeshService], findings: &mut Findings) -> Option<PolicySet> {
+    let known: Vec<String> = services.iter().map(|s| format!("{}.{}", s.name, s.namespace)).collect();
+    match PolicySet::new(next.list(), &known) {
+        Ok((set, warnings)) => {
+            findings.extend(warnings);
+            Some(set)
+        }
+        Err(errors) => {
+            findings.extend(errors);
+            None
+        }
+    }
+}
+
+/// One call that names an object twice: the later would silently win.
+fn twice(given: &[Object], findings: &mut Findings) {
+    let mut seen = BTreeMap::new();
+    for object in given {
+        if let Some(first) = seen.insert(key(object), object) {
+            let place = first.position.as_ref().map(|p| format!("{}:{}", p.file, p.line)).unwrap_or_default();
+            findings.push(Finding {
+                code: "PAL0301",
+                severity: Severity::Error,
+                position: object.position.clone(),
+                object: Some(describe(&key(object))),
+                path: "metadata.name".into(),
+                message: format!("{} is defined twice, first at {place}", describe(&key(object))),
+                help: Some("remove one of them, or give it another name".into()),
+            });
+        }
+    }
+}
+
+fn read(row: &ObjectRow) -> Result<Object, LoadError> {
+    let name = describe(&row.key);
+    let (mut objects, findings) =
+        parse(&[SourceFile { name: format!("store:{name}"), text: row.text.clone() }]);
+    let object = objects.pop().filter(|o| objects.is_empty() && key(o) == row.key);
+    match object {
+        Some(object) if !findings.has_errors() => Ok(object),
+        _ => Err(LoadError::Object { object: name, findings }),
+    }
+}
+
+fn key(object: &Object) -> ObjectKey {
+    ObjectKey {
+        kind: object.spec.kind().name().to_owned(),
+        namespace: object.meta.namespace.clone(),
+        name: object.meta.name.clone(),
+    }
+}
+
+fn describe(key: &ObjectKey) -> String {
+    format!("{} {}/{}", key.kind, key.namespace, key.name)
+}
