@@ -65,7 +65,7 @@ async fn withdraw(mesh: &Mesh, report: &mut Report) -> Result<()> {
 async fn reconnected(mesh: &Mesh) -> Result<usize> {
     until("the proxies to come back", async || {
         let listed = mesh.operator().json(&["proxies"]).await?;
-        let proxies = listed["proxies"].as_array().context("no list of proxies")?;
+        let proxies = listed.get("proxies").and_then(Value::as_array).context("no list of proxies")?;
         let back =
             proxies.iter().filter(|p| p["connected"] == Value::Bool(true) && p["ready"] == Value::Bool(true));
         let back = back.count();

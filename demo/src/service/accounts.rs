@@ -26,7 +26,7 @@ impl Accounts {
         let balance: Value = serde_json::from_str(&answer.body)?;
         Ok(Reply(
             StatusCode::OK,
-            json!({ "account": account, "balance_cents": balance["balance_cents"], "currency": "EUR" }),
+            json!({ "account": account, "balance_cents": balance.get("balance_cents"), "currency": "EUR" }),
         ))
     }
 }

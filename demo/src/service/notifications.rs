@@ -38,6 +38,6 @@ impl Notifications {
             return Ok(Reply::upstream("ledger", &answer));
         }
         let entries: Value = serde_json::from_str(&answer.body)?;
-        Ok(Reply(StatusCode::OK, json!({ "digest": entries["entries"] })))
+        Ok(Reply(StatusCode::OK, json!({ "digest": entries.get("entries") })))
     }
 }

@@ -31,15 +31,15 @@ impl Payments {
         }
         let entry: Value = serde_json::from_str(&answer.body)?;
         let id = format!("tr-{:04}", self.transfers.fetch_add(1, Ordering::Relaxed));
-        let notified = self.notify(&id, &call.body["to"]).await;
+        let notified = self.notify(&id, call.body.get("to")).await;
         Ok(Reply(
             StatusCode::CREATED,
-            json!({ "transfer": id, "ledger_entry": entry["id"], "notified": notified }),
+            json!({ "transfer": id, "ledger_entry": entry.get("id"), "notified": notified }),
         ))
     }
 
     /// A message that cannot be sent does not undo a transfer.
-    async fn notify(&self, transfer: &str, to: &Value) -> bool {
+    async fn notify(&self, transfer: &str, to: Option<&Value>) -> bool {
         let message = json!({ "to": to, "text": format!("transfer {transfer} has arrived") });
         let sent =
             self.outbound.call(Method::POST, "http://notifications.fintech:8080/messages", &message).await;
