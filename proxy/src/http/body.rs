@@ -14,6 +14,30 @@ use super::headers::strip_trailers;
 use crate::telemetry::record::Record;
 use crate::upstream::pool::Lease;
 
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the body could not be read")]
+    Codec(#[source] hyper::Error),
+    /// hyper takes an HTTP/2 reset with CANCEL or NO_ERROR for the body's end. Passed on like that, a cancelled
+    /// upload would look whole to the application.
+    #[error("the stream was reset before the body's end")]
+    Reset,
+}
+
+/// The next frame, with headers that trailers may not carry removed; never an end that was none.
+fn poll_incoming(
+    incoming: &mut Incoming,
+    http2: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+    Poll::Ready(match frame {
+        None if http2 && !incoming.is_end_stream() => Some(Err(BodyError::Reset)),
+        frame => frame.map(|frame| frame.map(clean).map_err(BodyError::Codec)),
+    })
+}
+
 /// What a request's two bodies tell its record.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -26,26 +50,27 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     incoming: Incoming,
+    http2: bool,
     tally: Rc<Tally>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, tally: Rc<Tally>) -> Self {
+    pub(crate) fn new(incoming: Incoming, http2: bool, tally: Rc<Tally>) -> Self {
         tally.request_ended.set(incoming.is_end_stream());
-        Self { incoming, tally }
+        Self { incoming, http2, tally }
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        let frame = frame.map(|frame| frame.map(clean));
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let http2 = self.http2;
+        let frame = ready!(poll_incoming(&mut self.incoming, http2, cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -95,6 +120,7 @@ enum Kind {
     Own(Option<Bytes>),
     Upstream {
         incoming: Incoming,
+        http2: bool,
         lease: Option<Lease>,
     },
 }
@@ -110,22 +136,22 @@ impl ResponseBody {
         Self { kind: Kind::Own(None), record: None }
     }
 
-    pub(crate) fn upstream(incoming: Incoming, lease: Lease, mut record: Box<Record>) -> Self {
+    pub(crate) fn upstream(incoming: Incoming, http2: bool, lease: Lease, mut record: Box<Record>) -> Self {
         if incoming.is_end_stream() {
             record.response_ended(None);
         }
-        Self { kind: Kind::Upstream { incoming, lease: Some(lease) }, record: Some(record) }
+        Self { kind: Kind::Upstream { incoming, http2, lease: Some(lease) }, record: Some(record) }
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.kind {
             Kind::Own(text) => {
@@ -136,9 +162,8 @@ impl Body for ResponseBody {
                     Ok(Frame::data(text))
                 }));
             }
-            Kind::Upstream { incoming, .. } => ready!(Pin::new(incoming).poll_frame(cx)),
+            Kind::Upstream { incoming, http2, .. } => ready!(poll_incoming(incoming, *http2, cx)),
         };
-        let frame = frame.map(|frame| frame.map(clean));
         match &frame {
             Some(Ok(frame)) => this.saw(frame),
             Some(Err(_)) => {

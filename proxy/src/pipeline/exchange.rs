@@ -59,7 +59,10 @@ impl Exchange {
         }
         // What hyper left there is about the caller's connection.
         head.extensions.clear();
-        Request::from_parts(head, RequestBody::new(body, self.record.tally.clone()))
+        Request::from_parts(
+            head,
+            RequestBody::new(body, self.version == Version::HTTP_2, self.record.tally.clone()),
+        )
     }
 
     /// Ends with the upstream's response: the record and the connection ride in its body to the end.
@@ -89,9 +92,10 @@ impl Exchange {
                     // What the caller sent behind its request was meant for another protocol: it is never parsed.
                     head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
+                let http2 = head.version == Version::HTTP_2;
                 head.version = Version::HTTP_11;
                 self.record.answered(head.status, &head.headers);
-                Response::from_parts(head, ResponseBody::upstream(incoming, lease, self.record))
+                Response::from_parts(head, ResponseBody::upstream(incoming, http2, lease, self.record))
             }
         }
     }

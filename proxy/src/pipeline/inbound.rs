@@ -109,6 +109,7 @@ fn route(connection: &Inbound, exchange: &Exchange) -> Route {
         candidates: smallvec![connection.serve.app],
         wire: if http2 && exchange.upgrade.is_none() { Wire::Http2 } else { Wire::Http1 },
         security: Security::Plaintext,
+        identity: None,
         response_timeout: (!exchange.grpc).then_some(limits.response_timeout),
     }
 }

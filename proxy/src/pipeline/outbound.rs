@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
+use crate::identity::Identity;
 use crate::listen::outbound::Outbound;
 use crate::stage::forward::{Route, address, forward};
 use crate::stage::identify;
@@ -30,7 +31,7 @@ struct Judged {
     permit: Permit,
     target: Target,
     destination: Arc<Destination>,
-    generation: u64,
+    identity: Arc<Identity>,
 }
 
 /// Serves one request. The record is open before anything can fail, and written whatever happens.
@@ -38,14 +39,14 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
     let record = Record::open(&connection.worker, Direction::Outbound, &connection.source);
     let (mut exchange, mut head, body) =
         Exchange::begin(&connection.worker, Direction::Outbound, record, request);
-    let Judged { permit, target, destination, generation } =
+    let Judged { permit, target, destination, identity } =
         match judge(&connection, &mut head, &mut exchange.record) {
             Ok(judged) => judged,
             Err(error) => return exchange.refuse(&error, Some(body)),
         };
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
-    let route = match route(&connection.worker, &exchange, &destination, generation).await {
+    let route = match route(&connection.worker, &exchange, &destination, identity).await {
         Ok(route) => route,
         Err(error) => return exchange.refuse(&ProxyError::Connection(error), Some(body)),
     };
@@ -91,7 +92,7 @@ fn judge(
         return Err(ProxyError::NotHttp);
     }
     let permit = record.decided(snapshot.authorize_outbound(destination))?;
-    Ok(Judged { permit, target, destination: destination.clone(), generation: identity.generation })
+    Ok(Judged { permit, target, destination: destination.clone(), identity: identity.clone() })
 }
 
 fn describe(record: &mut Record, destination: &Destination) {
@@ -110,7 +111,7 @@ async fn route(
     worker: &Worker,
     exchange: &Exchange,
     destination: &Destination,
-    generation: u64,
+    identity: Arc<Identity>,
 ) -> Result<Route, ConnectError> {
     let limits = &worker.shared.limits;
     let mut candidates = Candidates::new();
@@ -127,7 +128,7 @@ async fn route(
     let (security, http2) = match &destination.transport {
         Transport::Mesh { identities } => {
             let (identities, server_name) = (identities.clone(), destination.host.clone());
-            (Security::Mesh { generation, identities, server_name }, true)
+            (Security::Mesh { generation: identity.generation, identities, server_name }, true)
         }
         Transport::Plaintext => (Security::Plaintext, http2),
         Transport::Tls { settings, server_name } => {
@@ -139,6 +140,7 @@ async fn route(
         // Upgrades exist in HTTP/1.1 only, as far as we take them.
         wire: if http2 && exchange.upgrade.is_none() { Wire::Http2 } else { Wire::Http1 },
         security,
+        identity: Some(identity),
         response_timeout: (!exchange.grpc).then_some(limits.response_timeout),
     })
 }

@@ -1,6 +1,7 @@
 //! The one place that sends a request upstream. It wants a permit.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HOST, HeaderValue};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, Tally};
 use crate::http::normalize::Target;
+use crate::identity::Identity;
 use crate::telemetry::record::Record;
 use crate::upstream::balance::Candidates;
 use crate::upstream::connect::{ConnectError, Key, Security, Wire};
@@ -27,6 +29,8 @@ pub(crate) struct Route {
     pub(crate) candidates: Candidates,
     pub(crate) wire: Wire,
     pub(crate) security: Security,
+    /// The identity that the request was judged with: a new one may come in force before the connection is made.
+    pub(crate) identity: Option<Arc<Identity>>,
     /// Until the response head; `None` for calls that may rightly stay silent.
     pub(crate) response_timeout: Option<Duration>,
 }
@@ -56,7 +60,7 @@ pub(crate) async fn forward(
         record.retries = u64::try_from(attempt).unwrap_or(u64::MAX);
         record.upstream_host = Some(*address);
         let key = Key { address: *address, wire: route.wire, security: route.security.clone() };
-        let mut lease = match worker.pool.lease(worker, key).await {
+        let mut lease = match worker.pool.lease(worker, key, route.identity.as_deref()).await {
             Ok(lease) => lease,
             Err(error) => {
                 fresh_tries += 1;

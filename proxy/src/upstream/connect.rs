@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::http::transport::Transport;
+use crate::identity::Identity;
 use crate::settings::limits::Limits;
 use crate::upstream::tls;
 use crate::worker::Worker;
@@ -99,7 +100,11 @@ impl ConnectError {
 }
 
 /// Opens a connection for `key`.
-pub(crate) async fn connect(worker: &Worker, key: &Key) -> Result<Transport, ConnectError> {
+pub(crate) async fn connect(
+    worker: &Worker,
+    key: &Key,
+    identity: Option<&Identity>,
+) -> Result<Transport, ConnectError> {
     let limits: &Limits = &worker.shared.limits;
     let opening = async {
         let stream = TcpStream::connect(key.address).await.map_err(|e| ConnectError::Tcp(Arc::new(e)))?;
@@ -108,7 +113,7 @@ pub(crate) async fn connect(worker: &Worker, key: &Key) -> Result<Transport, Con
         match &key.security {
             Security::Plaintext => Ok(Transport::Plain(stream)),
             Security::Mesh { server_name, .. } | Security::Tls { server_name, .. } => {
-                let config = tls::client_config(worker, key)?;
+                let config = tls::client_config(key, identity)?;
                 let name = tls::server_name(server_name, key.address);
                 let stream = TlsConnector::from(config)
                     .connect(name, stream)

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::connect::{ConnectError, Key, Security, Wire, connect};
 use crate::http::body::RequestBody;
 use crate::http::codec;
+use crate::identity::Identity;
 use crate::settings::limits::Limits;
 use crate::worker::Worker;
 
@@ -81,11 +82,17 @@ impl Drop for Stream {
 
 impl Pool {
     /// A connection for one request: one that is kept, or a new one.
-    pub(crate) async fn lease(&self, worker: &Rc<Worker>, key: Key) -> Result<Lease, ConnectError> {
+    /// `identity` is ours, for mesh connections.
+    pub(crate) async fn lease(
+        &self,
+        worker: &Rc<Worker>,
+        key: Key,
+        identity: Option<&Identity>,
+    ) -> Result<Lease, ConnectError> {
         let set = self.set(worker, key);
         match set.key.wire {
-            Wire::Http1 => set.lease_http1(worker).await,
-            Wire::Http2 => set.lease_http2(worker).await,
+            Wire::Http1 => set.lease_http1(worker, identity).await,
+            Wire::Http2 => set.lease_http2(worker, identity).await,
         }
     }
 
@@ -130,14 +137,18 @@ impl Pool {
 }
 
 impl Set {
-    async fn lease_http1(self: Rc<Self>, worker: &Rc<Worker>) -> Result<Lease, ConnectError> {
+    async fn lease_http1(
+        self: Rc<Self>,
+        worker: &Rc<Worker>,
+        identity: Option<&Identity>,
+    ) -> Result<Lease, ConnectError> {
         self.used.set(Instant::now());
         while let Some(idle) = self.pop_ready() {
             if !idle.sender.is_closed() {
                 return Ok(Lease(Inner::Http1 { sender: idle.sender, set: self, reused: true }));
             }
         }
-        self.open_http1(worker).await
+        self.open_http1(worker, identity).await
     }
 
     /// The youngest idle connection: the one least likely to be closed by its peer.
@@ -147,8 +158,12 @@ impl Set {
         Some(idle.swap_remove(index))
     }
 
-    async fn open_http1(self: Rc<Self>, worker: &Rc<Worker>) -> Result<Lease, ConnectError> {
-        let transport = connect(worker, &self.key).await?;
+    async fn open_http1(
+        self: Rc<Self>,
+        worker: &Rc<Worker>,
+        identity: Option<&Identity>,
+    ) -> Result<Lease, ConnectError> {
+        let transport = connect(worker, &self.key, identity).await?;
         let (mut sender, connection) = codec::client_http1(&worker.shared.limits)
             .handshake(TokioIo::new(transport))
             .await
@@ -163,7 +178,11 @@ impl Set {
         Ok(Lease(Inner::Http1 { sender, set: self, reused: false }))
     }
 
-    async fn lease_http2(&self, worker: &Rc<Worker>) -> Result<Lease, ConnectError> {
+    async fn lease_http2(
+        &self,
+        worker: &Rc<Worker>,
+        identity: Option<&Identity>,
+    ) -> Result<Lease, ConnectError> {
         let asked = Instant::now();
         self.used.set(asked);
         if let Some(stream) = self.stream(worker) {
@@ -178,7 +197,7 @@ impl Set {
         {
             return Err(error.clone());
         }
-        match self.open_http2(worker).await {
+        match self.open_http2(worker, identity).await {
             Ok(stream) => Ok(Lease(Inner::Http2(stream))),
             Err(error) => {
                 *self.failed.borrow_mut() = Some((Instant::now(), error.clone()));
@@ -201,8 +220,12 @@ impl Set {
         Some(Stream::on(least))
     }
 
-    async fn open_http2(&self, worker: &Rc<Worker>) -> Result<Stream, ConnectError> {
-        let transport = connect(worker, &self.key).await?;
+    async fn open_http2(
+        &self,
+        worker: &Rc<Worker>,
+        identity: Option<&Identity>,
+    ) -> Result<Stream, ConnectError> {
+        let transport = connect(worker, &self.key, identity).await?;
         let (sender, connection) = codec::client_http2(&worker.shared.limits)
             .handshake(TokioIo::new(transport))
             .await

@@ -10,11 +10,14 @@ use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
+use crate::identity::Identity;
 use crate::upstream::connect::{ConnectError, Key, Security, Wire};
-use crate::worker::Worker;
 
 /// The configuration for `key`.
-pub(crate) fn client_config(worker: &Worker, key: &Key) -> Result<Arc<ClientConfig>, ConnectError> {
+pub(crate) fn client_config(
+    key: &Key,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, ConnectError> {
     let alpn: &[&[u8]] = match key.wire {
         Wire::Http1 => &[b"http/1.1"],
         Wire::Http2 => &[b"h2"],
@@ -22,8 +25,7 @@ pub(crate) fn client_config(worker: &Worker, key: &Key) -> Result<Arc<ClientConf
     match &key.security {
         Security::Plaintext => Err(unusable("a plaintext destination has no TLS")),
         Security::Mesh { generation, identities, .. } => {
-            let identity = worker.shared.live.identity();
-            let identity = identity.as_ref().ok_or(ConnectError::NoIdentity)?;
+            let identity = identity.ok_or(ConnectError::NoIdentity)?;
             if identity.generation != *generation || identity.svid.not_after <= SystemTime::now() {
                 return Err(ConnectError::NoIdentity);
             }

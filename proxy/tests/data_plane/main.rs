@@ -1,4 +1,12 @@
 //! The data plane on real sockets, in one process: sidecars with identities of a CA made here, policies from YAML.
 
+#[cfg(test)]
 mod mesh;
+#[cfg(test)]
 mod path;
+#[cfg(test)]
+mod rotation;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod upgrade;

@@ -220,11 +220,15 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start() -> Self {
-        Self::with(Limits::default()).await
+        Self::with(App::start().await, Limits::default())
     }
 
-    pub(crate) async fn with(limits: Limits) -> Self {
-        let app = App::start().await;
+    /// With an application of the test's own.
+    pub(crate) async fn with_app(address: SocketAddr) -> Self {
+        Self::with(App { address, heads: Arc::default() }, Limits::default())
+    }
+
+    pub(crate) fn with(app: App, limits: Limits) -> Self {
         let ca = Ca::new();
         let callee = Sidecar::start(&ca, "ledger", Some((app.address, Protocol::Http)), limits.clone());
         let caller = Sidecar::start(&ca, "payments", None, limits);
