@@ -118,7 +118,9 @@ impl Sidecar {
 
     /// Asks the admin listener.
     pub async fn admin(&self, path: &str) -> client::Answer {
-        let request = client::request("GET", path, "");
+        let mut request = client::request("GET", path, "");
+        let host = self.admin_address().to_string().parse().unwrap();
+        request.headers_mut().insert("host", host);
         client::send(self.admin_address(), request).await
     }
 

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -87,11 +87,13 @@ impl Drop for Upstream {
     }
 }
 
+/// Aborting this task closes the listener and every connection.
 async fn accept(listener: TcpListener, name: Arc<str>, received: Arc<Mutex<Vec<Received>>>) {
+    let mut connections = JoinSet::new();
     loop {
         let (socket, _) = listener.accept().await.unwrap();
         let (name, received) = (Arc::clone(&name), Arc::clone(&received));
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let service = service_fn(|request| answer(request, Arc::clone(&name), Arc::clone(&received)));
             let server = auto::Builder::new(TokioExecutor::new());
             let _ended = server.serve_connection_with_upgrades(TokioIo::new(socket), service).await;

@@ -231,6 +231,6 @@ impl World {
             .arg("--svid-key", &path(format!("{name}.key")))
             .arg("--roots", &path("roots.pem".into()))
             .arg("--label", &format!("app={app}"))
-            .arg("--reload-interval", "50ms")
+            .arg("--reload-interval", "100ms")
     }
 }

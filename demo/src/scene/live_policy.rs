@@ -56,7 +56,10 @@ pub(super) struct Pushes {
 
 impl Pushes {
     pub(super) fn read(applied: &Value) -> Result<Self> {
-        let pushes = applied.get("pushes").and_then(Value::as_array).context("apply did not say who took the change")?;
+        let pushes = applied
+            .get("pushes")
+            .and_then(Value::as_array)
+            .context("apply did not say who took the change")?;
         let acked: Vec<&Value> = pushes.iter().filter(|push| push["outcome"] == "acked").collect();
         let slowest_us = acked.iter().filter_map(|push| push["latency_us"].as_u64()).max().unwrap_or(0);
         Ok(Self { acked: acked.len(), slowest_us, version: applied["version"].as_u64().unwrap_or(0) })

@@ -1,6 +1,6 @@
 //! One spelling for a request before anybody judges it. What leaves here is what will be forwarded.
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Version, request};
 use palisade_policy::kind::MeshConfigSpec;
@@ -42,6 +42,7 @@ pub(crate) struct Target {
 
 /// Takes authority and path out of a request head, and removes from it what ends at this hop.
 pub(crate) fn normalize(head: &mut request::Parts, mesh: &MeshConfigSpec) -> Result<Target, Malformed> {
+    check_framing(head)?;
     let authority = authority(head)?;
     let path = match head.uri.path_and_query() {
         Some(path) => normalize_path(path, mesh)?,
@@ -56,6 +57,14 @@ pub(crate) fn normalize(head: &mut request::Parts, mesh: &MeshConfigSpec) -> Res
     // hyper has answered it towards the caller, and upstream bodies are streamed without waiting.
     head.headers.remove(http::header::EXPECT);
     Ok(Target { authority, path })
+}
+
+/// hyper looks at the last transfer coding only. Another one before it, `chunked` twice, or a second line would be
+/// read differently elsewhere (RFC 9112 sections 6.1 and 7.1), and no caller of ours needs them.
+fn check_framing(head: &request::Parts) -> Result<(), Malformed> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if plain && codings.next().is_none() { Ok(()) } else { Err(Malformed::Framing) }
 }
 
 /// The target's authority wins over Host (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1), and may not contradict it:
