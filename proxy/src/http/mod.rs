@@ -3,6 +3,7 @@
 pub(crate) mod body;
 pub(crate) mod codec;
 pub(crate) mod exec;
+pub(crate) mod framing;
 pub(crate) mod headers;
 pub mod normalize;
 pub(crate) mod refusal;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::http::body::ResponseBody;
 use crate::http::codec;
 use crate::http::exec::LocalExec;
+use crate::http::framing::Guarded;
 use crate::upstream::connect::Wire;
 use crate::worker::Worker;
 
@@ -41,8 +42,9 @@ where
     });
     match wire {
         Wire::Http1 => {
-            let connection =
-                codec::server_http1(limits, idle).serve_connection(TokioIo::new(io), service).with_upgrades();
+            let connection = codec::server_http1(limits, idle)
+                .serve_connection(TokioIo::new(Guarded::new(io)), service)
+                .with_upgrades();
             until(connection, stop).await
         }
         Wire::Http2 => {

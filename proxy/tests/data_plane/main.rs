@@ -1,6 +1,8 @@
 //! The data plane on real sockets, in one process: sidecars with identities of a CA made here, policies from YAML.
 
 #[cfg(test)]
+mod framing;
+#[cfg(test)]
 mod mesh;
 #[cfg(test)]
 mod path;
