@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod config;
+mod control;
 pub mod drain;
 pub mod error;
 pub mod http;

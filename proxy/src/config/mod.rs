@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Notify;
 
+use crate::control::{ControlPlaneSettings, ControlPlaneSource};
 use crate::drain::Drain;
 use crate::identity::Clock;
 use crate::listen::Addresses;
@@ -24,6 +25,7 @@ pub(crate) mod status;
 #[derive(Debug)]
 pub(crate) enum Source {
     Files(Box<FileSource>),
+    ControlPlane(Box<ControlPlaneSource>),
 }
 
 impl Source {
@@ -37,7 +39,6 @@ impl Source {
         clock: &Arc<dyn Clock>,
         drain: &Drain,
     ) -> Result<Self, RunError> {
-        let _ = (addresses, drain);
         match &settings.source {
             settings::Source::Files { policies, svid, key, roots, labels, reload_interval } => {
                 status.set_link(Link::None);
@@ -55,16 +56,37 @@ impl Source {
                     FileSource::open(told, limits.clone(), live.clone(), status.clone(), clock.clone())?;
                 Ok(Self::Files(Box::new(source)))
             }
-            settings::Source::ControlPlane { .. } => Err(RunError::Refused("not yet".into())),
+            settings::Source::ControlPlane { address, join_token, state_dir, advertise } => {
+                let told = ControlPlaneSettings {
+                    address: address.clone(),
+                    join_token: join_token.clone(),
+                    state_dir: state_dir.clone(),
+                    advertise: *advertise,
+                    serves: settings.serves.clone(),
+                    addresses: addresses.clone(),
+                };
+                let source = ControlPlaneSource::open(
+                    told,
+                    limits.clone(),
+                    live.clone(),
+                    status.clone(),
+                    clock.clone(),
+                    drain.clone(),
+                )?;
+                Ok(Self::ControlPlane(Box::new(source)))
+            }
         }
     }
 
     /// Goes on until something ends it that trying again cannot mend.
     pub(crate) async fn run(&mut self, refresh: Arc<Notify>) -> Result<(), RunError> {
         match self {
-            Self::Files(source) => source.watch(refresh).await,
+            Self::Files(source) => {
+                source.watch(refresh).await;
+                Ok(())
+            }
+            Self::ControlPlane(source) => source.run(refresh).await,
         }
-        Ok(())
     }
 }
 

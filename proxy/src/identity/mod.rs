@@ -11,7 +11,7 @@ mod schedule;
 
 pub use clock::{Clock, SystemClock};
 pub(crate) use clock::{show, unix_seconds};
-pub(crate) use schedule::{Standing, Validity};
+pub(crate) use schedule::{Backoff, Standing, Validity, chance};
 
 /// What inbound connections may speak.
 const INBOUND_ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];

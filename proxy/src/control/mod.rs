@@ -1,0 +1,11 @@
+//! Identity and configuration from a control plane: attest, renew, hear policy, and live through its absence.
+
+mod backoff;
+mod channel;
+mod issue;
+mod member;
+mod source;
+mod state_dir;
+mod stream;
+
+pub(crate) use source::{ControlPlaneSettings, ControlPlaneSource};
