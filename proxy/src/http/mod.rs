@@ -1,6 +1,7 @@
 //! HTTP as a proxy must handle it: codec limits, one spelling for requests, bodies that carry their record.
 
 pub(crate) mod body;
+pub(crate) mod coalesce;
 pub(crate) mod codec;
 pub(crate) mod exec;
 pub(crate) mod framing;

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http::body::ResponseBody;
+use crate::http::coalesce::Coalesced;
 use crate::http::codec;
 use crate::http::exec::LocalExec;
 use crate::http::framing::Guarded;
@@ -48,7 +49,8 @@ where
             until(connection, stop).await
         }
         Wire::Http2 => {
-            let connection = codec::server_http2(limits).serve_connection(TokioIo::new(io), service);
+            let connection =
+                codec::server_http2(limits).serve_connection(TokioIo::new(Coalesced::new(io)), service);
             until(connection, stop).await
         }
     }

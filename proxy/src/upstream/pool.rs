@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::connect::{ConnectError, Key, Security, Wire, connect};
 use crate::http::body::RequestBody;
+use crate::http::coalesce::Coalesced;
 use crate::http::codec;
 use crate::identity::Identity;
 use crate::settings::limits::Limits;
@@ -227,7 +228,7 @@ impl Set {
     ) -> Result<Stream, ConnectError> {
         let transport = connect(worker, &self.key, identity).await?;
         let (sender, connection) = codec::client_http2(&worker.shared.limits)
-            .handshake(TokioIo::new(transport))
+            .handshake(TokioIo::new(Coalesced::new(transport)))
             .await
             .map_err(|error| ConnectError::Protocol(error.into()))?;
         let open = OpenConnection::count(worker);
