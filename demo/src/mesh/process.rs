@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::process::{Child, ChildStdin, Command};
 
 /// A sidecar drains for at most two seconds, see `sidecar` in this folder.
@@ -62,6 +62,14 @@ impl Process {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
+    }
+
+    /// SIGHUP: a sidecar renews its certificate at once. By way of the shell, whose `kill` is built in.
+    pub(crate) async fn hang_up(&self) -> Result<()> {
+        let pid = self.child.id().with_context(|| format!("{} has ended", self.name))?;
+        let status = Command::new("sh").args(["-c", &format!("kill -HUP {pid}")]).status().await?;
+        ensure!(status.success(), "cannot signal {}", self.name);
+        Ok(())
     }
 
     /// SIGKILL.

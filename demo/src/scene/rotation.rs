@@ -1,9 +1,8 @@
-use anyhow::{Result, ensure};
-use http::Method;
+use anyhow::Result;
 
 use super::{ENTRIES, Report};
 use crate::load::Load;
-use crate::mesh::{Member, Mesh, until};
+use crate::mesh::{Mesh, until};
 use crate::service::Service;
 
 /// Enough to have old and new certificates in use side by side, again and again.
@@ -19,7 +18,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let load = Load::start(payments.addresses.outbound_proxy()?, ENTRIES, "ledger.fintech:8080");
     for _ in 0..ROTATIONS {
         more_requests(&load).await?;
-        tokio::try_join!(renew(payments), renew(ledger))?;
+        tokio::try_join!(payments.renew(), ledger.renew())?;
     }
     more_requests(&load).await?;
     let after = (payments.serial().await?, ledger.serial().await?);
@@ -40,14 +39,6 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
 async fn more_requests(load: &Load) -> Result<()> {
     let enough = load.sent() + REQUESTS;
     until("the load to go on", async || Ok((load.sent() >= enough).then_some(()))).await
-}
-
-/// Does at once what a sidecar does by itself at half of its certificate's life.
-async fn renew(member: &Member) -> Result<()> {
-    let before = member.serial().await?;
-    let answer = member.admin(Method::POST, "/renew").await?;
-    ensure!(answer.status.is_success(), "POST /renew: {}", answer.line());
-    until("a new certificate", async || Ok((member.serial().await? != before).then_some(()))).await
 }
 
 pub(super) fn first_or_none(failures: &[String]) -> String {

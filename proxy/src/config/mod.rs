@@ -85,7 +85,7 @@ impl Source {
                 source.watch(refresh).await;
                 Ok(())
             }
-            Self::ControlPlane(source) => source.run(refresh).await,
+            Self::ControlPlane(source) => Box::pin(source.run(refresh)).await,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::settings::control::ControlLimits;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub(crate) enum FileError {
     #[error("{what} {path} cannot be read: {error}; check that it exists and that this user may read it")]
     Read { what: &'static str, path: PathBuf, error: io::Error },
     #[error("{what} {path} has more than {max} bytes; is it the right file?")]
@@ -43,7 +43,7 @@ pub enum FileError {
 
 /// Why certificate, key and roots do not make an identity.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialError {
+pub(crate) enum CredentialError {
     #[error("{path}: {error}", path = path.display())]
     Svid { path: PathBuf, error: SvidError },
     #[error("{path}: {error}", path = path.display())]
