@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use palisade_policy::kind::service_entry::Protocol;
+
 use super::parse::host_and_port;
 use super::{Settings, Source};
 
@@ -33,6 +35,8 @@ pub enum SettingError {
     Loop { port: u16, app: SocketAddr, listener: String },
     #[error("--serve {0}: app= has port 0; name the port that the application listens on")]
     AppPort(u16),
+    #[error("--serve {0}: protocol=tcp is not served yet; write http, http2 or grpc, or leave the port out")]
+    Tcp(u16),
     #[error("{option} is {value:?}; it must lie between {min:?} and {max:?}")]
     Range { option: &'static str, value: Duration, min: Duration, max: Duration },
     #[error("--workers is {0}; it must lie between 1 and 1024")]
@@ -123,6 +127,9 @@ impl Settings {
         for serve in &self.serves {
             if !ports.insert(serve.port) {
                 errors.push(SettingError::ServedTwice(serve.port));
+            }
+            if serve.protocol == Protocol::Tcp {
+                errors.push(SettingError::Tcp(serve.port));
             }
             if serve.app.port() == 0 {
                 errors.push(SettingError::AppPort(serve.port));
@@ -246,6 +253,11 @@ mod tests {
     fn refuses_an_application_behind_its_own_sidecar_twice() {
         check(|s| s.serves[0].listen = "0.0.0.0:8080".parse().unwrap(), "calls would go round");
         check(|s| s.serves[0].app.set_port(0), "app= has port 0");
+    }
+
+    #[test]
+    fn refuses_ports_that_carry_bytes() {
+        check(|s| s.serves[0].protocol = Protocol::Tcp, "protocol=tcp is not served yet");
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod framing;
 #[cfg(test)]
 mod mesh;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod path;
 #[cfg(test)]
 mod rotation;
