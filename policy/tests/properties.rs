@@ -1,5 +1,7 @@
 //! What holds for every set of policies and every request.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 mod support;
 
 use palisade_policy::document::{SourceFile, parse};

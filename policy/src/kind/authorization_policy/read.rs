@@ -1,6 +1,7 @@
 //! From YAML to the spec. Only the form is looked at here; the meaning is `build`'s.
 
 use super::{Action, AuthorizationPolicySpec, Condition, Operation, Rule, Source};
+use crate::document::node::Value;
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 use crate::kind::read_selector;
@@ -75,7 +76,7 @@ fn read_rule(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Rule> {
 /// An empty list would match everything, which nobody means who wrote the field.
 fn not_empty<'n>(reader: &mut Reader<'_>, at: &At<'n>, name: &str) -> Vec<At<'n>> {
     let items = reader.items(at);
-    if items.is_empty() {
+    if matches!(&at.node.value, Value::Sequence(items) if items.is_empty()) {
         let help = Some(format!("leave {name} out to match everything, or write an item"));
         reader.error(code::EMPTY_PART, at.mark(), &at.path, format!("{name} has no items"), help);
     }
@@ -92,7 +93,7 @@ fn wrapped<T>(
     let mut fields = reader.mapping(at)?;
     let Some(inner) = fields.take(name) else {
         reader.missing(&fields, name, &format!("write \"- {name}:\" and indent what follows below it"));
-        reader.finish(fields, &[]);
+        // Its other fields are most likely the ones that belong inside.
         return None;
     };
     let mut inner_fields = reader.mapping(&inner)?;
