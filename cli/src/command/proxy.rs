@@ -7,7 +7,7 @@ use palisade_proxy::settings::{
     DrainSettings, JoinTokenSource, LocalPort, Serve, Source, defaults, parse_duration, parse_label,
 };
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::{self, Failure, Outcome};
 
 /// Run a sidecar: mutual TLS and policy in front of one service.
 ///
@@ -119,9 +119,9 @@ struct Listeners {
 
 impl Proxy {
     pub(crate) fn run(self) -> Outcome {
-        let settings = self.settings()?;
-        settings.validate().map_err(Failure::input)?;
-        Ok(palisade_proxy::run(settings)?)
+        palisade_proxy::run(self.settings()?).map_err(|error| {
+            if error.exit_code() == exit::BAD_INPUT { Failure::input(error) } else { error.into() }
+        })
     }
 
     fn settings(self) -> Result<Settings, Failure> {

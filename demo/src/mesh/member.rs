@@ -68,23 +68,23 @@ impl Member {
     }
 
     /// What the sidecar's admin listener says.
-    pub(crate) async fn admin(&self, method: Method, path: &str) -> Result<Answer> {
-        client::direct(self.addresses.admin()?, method, path, "").await
+    async fn admin(&self, path: &str) -> Result<Answer> {
+        client::direct(self.addresses.admin()?, Method::GET, path, "").await
+    }
+
+    /// Makes the sidecar renew its certificate now, and returns when the new one is in use.
+    pub(crate) async fn renew(&self) -> Result<()> {
+        let before = self.serial().await?;
+        self.sidecar.hang_up()?;
+        until("a new certificate", async || Ok((self.serial().await? != before).then_some(()))).await
     }
 
     /// The serial number of the certificate in use.
     pub(crate) async fn serial(&self) -> Result<String> {
-        let answer = self.admin(Method::GET, "/certs").await?;
+        let answer = self.admin("/certs").await?;
         let value: Value = serde_json::from_str(&answer.body).context("/certs did not say JSON")?;
         let serial = value.pointer("/identity/serial").and_then(Value::as_str);
         Ok(serial.with_context(|| format!("/certs has no serial: {}", answer.line()))?.to_owned())
-    }
-
-    /// Does at once what the sidecar does by itself at half of its certificate's life.
-    pub(crate) async fn renew(&self) -> Result<()> {
-        let before = self.serial().await?;
-        self.sidecar.hang_up().await?;
-        until("a new certificate", async || Ok((self.serial().await? != before).then_some(()))).await
     }
 
     pub(super) async fn stop(self) {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, Command};
 
 /// A sidecar drains for at most two seconds, see `sidecar` in this folder.
@@ -64,12 +65,11 @@ impl Process {
         lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
     }
 
-    /// SIGHUP: a sidecar renews its certificate at once. By way of the shell, whose `kill` is built in.
-    pub(crate) async fn hang_up(&self) -> Result<()> {
-        let pid = self.child.id().with_context(|| format!("{} has ended", self.name))?;
-        let status = Command::new("sh").args(["-c", &format!("kill -HUP {pid}")]).status().await?;
-        ensure!(status.success(), "cannot signal {}", self.name);
-        Ok(())
+    /// SIGHUP: a sidecar renews its certificate at once.
+    pub(crate) fn hang_up(&self) -> Result<()> {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let pid = pid.with_context(|| format!("{} has ended", self.name))?;
+        kill_process(pid, Signal::HUP).with_context(|| format!("cannot send SIGHUP to {}", self.name))
     }
 
     /// SIGKILL.

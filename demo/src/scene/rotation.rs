@@ -25,7 +25,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let counted = load.stop().await?;
 
     report.step(
-        format!("payments sends GET {ENTRIES} on four connections; both sidecars renew {ROTATIONS} times meanwhile"),
+        format!("payments sends GET {ENTRIES} on four connections; both sidecars renew {ROTATIONS} times meanwhile (SIGHUP does at once what they do by themselves at half of a certificate's life)"),
         format!("{} requests, {} failed", counted.sent, counted.failures.len()),
         "",
     );
