@@ -16,7 +16,7 @@ pub const SVID_TTL_MIN: Duration = Duration::from_secs(5 * 60);
 pub const SVID_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Called once, when every listener is bound and the state is loaded.
-pub type OnReady = Box<dyn FnOnce(&Ready) + Send>;
+pub type OnReady = Box<dyn FnOnce(&Ready) + Send + Sync>;
 
 /// How a control plane is run.
 pub struct Settings {

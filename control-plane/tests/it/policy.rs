@@ -1,0 +1,94 @@
+use palisade_proto::v1;
+use palisade_proto::v1::change::Action;
+use tonic::Code;
+
+use crate::world::{World, allow};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apply_says_what_it_changed_and_by_whom() {
+    let world = World::new().await;
+    let one = allow("one", "ledger", "payments");
+    let created = world.apply(&one).await;
+    assert_eq!((created.version, created.changes[0].action()), (1, Action::Created));
+    let unchanged = world.apply(&one).await;
+    assert_eq!((unchanged.version, unchanged.changes[0].action()), (1, Action::Unchanged));
+    let updated = world.apply(&allow("one", "ledger", "audit")).await;
+    assert_eq!((updated.version, updated.changes[0].action()), (2, Action::Updated));
+
+    let got = world.admin().await.get(v1::GetRequest::default()).await.unwrap().into_inner();
+    assert_eq!((got.version, got.objects.len()), (2, 1));
+    let object = &got.objects[0];
+    assert_eq!((object.version, object.changed_by.as_str()), (2, "spiffe://corp.example/operator/admin"));
+    assert!(object.text.contains("sa/audit") && object.changed_at.ends_with('Z'));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_and_a_bad_document_change_nothing() {
+    let world = World::new().await;
+    let one = allow("one", "ledger", "payments");
+    let dry = world.apply_with(&one, true, 0).await;
+    assert_eq!((dry.version, dry.changes[0].action()), (0, Action::Created));
+    for bad in [
+        format!(
+            "{one}---\n{}",
+            allow("two", "ledger", "payments").replace("AuthorizationPolicy", "AuthorisationPolicy")
+        ),
+        format!("{one}---\n{one}"),
+        "kind: [".to_owned(),
+    ] {
+        let refused = world.apply(&bad).await;
+        assert!(refused.findings.iter().any(|f| f.severity == "error"), "{bad}");
+        assert_eq!((refused.version, refused.changes.len()), (0, 0), "{bad}");
+    }
+    assert!(
+        world.admin().await.get(v1::GetRequest::default()).await.unwrap().into_inner().objects.is_empty()
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delete_is_of_one_named_object() {
+    let world = World::new().await;
+    world.apply(&allow("one", "ledger", "payments")).await;
+    let request = |kind: &str, name: &str| v1::DeleteRequest {
+        kind: kind.into(),
+        namespace: "payments".into(),
+        name: name.into(),
+        wait_ms: 0,
+    };
+    let mut admin = world.admin().await;
+    for (kind, name, code) in [
+        ("AuthorizationPolicy", "two", Code::NotFound),
+        ("AuthorizationPolicy", "", Code::InvalidArgument),
+        ("Policy", "one", Code::InvalidArgument),
+        ("", "one", Code::InvalidArgument),
+    ] {
+        assert_eq!(admin.delete(request(kind, name)).await.unwrap_err().code(), code, "{kind} {name}");
+    }
+    let deleted = admin.delete(request("AuthorizationPolicy", "one")).await.unwrap().into_inner();
+    assert_eq!(deleted.version, 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_applies_leave_no_task_behind() {
+    let world = World::new().await;
+    let mut proxy = world.join("ledger").await.stream(&world, &[]).await;
+    let mut admin = world.admin().await;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let mut before = 0;
+    for n in 0..1000_u32 {
+        let text = allow("one", "ledger", if n % 2 == 0 { "payments" } else { "audit" });
+        let files = vec![v1::SourceFile { name: "one.yaml".into(), text }];
+        let request = v1::ApplyRequest { files, ..v1::ApplyRequest::default() };
+        let version = admin.apply(request).await.unwrap().into_inner().version;
+        assert_eq!(version, u64::from(n) + 1);
+        while proxy.snapshot().await.0.version < version {}
+        if n == 50 {
+            before = metrics.num_alive_tasks();
+        }
+    }
+    assert!(metrics.num_alive_tasks() <= before + 2, "{before} -> {}", metrics.num_alive_tasks());
+    world.stop().await;
+}
