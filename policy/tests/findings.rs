@@ -320,3 +320,16 @@ fn every_code_is_explained_in_the_reference() {
     let rows = page.lines().filter(|line| line.starts_with("| PAL")).count();
     assert_eq!(rows, code::ALL.len(), "the page explains a code that does not exist");
 }
+
+#[test]
+fn every_kind_has_a_page_in_the_reference() {
+    for kind in palisade_policy::kind::Kind::ALL {
+        let name = format!("../docs/reference/{}.md", kind.name());
+        let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&name)).unwrap();
+        assert!(page.contains(kind.api_version()), "{name}");
+        let example = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let (objects, findings) = parse(&[file(example)]);
+        assert!(findings.is_empty(), "{name}: {findings}");
+        assert_eq!(objects[0].spec.kind(), kind, "{name}");
+    }
+}

@@ -1,6 +1,8 @@
 use palisade_policy::Finding;
-use palisade_policy::finding::Severity;
+use palisade_policy::finding::{Position, Severity, code};
 
+use super::WireError;
+use super::scalar::optional_text;
 use crate::v1;
 
 impl From<&Finding> for v1::Finding {
@@ -21,5 +23,35 @@ impl From<&Finding> for v1::Finding {
             message: finding.message.clone(),
             help: finding.help.clone().unwrap_or_default(),
         }
+    }
+}
+
+impl TryFrom<v1::Finding> for Finding {
+    type Error = WireError;
+
+    /// A code that this version does not know becomes part of the message: the other side may be newer, and what
+    /// it found is still worth reading.
+    fn try_from(message: v1::Finding) -> Result<Self, WireError> {
+        let severity = match message.severity.as_str() {
+            "warning" => Severity::Warning,
+            "error" => Severity::Error,
+            other => {
+                let problem = format!("{other:?} is neither \"error\" nor \"warning\"");
+                return Err(WireError::new("severity", problem));
+            }
+        };
+        let (code, text) = match code::lookup(&message.code) {
+            Some(code) => (code, message.message),
+            None => (code::FOREIGN, format!("{}: {}", message.code, message.message)),
+        };
+        let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        // Line 0 stands for "no position": lines count from 1.
+        let position = (message.line > 0).then(|| Position {
+            file: message.file,
+            line: number(message.line),
+            column: number(message.column),
+        });
+        let (object, help) = (optional_text(message.object), optional_text(message.help));
+        Ok(Self { code, severity, position, object, path: message.path, message: text, help })
     }
 }
