@@ -13,8 +13,8 @@ fn object(name: &str, namespace: &str, spec: &str) -> String {
 }
 
 #[track_caller]
-fn check(objects: &[String], port: u16, expected: MtlsMode) {
-    let (set, _) = parse_ok(&objects.concat());
+fn check(objects: &[&String], port: u16, expected: MtlsMode) {
+    let (set, _) = parse_ok(&objects.iter().map(|o| o.as_str()).collect::<String>());
     let ledger = snapshot(&set, &[], &workload("bank", "ledger"));
     assert_eq!(ledger.mtls_mode(port), expected, "{objects:?}");
 }
@@ -27,13 +27,13 @@ fn port_then_workload_then_namespace_then_root_then_permissive() {
     let own = object("own", "bank", &format!("{ledger}, mtls: {{mode: PERMISSIVE}}"));
     let ports = object("ports", "bank", &format!("{ledger}, portLevelMtls: {{'9090': {{mode: DISABLE}}}}"));
     check(&[], 8080, Permissive);
-    check(&[root.clone()], 8080, Strict);
-    check(&[root.clone(), namespace.clone()], 8080, Disable);
-    check(&[root.clone(), namespace.clone(), own.clone()], 8080, Permissive);
-    check(&[root.clone(), ports.clone()], 8080, Strict);
-    check(&[root.clone(), ports], 9090, Disable);
-    check(&[root.clone(), object("u", "bank", "mtls: {mode: UNSET}")], 8080, Strict);
-    check(&[root, object("other", "other", "mtls: {mode: DISABLE}")], 8080, Strict);
+    check(&[&root], 8080, Strict);
+    check(&[&root, &namespace], 8080, Disable);
+    check(&[&root, &namespace, &own], 8080, Permissive);
+    check(&[&root, &ports], 8080, Strict);
+    check(&[&root, &ports], 9090, Disable);
+    check(&[&root, &object("u", "bank", "mtls: {mode: UNSET}")], 8080, Strict);
+    check(&[&root, &object("other", "other", "mtls: {mode: DISABLE}")], 8080, Strict);
     let stricter = object("own2", "bank", &format!("{ledger}, mtls: {{mode: STRICT}}"));
-    check(&[own, stricter], 8080, Strict);
+    check(&[&own, &stricter], 8080, Strict);
 }
