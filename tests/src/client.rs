@@ -121,7 +121,7 @@ pub async fn raw<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]
     let _closed_early = stream.write_all(bytes).await;
     let _closed_early = stream.flush().await;
     let mut answer = Vec::new();
-    let mut buffer = [0; 16 * 1024];
+    let mut buffer = vec![0; 16 * 1024];
     while let Ok(Ok(count)) = timeout(Duration::from_secs(1), stream.read(&mut buffer)).await {
         if count == 0 {
             break;

@@ -12,6 +12,7 @@
 )]
 
 pub mod client;
+pub mod grpc;
 pub mod process;
 pub mod sidecar;
 pub mod upstream;

@@ -31,7 +31,7 @@ const AMBIGUOUS: &[(&str, &str)] = &[
     ("space before colon of length", "content-length : 4\r\n\r\n{}"),
     ("folded header", "x-a: 1\r\n transfer-encoding: chunked\r\n\r\n{}"),
     ("bare CR in a header", "x-a: 1\rtransfer-encoding: chunked\r\n\r\n{}"),
-    ("NUL in a header", "x-a: 1\02\r\n\r\n{}"),
+    ("NUL in a header", "x-a: 1\x002\r\n\r\n{}"),
     ("NUL in a name", "x\0a: 1\r\n\r\n{}"),
     ("chunk size overflow", "transfer-encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n{}"),
     ("chunk size with sign", "transfer-encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n{}"),

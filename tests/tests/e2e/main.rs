@@ -13,13 +13,16 @@
 mod authorization;
 mod framing;
 mod headers;
+mod join;
 mod kit;
+mod lifecycle;
 mod mutual_tls;
 mod outbound;
 mod paths;
 mod protocols;
 mod records;
 mod reload;
+mod store;
 mod streaming;
 
 /// The binary under test: the same program as `palisade`.
