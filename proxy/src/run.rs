@@ -127,7 +127,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
             if let Err(error) = listen::serve(bound, &workers, &shared.limits, &drain).await {
                 tracing::error!(%error, "the listeners ended");
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let background = async {
             tokio::select! {

@@ -49,7 +49,7 @@ pub(crate) enum CredentialError {
     #[error("{path}: {error}", path = path.display())]
     Roots { path: PathBuf, error: BundleError },
     #[error("{path}: {error}; {clocks}", path = path.display())]
-    NotNow { path: PathBuf, error: SvidError, clocks: String },
+    NotNow { path: PathBuf, error: Box<SvidError>, clocks: String },
     #[error("{path}: {id} is no workload's id; it needs the form spiffe://<trust-domain>/ns/<ns>/sa/<sa>", path = path.display())]
     NoWorkload { path: PathBuf, id: String },
     #[error(transparent)]
@@ -159,9 +159,11 @@ impl Credentials {
         let bundle = TrustBundle::from_pem(svid.id.trust_domain().clone(), &self.roots)
             .map_err(|error| CredentialError::Roots { path: paths.roots.clone(), error })?;
         svid.verify(&bundle, now).map_err(|error| match error {
-            SvidError::Expired { .. } | SvidError::NotYetValid { .. } => {
-                CredentialError::NotNow { path: paths.svid.clone(), error, clocks: both_clocks(&svid, now) }
-            }
+            SvidError::Expired { .. } | SvidError::NotYetValid { .. } => CredentialError::NotNow {
+                path: paths.svid.clone(),
+                error: Box::new(error),
+                clocks: both_clocks(&svid, now),
+            },
             error => CredentialError::Svid { path: paths.svid.clone(), error },
         })?;
         Identity::new(generation, svid, bundle).map_err(CredentialError::Tls)
