@@ -12,6 +12,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// One request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +39,11 @@ impl Answer {
 
 /// A connection kept open over several requests.
 #[derive(Debug)]
-pub(crate) struct Connection(SendRequest<Full<Bytes>>);
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// Ends with the connection and knows why it did.
+    driver: JoinHandle<hyper::Result<()>>,
+}
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
@@ -52,8 +57,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Self(sender))
+        Ok(Self { sender, driver: tokio::spawn(connection) })
     }
 
     /// `url` is absolute for an HTTP_PROXY; `host` is then its authority.
@@ -64,12 +68,22 @@ impl Connection {
             .header(HOST, host)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
-        tokio::time::timeout(TIMEOUT, self.exchange(request)).await.context("no answer in time")?
+        let answer = async {
+            match self.exchange(request).await {
+                // The sender knows only that the connection has ended.
+                Err(error) if self.sender.is_closed() => match (&mut self.driver).await {
+                    Ok(Err(cause)) => Err(cause.into()),
+                    _ => Err(error),
+                },
+                answer => answer,
+            }
+        };
+        tokio::time::timeout(TIMEOUT, answer).await.context("no answer in time")?
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
-        self.0.ready().await?;
-        let (head, body) = self.0.send_request(request).await?.into_parts();
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
         #[expect(clippy::disallowed_methods, reason = "limited")]
         let body = Limited::new(body, ANSWER_BYTES_MAX)
             .collect()

@@ -36,7 +36,7 @@ impl Records {
     pub(crate) async fn find(&self, mark: Mark, wanted: impl Fn(&Record) -> bool) -> Result<Record> {
         until("a decision record", async || {
             let text = self.read()?;
-            let lines = text.get(mark.0..).unwrap_or_default().split_inclusive('\n');
+            let lines = after(&text, mark).split_inclusive('\n');
             // A last line without an end is still being written.
             let records =
                 lines.filter(|line| line.ends_with('\n')).map(serde_json::from_str).map(|r| r.map(Record));
@@ -57,6 +57,16 @@ impl Records {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
             other => other.with_context(|| format!("cannot read {}", self.0.display())),
         }
+    }
+}
+
+/// What was begun after the mark. A line that was half written when the mark was set is of an earlier request.
+fn after(text: &str, mark: Mark) -> &str {
+    let (before, after) = text.split_at_checked(mark.0).unwrap_or((text, ""));
+    if before.is_empty() || before.ends_with('\n') {
+        after
+    } else {
+        after.split_once('\n').map_or("", |(_rest_of_line, new)| new)
     }
 }
 
@@ -107,6 +117,14 @@ mod tests {
         std::fs::write(records.path(), "{\"n\":1}\n{\"n\":2}\n{\"n\":").unwrap();
         assert_eq!(records.find(before, |_| true).await.unwrap().field("n"), "1");
         assert_eq!(records.find(after, |_| true).await.unwrap().field("n"), "2");
+    }
+
+    #[test]
+    fn a_line_that_was_half_written_at_the_mark_is_old() {
+        assert_eq!(after("{1}\n{2}\n", Mark(0)), "{1}\n{2}\n");
+        assert_eq!(after("{1}\n{2}\n", Mark(4)), "{2}\n");
+        assert_eq!(after("{1}\n{2}\n", Mark(2)), "{2}\n");
+        assert_eq!(after("{1}\n", Mark(9)), "");
     }
 
     #[test]

@@ -41,8 +41,12 @@ pub(crate) fn scene(number: usize, scene: &Scene, outcome: &anyhow::Result<Repor
 
 fn steps(report: &Report) {
     for step in &report.steps {
-        entry("sent", &step.sent);
-        entry("came back", &step.got);
+        if step.sent.is_empty() {
+            entry("seen", &step.got);
+        } else {
+            entry("sent", &step.sent);
+            entry("came back", &step.got);
+        }
         if !step.decided_by.is_empty() {
             entry("decided by", &step.decided_by);
         }
@@ -71,26 +75,27 @@ fn shorten(text: &str) -> String {
     short
 }
 
-/// Breaks at spaces, and inside a word that is longer than a line.
+/// Breaks at spaces; a word that is longer than a line fills what is left and goes on in the next.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        let chars: Vec<char> = word.chars().collect();
-        for (i, piece) in chars.chunks(width).enumerate() {
-            let piece: String = piece.iter().collect();
-            let Some(last) = lines.last_mut() else { continue };
-            let room = last.chars().count() + usize::from(!last.is_empty()) + piece.chars().count();
-            if i > 0 || room > width {
-                lines.push(piece);
-            } else {
-                if !last.is_empty() {
-                    last.push(' ');
-                }
-                last.push_str(&piece);
-            }
+        let used = lines.last().map_or(0, |line| line.chars().count());
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width && length <= width {
+            lines.push(String::new());
+        } else if used > 0 {
+            push(&mut lines, ' ', width);
         }
+        word.chars().for_each(|c| push(&mut lines, c, width));
     }
     lines
+}
+
+fn push(lines: &mut Vec<String>, c: char, width: usize) {
+    match lines.last_mut() {
+        Some(line) if line.chars().count() < width => line.push(c),
+        _ => lines.push(c.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -100,7 +105,7 @@ mod tests {
     #[test]
     fn wraps_at_spaces_and_inside_long_words() {
         assert_eq!(wrap("a bb ccc", 4), ["a bb", "ccc"]);
-        assert_eq!(wrap("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(wrap("a bcdefgh i", 4), ["a bc", "defg", "h i"]);
         assert_eq!(wrap("", 4), [""]);
     }
 

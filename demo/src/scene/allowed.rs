@@ -13,7 +13,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mark = ledger.mark()?;
     let transfer = r#"{"from":"alice","to":"bob","amount_cents":1250}"#;
     let answer = mesh.member(Service::Payments).ask_app(Method::POST, "/transfers", transfer).await?;
-    let record = ledger.find(mark, |r| r.field("path") == "/entries").await?;
+    let record = ledger.find(mark, |r| r.field("method") == "POST").await?;
     let sent = format!(
         "POST /transfers {transfer} to payments, which sends POST {} through its sidecar",
         super::ENTRIES

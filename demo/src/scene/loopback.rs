@@ -9,7 +9,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mut report = Report::default();
     let listening = Service::ALL.map(|service| (service, mesh.member(service).app_address));
     let shown: Vec<String> = listening.iter().map(|(s, address)| format!("{} {address}", s.name())).collect();
-    report.step("where the applications listen", shown.join(", "), "");
+    report.seen(format!("the applications listen on {}", shown.join(", ")));
     report.expect("all on loopback", true, listening.iter().all(|(_, address)| address.ip().is_loopback()));
 
     let args = [

@@ -46,7 +46,7 @@ pub(crate) const SCENES: [Scene; 7] = [
         play: |mesh| Box::pin(rotation::play(mesh)),
     },
     Scene {
-        title: "the control plane is killed: traffic goes on; it comes back: policy reaches the proxies again",
+        title: "the control plane is killed: traffic goes on; it comes back: pushes go on",
         play: |mesh| Box::pin(outage::play(mesh)),
     },
     Scene {
@@ -65,6 +65,7 @@ pub(crate) struct Report {
 /// Something sent and what came of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
+    /// Empty: it was only looked at.
     pub(crate) sent: String,
     pub(crate) got: String,
     /// Empty: nothing had to be decided.
@@ -88,6 +89,11 @@ impl Expectation {
 impl Report {
     fn step(&mut self, sent: impl Into<String>, got: impl Into<String>, decided_by: impl Into<String>) {
         self.steps.push(Step { sent: sent.into(), got: got.into(), decided_by: decided_by.into() });
+    }
+
+    /// Something seen without a request.
+    fn seen(&mut self, what: impl Into<String>) {
+        self.step("", what, "");
     }
 
     fn expect(&mut self, what: &'static str, expected: impl ToString, got: impl ToString) {

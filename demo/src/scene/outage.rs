@@ -20,17 +20,13 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     mesh.kill_control_plane().await?;
     let enough = load.sent() + REQUESTS;
     until("the load to go on", async || Ok((load.sent() >= enough).then_some(()))).await?;
-    let (denied, record) = {
-        // A caller whose connections are new: nothing is left over that could answer for it.
-        let (answer, record) = live_policy::ask(mesh).await?;
-        (answer.status.as_u16(), record)
-    };
+    let (answer, record) = live_policy::ask(mesh).await?;
     report.step(
         format!("kill -9 {pid} (the control plane); notifications asks the ledger"),
-        denied.to_string(),
+        answer.line(),
         record.why(),
     );
-    report.expect("policies still in force", 200, denied);
+    report.expect("policies still in force", 200, answer.status.as_u16());
 
     mesh.restart_control_plane().await?;
     let back = reconnected(mesh).await?;
@@ -40,7 +36,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
         format!("{} requests, {} failed", counted.sent, counted.failures.len()),
         "",
     );
-    report.step("the control plane starts again", format!("{back} of 4 proxies are back by themselves"), "");
+    report.seen(format!("the control plane is started again: {back} of 4 proxies are back by themselves"));
     report.expect("failures", "none", first_or_none(&counted.failures));
 
     withdraw(mesh, &mut report).await?;

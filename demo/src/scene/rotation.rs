@@ -29,8 +29,8 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
         format!("{} requests, {} failed", counted.sent, counted.failures.len()),
         "",
     );
-    report.step("serial of payments' certificate", format!("{} -> {}", before.0, after.0), "");
-    report.step("serial of the ledger's certificate", format!("{} -> {}", before.1, after.1), "");
+    report.seen(format!("serial of payments' certificate: {} -> {}", before.0, after.0));
+    report.seen(format!("serial of the ledger's certificate: {} -> {}", before.1, after.1));
     report.expect("failures", "none", first_or_none(&counted.failures));
     report.expect("new certificates at both ends", true, before.0 != after.0 && before.1 != after.1);
     Ok(report)

@@ -11,6 +11,7 @@
 )]
 
 mod authorization;
+mod demo;
 mod framing;
 mod headers;
 mod join;
