@@ -5,7 +5,7 @@ use std::rc::Rc;
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 use palisade_policy::kind::service_entry::Protocol;
-use palisade_policy::{Decision, Permit, RequestView, Snapshot};
+use palisade_policy::{Decision, Permit, RequestView};
 use smallvec::smallvec;
 
 use super::exchange::Exchange;
@@ -75,19 +75,23 @@ fn judge(
     let target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
     record.authority = Some(target.authority.clone());
     record.path = Some(target.path.clone());
-    let permit = record.decided(authorize(connection, snapshot, &head.method, &head.headers, &target))?;
+    let view = view(connection, &head.method, &head.headers, &target);
+    if snapshot.has_observers() {
+        record.observed(snapshot.observe(&view));
+    }
+    let permit = record.decided(snapshot.authorize(&view))?;
     Ok((permit, target))
 }
 
-fn authorize(
-    connection: &Inbound,
-    snapshot: &Snapshot,
-    method: &http::Method,
-    headers: &http::HeaderMap,
-    target: &Target,
-) -> Decision {
+/// All that policy may look at.
+fn view<'r>(
+    connection: &'r Inbound,
+    method: &'r http::Method,
+    headers: &'r http::HeaderMap,
+    target: &'r Target,
+) -> RequestView<'r> {
     let source_ip = connection.source.address.ip();
-    snapshot.authorize(&RequestView {
+    RequestView {
         peer: connection.peer.as_ref().map(|peer| &peer.id),
         source_ip,
         remote_ip: source_ip,
@@ -98,7 +102,7 @@ fn authorize(
         host: target.authority.as_str(),
         headers,
         sni: connection.sni.as_deref(),
-    })
+    }
 }
 
 /// To the application, by what it speaks. gRPC needs HTTP/2 whatever the port's protocol says.
@@ -120,7 +124,7 @@ fn terms(connection: &Rc<Inbound>, judged: Option<(http::Method, http::HeaderMap
     Terms {
         allowed: Box::new(move |snapshot| {
             judged.as_ref().is_some_and(|(method, headers, target)| {
-                matches!(authorize(&judge, snapshot, method, headers, target), Decision::Allow { .. })
+                matches!(snapshot.authorize(&view(&judge, method, headers, target)), Decision::Allow { .. })
             })
         }),
         expires: connection.expires,

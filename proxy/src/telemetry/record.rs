@@ -10,7 +10,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use jiff::Timestamp;
 use palisade_identity::SpiffeId;
-use palisade_policy::decision::{Grant, RuleRef};
+use palisade_policy::decision::{Grant, Observations, RuleRef};
 use palisade_policy::{Decision, Permit, Refusal};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -55,6 +55,8 @@ pub(crate) struct Record {
     details: Cow<'static, str>,
     flag: &'static str,
     rule: Option<RuleRef>,
+    /// What AUDIT and dry-run policies said; boxed, since most workloads have none.
+    observations: Option<Box<Observations>>,
     pub(crate) policy_version: u64,
     pub(crate) source: Option<SpiffeId>,
     pub(crate) destination: Option<SpiffeId>,
@@ -98,6 +100,7 @@ impl Record {
             details: Cow::Borrowed(""),
             flag: "",
             rule: None,
+            observations: None,
             policy_version: 0,
             source: None,
             destination: None,
@@ -174,6 +177,11 @@ impl Record {
                 Err(ProxyError::Refused(refusal))
             }
         }
+    }
+
+    /// Notes what policies that decide nothing would have said.
+    pub(crate) fn observed(&mut self, observations: Observations) {
+        self.observations = Some(Box::new(observations));
     }
 
     /// Notes a failure and the status that the caller gets.
@@ -310,6 +318,11 @@ impl Record {
                 o.null("rule");
             }
         }
+        if let Some(observations) = &self.observations {
+            let audited: Vec<String> = observations.audited.iter().map(RuleRef::envoy_name).collect();
+            o.optional("audited_by", (!audited.is_empty()).then(|| audited.join(",")).as_deref());
+            o.optional("dry_run", observations.dry_run.as_ref().map(dry_run_text).as_deref());
+        }
         o.number("policy_version", self.policy_version);
         o.number("response_code", self.status.into());
         match self.grpc_status {
@@ -346,6 +359,15 @@ impl Outcome {
             Self::Unauthenticated => "unauthenticated",
             Self::Failed => "failed",
         }
+    }
+}
+
+/// What dry-run policies alone would have decided, in the words of `response_code_details`.
+fn dry_run_text(decision: &Result<Grant, Refusal>) -> String {
+    match decision {
+        Ok(Grant::Rule(rule)) => format!("allowed by {}", rule.envoy_name()),
+        Ok(Grant::NoPolicy | Grant::KnownDestination) => "allowed".into(),
+        Err(refusal) => refusal.response_code_details(),
     }
 }
 

@@ -18,6 +18,7 @@ mod join;
 mod kit;
 mod lifecycle;
 mod mutual_tls;
+mod observers;
 mod outbound;
 mod paths;
 mod protocols;
