@@ -8,6 +8,7 @@ use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
 use palisade_proto::join_token::{JoinToken, JoinTokenId};
 use palisade_proto::v1;
 use tonic::Status;
+use zeroize::Zeroizing;
 
 use super::Call;
 use crate::clock::{rfc3339, to_seconds};
@@ -22,7 +23,10 @@ pub(super) async fn create(
     request: v1::CreateJoinTokenRequest,
 ) -> Result<v1::CreateJoinTokenResponse, Status> {
     let context = &call.context;
-    let token = JoinToken::new(JoinTokenId::new(rand::random()), rand::random(), context.ca.root_sha256());
+    let mut secret = Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(secret.as_mut()).map_err(|_| Status::internal("no random numbers"))?;
+    let id = JoinTokenId::new(rand::random());
+    let token = JoinToken::new(id, *secret, context.ca.root_sha256());
     let row = row(call, request, &token)?;
     let made = context.store.create_token(&row, context.limits.tokens_max).await;
     if !made.map_err(|e| unavailable(&e))? {

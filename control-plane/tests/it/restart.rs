@@ -3,6 +3,8 @@ use std::fs;
 
 use palisade_control_plane::StartError;
 use palisade_proto::v1;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::world::{World, addresses, allow};
 
@@ -104,5 +106,24 @@ async fn two_control_planes_never_share_a_directory() {
     settings.admin = "127.0.0.1:0".parse().unwrap();
     let error = palisade_control_plane::run(settings, std::future::pending()).await.unwrap_err();
     assert!(error.source().unwrap().to_string().contains("in use by another"), "{error}");
+    world.stop().await;
+}
+
+async fn get(world: &World, path: &str) -> String {
+    let mut tcp = TcpStream::connect(world.ready.admin).await.unwrap();
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probes_answer_and_count() {
+    let world = World::new().await;
+    world.join("ledger").await;
+    assert!(get(&world, "/live").await.starts_with("HTTP/1.1 200"));
+    assert!(get(&world, "/ready").await.starts_with("HTTP/1.1 200"));
+    assert!(get(&world, "/metrics").await.contains("\npalisade_control_plane_attestations_total 1\n"));
+    assert!(get(&world, "/debug").await.starts_with("HTTP/1.1 404"));
     world.stop().await;
 }

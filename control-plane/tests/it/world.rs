@@ -126,6 +126,7 @@ impl World {
             let connector = TlsConnector::from(config.clone());
             async move {
                 let tcp = TcpStream::connect(address).await?;
+                tcp.set_nodelay(true)?;
                 let name = ServerName::try_from("control-plane.test").unwrap();
                 connector.connect(name, tcp).await.map(TokioIo::new)
             }
