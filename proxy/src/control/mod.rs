@@ -3,6 +3,7 @@
 mod backoff;
 mod channel;
 mod issue;
+mod keeper;
 mod member;
 mod source;
 mod state_dir;

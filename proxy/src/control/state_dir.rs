@@ -1,19 +1,23 @@
 //! What outlives a restart: membership (with the private key) and the last good snapshot, so that a sidecar starts
 //! while the control plane is away.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::member::Member;
+use crate::identity::unix_seconds;
 use crate::run::RunError;
 use crate::settings::control::ControlLimits;
 
 const MEMBER: &str = "member.json";
 const SNAPSHOT: &str = "snapshot.bin";
+const LOCK: &str = "lock";
 /// First bytes of a snapshot file: name and format.
 const MAGIC: &[u8; 16] = b"palisade-snap-1\n";
 
@@ -30,6 +34,8 @@ pub(super) struct KeptSnapshot {
 pub(super) struct StateDir {
     path: PathBuf,
     snapshot_bytes_max: u64,
+    /// Locked as long as this process lives; whoever writes holds the mutex, for all writers share a neighbour.
+    lock: Arc<Mutex<File>>,
 }
 
 impl StateDir {
@@ -44,7 +50,8 @@ impl StateDir {
             return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, text)));
         }
         let snapshot_bytes_max = u64::try_from(limits.message_bytes_max).unwrap_or(u64::MAX);
-        Ok(Self { path: path.into(), snapshot_bytes_max })
+        let lock = lock(path).map_err(refused)?;
+        Ok(Self { path: path.into(), snapshot_bytes_max, lock: Arc::new(Mutex::new(lock)) })
     }
 
     /// `None`: there is none, or it is damaged and was moved aside.
@@ -116,7 +123,8 @@ impl StateDir {
 
     fn set_aside(&self, name: &str, problem: &str) {
         let path = self.path.join(name);
-        let aside = self.path.join(format!("{name}.damaged"));
+        let stamp = unix_seconds(SystemTime::now());
+        let aside = self.path.join(format!("{name}.damaged-{stamp}"));
         let moved = fs::rename(&path, &aside);
         tracing::warn!(
             path = %path.display(), aside = %aside.display(), problem, moved = moved.is_ok(),
@@ -127,6 +135,7 @@ impl StateDir {
     /// A failure is reported and not fatal: what is in memory goes on working.
     fn replace(&self, name: &str, parts: &[&[u8]]) {
         let path = self.path.join(name);
+        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let writing = || -> io::Result<()> {
             let neighbour = self.path.join(format!("{name}.new"));
             let mut file =
@@ -145,6 +154,19 @@ impl StateDir {
             );
         }
     }
+}
+
+/// Two proxies with one identity would replace each other on the stream for ever.
+fn lock(directory: &Path) -> io::Result<File> {
+    let path = directory.join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            io::Error::other("another proxy is using it; give each proxy a --state-dir of its own")
+        }
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
 }
 
 fn parse_snapshot(bytes: &[u8]) -> Option<KeptSnapshot> {
