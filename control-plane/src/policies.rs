@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use palisade_policy::document::{SourceFile, parse};
-use palisade_policy::finding::{Finding, Findings, Severity};
+use palisade_policy::finding::{Finding, Findings, Severity, code};
 use palisade_policy::kind::Object;
 use palisade_policy::{MeshService, PolicySet};
 use tokio::sync::Mutex;
@@ -234,7 +234,7 @@ fn twice(given: &[Object], findings: &mut Findings) {
         if let Some(first) = seen.insert(key(object), object) {
             let place = first.position.as_ref().map(|p| format!("{}:{}", p.file, p.line)).unwrap_or_default();
             findings.push(Finding {
-                code: "PAL0301",
+                code: code::DUPLICATE_OBJECT,
                 severity: Severity::Error,
                 position: object.position.clone(),
                 object: Some(describe(&key(object))),

@@ -41,6 +41,8 @@ async fn a_dry_run_and_a_bad_document_change_nothing() {
         assert!(refused.findings.iter().any(|f| f.severity == "error"), "{bad}");
         assert_eq!((refused.version, refused.changes.len()), (0, 0), "{bad}");
     }
+    let twice = world.apply(&format!("{one}---\n{one}")).await;
+    assert_eq!(twice.findings[0].code, palisade_policy::finding::code::DUPLICATE_OBJECT);
     assert!(
         world.admin().await.get(v1::GetRequest::default()).await.unwrap().into_inner().objects.is_empty()
     );
