@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use palisade_policy::kind::Kind;
 
@@ -153,4 +154,24 @@ fn files_stay_readable() {
         "split these into rooms with one purpose each (limit 500):\n{}",
         long.join("\n")
     );
+}
+
+#[test]
+fn every_subcommand_is_in_the_reference() {
+    let page = fs::read_to_string(root().join("docs/reference/cli.md")).unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_palisade-under-test")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let names = commands.split("\n\n").next().unwrap().lines().filter_map(|line| {
+        let name = line.strip_prefix("  ")?.split(' ').next()?;
+        (!name.is_empty()).then_some(name)
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(
+            page.contains(&format!("`palisade {name}")),
+            "docs/reference/cli.md does not speak of {name}"
+        );
+    }
 }
