@@ -46,21 +46,15 @@ pub(super) struct Issuer {
     pub(super) limits: ControlLimits,
 }
 
-/// Who gives certificates: the control plane, and in tests a script.
-pub(super) trait Issue {
-    async fn attest(&self, token: &JoinToken, now: SystemTime) -> Result<Issued, IssueError>;
-    async fn renew(&self, current: &Identity, now: SystemTime) -> Result<Issued, IssueError>;
-}
-
-impl Issue for Issuer {
+impl Issuer {
     /// First certificate. The control plane is known by the root hash in the token, and the token is sent only to a
     /// server that has proved that root.
-    async fn attest(&self, token: &JoinToken, now: SystemTime) -> Result<Issued, IssueError> {
+    pub(super) async fn attest(&self, token: &JoinToken, now: SystemTime) -> Result<Issued, IssueError> {
         let config = pinned_client_config(token.root_sha256, SpiffeId::control_plane, &ALPN)?;
         let key = PendingKey::generate().map_err(|error| IssueError::Key(error.to_string()))?;
         let request =
             v1::AttestRequest { csr_der: csr(&key)?, evidence: Some(Evidence::JoinToken(token.to_string())) };
-        let mut client = self.client(config, now).await?;
+        let mut client = self.client(config).await?;
         let issued = issued(self.within(client.attest(request)).await?, &key, now)?;
         if !issued.bundle.roots.iter().any(|root| bundle::sha256(root) == token.root_sha256) {
             return Err(IssueError::Unusable("its roots lack the one that the join token names".into()));
@@ -69,26 +63,23 @@ impl Issue for Issuer {
     }
 
     /// Next certificate, for the same identity.
-    async fn renew(&self, current: &Identity, now: SystemTime) -> Result<Issued, IssueError> {
+    pub(super) async fn renew(&self, current: &Identity, now: SystemTime) -> Result<Issued, IssueError> {
         let config = mesh_config(current)?;
         let key = PendingKey::generate().map_err(|error| IssueError::Key(error.to_string()))?;
         let request = v1::RenewRequest { csr_der: csr(&key)? };
-        let mut client = self.client(config, now).await?;
+        let mut client = self.client(config).await?;
         let issued = issued(self.within(client.renew(request)).await?, &key, now)?;
         if issued.svid.id != current.svid.id {
             return Err(IssueError::Unusable(format!("it is for {}, not for us", issued.svid.id)));
         }
         Ok(issued)
     }
-}
 
-impl Issuer {
     async fn client(
         &self,
         config: rustls::ClientConfig,
-        now: SystemTime,
     ) -> Result<IdentityClient<tonic::transport::Channel>, IssueError> {
-        let (channel, _local) = channel::open(&self.address, config, &self.limits, now)
+        let (channel, _local) = channel::open(&self.address, config, &self.limits)
             .await
             .map_err(|error| IssueError::Channel { address: self.address.clone(), error })?;
         Ok(IdentityClient::new(channel).max_decoding_message_size(self.limits.message_bytes_max))

@@ -3,7 +3,6 @@
 mod backoff;
 mod channel;
 mod issue;
-mod keeper;
 mod member;
 mod source;
 mod state_dir;

@@ -1,23 +1,20 @@
 //! What outlives a restart: membership (with the private key) and the last good snapshot, so that a sidecar starts
 //! while the control plane is away.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use super::member::Member;
-use crate::identity::unix_seconds;
 use crate::run::RunError;
 use crate::settings::control::ControlLimits;
 
 const MEMBER: &str = "member.json";
 const SNAPSHOT: &str = "snapshot.bin";
-const LOCK: &str = "lock";
 /// First bytes of a snapshot file: name and format.
 const MAGIC: &[u8; 16] = b"palisade-snap-1\n";
 
@@ -34,8 +31,16 @@ pub(super) struct KeptSnapshot {
 pub(super) struct StateDir {
     path: PathBuf,
     snapshot_bytes_max: u64,
-    /// Locked as long as this process lives; whoever writes holds the mutex, for all writers share a neighbour.
-    lock: Arc<Mutex<File>>,
+    /// The newest snapshot that is not written yet.
+    waiting: Arc<Mutex<Option<KeptSnapshot>>>,
+    writer: Arc<Mutex<Writer>>,
+}
+
+/// Held through each write: two that overlap would take each other's neighbour file.
+#[derive(Debug, Default)]
+struct Writer {
+    /// After eviction nothing is written any more, not even what was under way.
+    forgotten: bool,
 }
 
 impl StateDir {
@@ -50,8 +55,8 @@ impl StateDir {
             return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, text)));
         }
         let snapshot_bytes_max = u64::try_from(limits.message_bytes_max).unwrap_or(u64::MAX);
-        let lock = lock(path).map_err(refused)?;
-        Ok(Self { path: path.into(), snapshot_bytes_max, lock: Arc::new(Mutex::new(lock)) })
+        let (waiting, writer) = (Arc::default(), Arc::default());
+        Ok(Self { path: path.into(), snapshot_bytes_max, waiting, writer })
     }
 
     /// `None`: there is none, or it is damaged and was moved aside.
@@ -78,16 +83,30 @@ impl StateDir {
     }
 
     pub(super) fn keep_member(&self, member: &Member) {
-        self.replace(MEMBER, &[&member.to_bytes()]);
+        if !lock(&self.writer).forgotten {
+            self.replace(MEMBER, &[&member.to_bytes()]);
+        }
     }
 
-    pub(super) fn keep_snapshot(&self, snapshot: &KeptSnapshot) {
-        let version = snapshot.version.to_be_bytes();
-        self.replace(SNAPSHOT, &[MAGIC, &version, &snapshot.digest, &snapshot.body]);
+    /// Takes the snapshot for the next `write_snapshot`, in the place of one that still waits.
+    pub(super) fn note_snapshot(&self, snapshot: KeptSnapshot) {
+        *lock(&self.waiting) = Some(snapshot);
+    }
+
+    /// Writes the newest snapshot that was noted, if nobody has yet. Blocks on the disk.
+    pub(super) fn write_snapshot(&self) {
+        let writer = lock(&self.writer);
+        let Some(snapshot) = lock(&self.waiting).take() else { return };
+        if !writer.forgotten {
+            let version = snapshot.version.to_be_bytes();
+            self.replace(SNAPSHOT, &[MAGIC, &version, &snapshot.digest, &snapshot.body]);
+        }
     }
 
     /// After eviction nothing is left to start from.
     pub(super) fn forget(&self) {
+        let mut writer = lock(&self.writer);
+        writer.forgotten = true;
         for name in [MEMBER, SNAPSHOT] {
             let path = self.path.join(name);
             if let Err(error) = fs::remove_file(&path)
@@ -123,8 +142,7 @@ impl StateDir {
 
     fn set_aside(&self, name: &str, problem: &str) {
         let path = self.path.join(name);
-        let stamp = unix_seconds(SystemTime::now());
-        let aside = self.path.join(format!("{name}.damaged-{stamp}"));
+        let aside = self.path.join(format!("{name}.damaged"));
         let moved = fs::rename(&path, &aside);
         tracing::warn!(
             path = %path.display(), aside = %aside.display(), problem, moved = moved.is_ok(),
@@ -135,7 +153,6 @@ impl StateDir {
     /// A failure is reported and not fatal: what is in memory goes on working.
     fn replace(&self, name: &str, parts: &[&[u8]]) {
         let path = self.path.join(name);
-        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let writing = || -> io::Result<()> {
             let neighbour = self.path.join(format!("{name}.new"));
             let mut file =
@@ -156,17 +173,8 @@ impl StateDir {
     }
 }
 
-/// Two proxies with one identity would replace each other on the stream for ever.
-fn lock(directory: &Path) -> io::Result<File> {
-    let path = directory.join(LOCK);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => {
-            io::Error::other("another proxy is using it; give each proxy a --state-dir of its own")
-        }
-        TryLockError::Error(error) => error,
-    })?;
-    Ok(file)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parse_snapshot(bytes: &[u8]) -> Option<KeptSnapshot> {
