@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use palisade_control_plane::{Ready, Settings};
+use palisade_control_plane::{Ready, Settings, StartError};
 use palisade_identity::TrustDomain;
 use palisade_proxy::settings::parse_duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::output::print;
 
 /// Run the control plane: attests workloads, issues certificates, pushes policy.
@@ -69,8 +69,10 @@ impl ControlPlane {
                 }
                 tracing::info!("stopping");
             };
-            palisade_control_plane::run(settings, shutdown).await?;
-            Ok(())
+            palisade_control_plane::run(settings, shutdown).await.map_err(|error| match error {
+                StartError::SvidTtl(_) | StartError::AdminNotLoopback(_) => Failure::input(error),
+                error => Failure::from(error),
+            })
         })
     }
 }

@@ -76,7 +76,8 @@ impl Shown {
                 let margin = " ".repeat(number.len());
                 // One column for a tab, so that the caret stands right.
                 let line = line.trim_end().replace('\t', " ");
-                let indent = " ".repeat(self.column.saturating_sub(1).min(line.chars().count()));
+                let (line, indent) = excerpt(&line, self.column.saturating_sub(1));
+                let indent = " ".repeat(indent);
                 let _ok = write!(text, "\n {margin} |\n {number} | {line}\n {margin} | {indent}^");
             }
         }
@@ -94,6 +95,16 @@ impl Shown {
         }
         printable(&text)
     }
+}
+
+/// Characters of a line that are shown: a line of some machine's making can have megabytes.
+const EXCERPT_CHARS: usize = 160;
+
+/// The part of a line around a column, and how far the column is from the part's beginning.
+fn excerpt(line: &str, column: usize) -> (String, usize) {
+    let column = column.min(line.chars().count());
+    let start = if column < EXCERPT_CHARS { 0 } else { column - EXCERPT_CHARS / 2 };
+    (line.chars().skip(start).take(EXCERPT_CHARS).collect(), column - start)
 }
 
 /// Prints findings to stderr, with a count at the end. Says whether there is an error among them.
@@ -118,6 +129,15 @@ fn count(number: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shows_of_a_long_line_what_is_around_the_column() {
+        assert_eq!(excerpt("kind: X", 6), ("kind: X".to_owned(), 6));
+        assert_eq!(excerpt("short", 900), ("short".to_owned(), 5));
+        let long = format!("{}!{}", "a".repeat(5000), "b".repeat(5000));
+        let (part, column) = excerpt(&long, 5000);
+        assert_eq!((part.chars().count(), part.chars().nth(column)), (EXCERPT_CHARS, Some('!')));
+    }
 
     #[test]
     fn shows_the_line_and_a_caret_under_the_column() {
