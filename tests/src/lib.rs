@@ -12,13 +12,17 @@
 )]
 
 pub mod client;
+pub mod fake_control_plane;
 pub mod grpc;
+pub mod member;
 pub mod process;
 pub mod sidecar;
 pub mod upstream;
 pub mod wait;
 pub mod world;
 
+pub use fake_control_plane::FakeControlPlane;
+pub use member::Member;
 pub use sidecar::{Sidecar, SidecarBuilder};
 pub use upstream::Upstream;
 pub use wait::{DEADLINE, until};

@@ -71,6 +71,11 @@ impl SidecarBuilder {
         self.folder.join(format!("{}.ready.json", self.name))
     }
 
+    /// Starts it and waits for nothing: for a start that is expected to fail.
+    pub fn launch(self) -> Process {
+        Process::start(&self.exe, &self.folder, &self.name, &self.args)
+    }
+
     /// Starts it and waits until its sockets are bound (not until it is ready).
     pub async fn spawn(self) -> Sidecar {
         let ready_file = self.ready_file();

@@ -161,6 +161,14 @@ impl World {
         self.palisade(&all).await
     }
 
+    /// Every proxy, as `palisade proxies -o json` shows it.
+    pub async fn proxies(&self) -> Vec<Value> {
+        let done = self.operator(&["proxies", "-o", "json"]).await;
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let value: Value = serde_json::from_str(&done.stdout).unwrap();
+        value["proxies"].as_array().unwrap_or_else(|| panic!("no proxies: {value}")).clone()
+    }
+
     /// Writes YAML into a file of the folder and gives its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder().join(name);
@@ -195,10 +203,23 @@ impl World {
     /// As `sidecar`, for several instances of one workload.
     pub async fn sidecar_named(&self, workload: &str, name: &str) -> SidecarBuilder {
         let token = self.token(workload, &[]).await;
+        self.sidecar_with_token(&token, name)
+    }
+
+    /// A start that has only what an earlier one left behind.
+    pub fn sidecar_from_state(&self, name: &str) -> SidecarBuilder {
         let state = self.folder().join(format!("{name}.state")).display().to_string();
         SidecarBuilder::new(&self.exe, self.folder(), name)
             .arg("--control-plane", &self.address().to_string())
-            .arg("--join-token", &token)
+            .arg("--state-dir", &state)
+    }
+
+    /// With a token of the test's choice.
+    pub fn sidecar_with_token(&self, token: &str, name: &str) -> SidecarBuilder {
+        let state = self.folder().join(format!("{name}.state")).display().to_string();
+        SidecarBuilder::new(&self.exe, self.folder(), name)
+            .arg("--control-plane", &self.address().to_string())
+            .arg("--join-token", token)
             .arg("--state-dir", &state)
     }
 

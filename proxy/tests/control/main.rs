@@ -10,7 +10,4 @@
 )]
 
 mod files;
-mod member;
-mod plane;
-mod state;
 mod support;

@@ -52,6 +52,11 @@ impl TestCa {
         let svid = Svid::from_der(issued.chain, key.private_key_der()).unwrap();
         (svid.chain_pem(), key.to_pem().to_string())
     }
+
+    pub fn svid(&self, id: &SpiffeId) -> Svid {
+        let (chain, key) = self.pem(id, Duration::from_hours(1));
+        Svid::from_pem(chain.as_bytes(), key.as_bytes()).unwrap()
+    }
 }
 
 /// Settings with every port left to the system.
@@ -83,8 +88,6 @@ pub struct Running {
 impl Running {
     pub fn start(settings: Settings) -> Self {
         let ready_file = settings.ready_file.clone().unwrap();
-        // An earlier run's addresses are not this one's.
-        let _absent = std::fs::remove_file(&ready_file);
         let (stop, stops) = mpsc::channel(2);
         let refresh = Arc::new(Notify::new());
         let orders = Orders { stops, refresh: refresh.clone() };

@@ -11,18 +11,28 @@
 )]
 
 mod authorization;
+mod bad_documents;
+mod data_dir;
 mod demo;
+mod deny_by_default;
+mod eviction;
+mod fleet;
 mod framing;
 mod headers;
 mod join;
+mod join_token;
 mod kit;
 mod lifecycle;
 mod mutual_tls;
 mod observers;
+mod outage;
 mod outbound;
 mod paths;
+mod privacy;
 mod protocols;
+mod push;
 mod records;
+mod registry;
 mod reload;
 mod store;
 mod streaming;
