@@ -31,8 +31,6 @@ pub struct Limits {
     pub sent_message_bytes_max: usize,
     /// One call, from its headers to its answer, apart from the wait that `apply --wait` asks for.
     pub request_timeout: Duration,
-    /// Attestations and renewals at once: a signature and a transaction each.
-    pub issuing_max: usize,
     /// From the start of a configuration stream to its Hello.
     pub hello_timeout: Duration,
     /// How often a stream's client certificate is checked to be valid still.
@@ -102,7 +100,6 @@ impl Default for Limits {
             proxy_message_bytes_max: 256 * KIB,
             sent_message_bytes_max: 32 * MIB,
             request_timeout: Duration::from_secs(15),
-            issuing_max: 32,
             hello_timeout: Duration::from_secs(10),
             certificate_check_interval: Duration::from_secs(1),
             disconnect_grace: Duration::from_secs(5),

@@ -52,11 +52,6 @@ impl TestCa {
         let svid = Svid::from_der(issued.chain, key.private_key_der()).unwrap();
         (svid.chain_pem(), key.to_pem().to_string())
     }
-
-    pub fn svid(&self, id: &SpiffeId) -> Svid {
-        let (chain, key) = self.pem(id, Duration::from_hours(1));
-        Svid::from_pem(chain.as_bytes(), key.as_bytes()).unwrap()
-    }
 }
 
 /// Settings with every port left to the system.
