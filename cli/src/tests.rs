@@ -22,3 +22,59 @@ fn every_option_can_be_given_as_an_environment_variable() {
     }
     check(&definition());
 }
+
+const REFERENCE: &str = concat!(
+    include_str!("../../docs/reference/cli.md"),
+    include_str!("../../docs/reference/control-plane.md")
+);
+
+#[test]
+fn the_reference_names_every_subcommand_and_every_option() {
+    fn check(command: &clap::Command, path: &str) {
+        // Those of a sidecar have a page of their own, docs/reference/proxy.md.
+        let explained_here = command.get_name() != "proxy";
+        for argument in command.get_arguments().filter(|a| explained_here && !a.is_hide_set()) {
+            let long = argument.get_long().unwrap_or_default();
+            let written = matches!(long, "" | "help" | "version" | "output" | "namespace")
+                || REFERENCE.contains(&format!("--{long}"));
+            assert!(written, "docs/reference does not explain --{long} of {path}");
+        }
+        for child in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let path = format!("{path} {}", child.get_name());
+            assert!(REFERENCE.contains(&path), "docs/reference/cli.md does not explain {path}");
+            check(child, &path);
+        }
+    }
+    check(&definition(), "palisade");
+}
+
+#[test]
+fn refuses_lines_that_mean_nothing() {
+    let rows: [(&[&str], &str); 9] = [
+        (&[], "Usage"),
+        (&["aply"], "unrecognized subcommand 'aply'"),
+        (&["apply"], "<PATH>"),
+        (&["apply", "x", "--server", "a:1"], "--operator-dir"),
+        (&["delete", "AuthorizationPolicy", "a", "--server", "a:1", "--operator-dir", "d"], "--namespace"),
+        (&["get", "Pod", "--server", "a:1", "--operator-dir", "d"], "no kind of this name"),
+        (&["token", "create", "--namespace", "a b", "--service-account", "c"], "not allowed in a namespace"),
+        (&["control-plane", "--data-dir", "d", "--trust-domain", "UPPER"], "not allowed in a trust domain"),
+        (&["wait", "--timeout", "60"], "is no duration"),
+    ];
+    for (words, part) in rows {
+        let error = Cli::try_parse_from([&["palisade"], words].concat()).unwrap_err().to_string();
+        assert!(error.contains(part), "{words:?}: {error}");
+    }
+}
+
+#[test]
+fn the_documents_that_are_built_in_have_no_errors() {
+    let documents = palisade_demo::yaml::INIT.into_iter().chain(palisade_demo::yaml::FINTECH);
+    let files: Vec<_> = documents
+        .chain([palisade_demo::yaml::NOTIFICATIONS_READ_LEDGER])
+        .map(|(name, text)| palisade_policy::document::SourceFile { name: name.into(), text: text.into() })
+        .collect();
+    let (objects, findings) = palisade_policy::document::parse(&files);
+    assert!(findings.is_empty(), "{findings}");
+    palisade_policy::PolicySet::new(objects, &[]).unwrap();
+}

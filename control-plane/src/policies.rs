@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use palisade_policy::PolicySet;
 use palisade_policy::document::{SourceFile, parse};
 use palisade_policy::finding::{Finding, Findings, Severity, code};
 use palisade_policy::kind::Object;
-use palisade_policy::{MeshService, PolicySet};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -115,7 +115,7 @@ impl Policies {
         if next.objects.len() > writer.objects_max {
             return Err(ChangeError::TooManyObjects);
         }
-        let set = match checked(&next, writer.services, &mut findings) {
+        let set = match checked(&next, writer.known_workloads, &mut findings) {
             Some(set) if !findings.has_errors() => set,
             _ => {
                 return Ok(Outcome {
@@ -148,7 +148,7 @@ impl Policies {
             changes: Vec::new(),
             stored_at: None,
         };
-        if let Some(set) = checked(&next, writer.services, &mut findings) {
+        if let Some(set) = checked(&next, writer.known_workloads, &mut findings) {
             let row = Change { action: Action::Deleted, key: key.clone(), text: String::new() };
             outcome.stored_at = Some(commit(&mut current, next, vec![row], set, writer).await?);
             outcome.version = current.version;
@@ -165,7 +165,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) author: &'a str,
     pub(crate) now: SystemTime,
-    pub(crate) services: &'a [MeshService],
+    /// Hosts, for warnings about names that nobody has.
+    pub(crate) known_workloads: &'a [String],
     pub(crate) objects_max: usize,
 }
 
@@ -213,9 +214,8 @@ async fn commit(
 }
 
 /// The set of all objects, when they fit each other.
-fn checked(next: &Current, services: &[MeshService], findings: &mut Findings) -> Option<PolicySet> {
-    let known: Vec<String> = services.iter().map(|s| format!("{}.{}", s.name, s.namespace)).collect();
-    match PolicySet::new(next.list(), &known) {
+fn checked(next: &Current, known_workloads: &[String], findings: &mut Findings) -> Option<PolicySet> {
+    match PolicySet::new(next.list(), known_workloads) {
         Ok((set, warnings)) => {
             findings.extend(warnings);
             Some(set)

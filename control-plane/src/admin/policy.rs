@@ -27,8 +27,8 @@ pub(super) async fn apply(call: Call, request: v1::ApplyRequest) -> Result<v1::A
         request.files.into_iter().map(|f| SourceFile { name: f.name, text: f.text }).collect();
     let dry_run = request.dry_run;
     let change = move |call: Call| async move {
-        let services = call.context.hub.current().services.clone();
-        let writer = writer(&call, &services);
+        let known = call.context.registry.known_workloads();
+        let writer = writer(&call, &known);
         call.context
             .policies
             .apply(&files, dry_run, &writer)
@@ -53,8 +53,8 @@ pub(super) async fn delete(call: Call, request: v1::DeleteRequest) -> Result<v1:
     let wait = wait(&call.context, request.wait_ms)?;
     let key = ObjectKey { kind, namespace: request.namespace, name: request.name };
     let change = move |call: Call| async move {
-        let services = call.context.hub.current().services.clone();
-        let writer = writer(&call, &services);
+        let known = call.context.registry.known_workloads();
+        let writer = writer(&call, &known);
         call.context.policies.delete(key, &writer).await.map_err(|e| change_failed(&call.context, &e))
     };
     let (outcome, pushes) = run(call, wait, change).await?;
@@ -153,14 +153,14 @@ fn push_result(context: &Context, id: &str, version: u64, stored_at: Instant) ->
     })
 }
 
-fn writer<'a>(call: &'a Call, services: &'a [palisade_policy::MeshService]) -> Writer<'a> {
+fn writer<'a>(call: &'a Call, known_workloads: &'a [String]) -> Writer<'a> {
     let context = &call.context;
     Writer {
         store: &context.store,
         hub: &context.hub,
         author: call.operator.as_str(),
         now: context.clock.now(),
-        services,
+        known_workloads,
         objects_max: context.limits.objects_max,
     }
 }

@@ -144,6 +144,13 @@ impl Registry {
         services::services(&self.lock().instances)
     }
 
+    /// `<service account>.<namespace>` of every instance, also of those that only call: a policy may name them.
+    pub(crate) fn known_workloads(&self) -> Vec<String> {
+        let inner = self.lock();
+        let names = inner.instances.values().filter_map(|i| i.workload.id.workload());
+        names.map(|name| format!("{}.{}", name.service_account, name.namespace)).collect()
+    }
+
     /// What each instance publishes, for the store.
     pub(crate) fn published(&self) -> BTreeMap<String, Vec<Served>> {
         let inner = self.lock();

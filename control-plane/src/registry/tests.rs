@@ -195,3 +195,11 @@ async fn an_answer_counts_for_its_version_and_all_before() {
     registry.answer("a", stream, answer(5, None));
     assert!(registry.proxies()[0].nacked.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn knows_the_name_of_a_workload_that_only_calls() {
+    let registry = empty();
+    let (_stream, _stop) = join(&registry, "a", &[]);
+    assert!(registry.services().is_empty());
+    assert_eq!(registry.known_workloads(), ["ledger.payments"]);
+}
