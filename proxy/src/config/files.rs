@@ -73,7 +73,7 @@ impl FileSource {
         });
         let policies = policies.map_err(|error| faults.push(error.to_string())).ok();
         // Without an identity the policies are judged all the same, for a workload that nothing selects by name.
-        let id = identity.as_ref().map(|identity| identity.svid.id.clone()).or_else(placeholder);
+        let id = identity.as_ref().map(|identity| identity.svid.id.clone()).or_else(unknown_workload);
         let (Some(id), Some(policies)) = (id, policies) else {
             return Err(RunError::Files { faults });
         };
@@ -247,7 +247,7 @@ fn workload(id: &SpiffeId, labels: &BTreeMap<String, String>) -> Workload {
     Workload { id: id.clone(), labels }
 }
 
-fn placeholder() -> Option<SpiffeId> {
+fn unknown_workload() -> Option<SpiffeId> {
     SpiffeId::parse("spiffe://unknown/ns/unknown/sa/unknown").ok()
 }
 
