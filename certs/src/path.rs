@@ -46,7 +46,7 @@ pub(crate) fn verify(
     // A root vouches for its own trust domain only, whatever it signed (RUSTSEC-2026-0098: webpki ignored URI name
     // constraints, so this must be ours).
     if leaf.id.trust_domain() != trust_domain {
-        return Err(SvidError::OtherTrustDomain { id: leaf.id, expected: trust_domain.clone() });
+        return Err(SvidError::OtherTrustDomain { id: Box::new(leaf.id), expected: trust_domain.clone() });
     }
     Ok(leaf)
 }

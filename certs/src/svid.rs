@@ -62,9 +62,9 @@ pub enum SvidError {
     #[error("the URI of the leaf is no SPIFFE id")]
     SpiffeId(#[source] SpiffeIdError),
     #[error("{id} is not in the trust domain {expected}")]
-    OtherTrustDomain { id: SpiffeId, expected: TrustDomain },
+    OtherTrustDomain { id: Box<SpiffeId>, expected: TrustDomain },
     #[error("{id} is not an identity that this service may have")]
-    WrongIdentity { id: SpiffeId },
+    WrongIdentity { id: Box<SpiffeId> },
     #[error("the certificate expired {seconds_ago} s ago")]
     Expired { seconds_ago: u64 },
     #[error("the certificate becomes valid in {seconds_left} s; compare the clocks")]

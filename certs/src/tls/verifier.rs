@@ -65,7 +65,7 @@ impl PinnedServer {
         let anchor = webpki::anchor_from_trusted_cert(root).map_err(|_| SvidError::Malformed)?;
         let leaf = path::verify(end_entity, intermediates, &[anchor], &trust_domain, Role::Server, now)?;
         if leaf.id != (self.expected)(&trust_domain) {
-            return Err(SvidError::WrongIdentity { id: leaf.id });
+            return Err(SvidError::WrongIdentity { id: Box::new(leaf.id) });
         }
         Ok(())
     }
@@ -158,7 +158,11 @@ macro_rules! server_verifier {
 
 server_verifier!(MeshServer, |this: &MeshServer, end_entity, intermediates, now| {
     let leaf = path::verify(end_entity, intermediates, &this.anchors, &this.trust_domain, Role::Server, now)?;
-    if this.expected.accepts(&leaf.id) { Ok(()) } else { Err(SvidError::WrongIdentity { id: leaf.id }) }
+    if this.expected.accepts(&leaf.id) {
+        Ok(())
+    } else {
+        Err(SvidError::WrongIdentity { id: Box::new(leaf.id) })
+    }
 });
 
 server_verifier!(PinnedServer, PinnedServer::check);

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use crate::identity::{Backoff, chance};
 
-/// Pauses between attempts, and what is said of them: the first failure, then one in a while.
+/// Pauses between attempts, and what is said of them: the first failure, one for another reason, one in a while.
 #[derive(Debug)]
 pub(super) struct Patience {
     backoff: Backoff,
     warn_interval: Duration,
-    warned: Option<Instant>,
+    warned: Option<(Instant, String)>,
 }
 
 impl Patience {
@@ -21,8 +21,13 @@ impl Patience {
     }
 
     pub(super) fn say(&mut self, reason: &impl Display, consequence: &'static str) {
-        if self.warned.is_none_or(|at| at.elapsed() >= self.warn_interval) {
-            self.warned = Some(Instant::now());
+        let reason = reason.to_string();
+        let known = self
+            .warned
+            .as_ref()
+            .is_some_and(|(at, said)| *said == reason && at.elapsed() < self.warn_interval);
+        if !known {
+            self.warned = Some((Instant::now(), reason.clone()));
             tracing::warn!(%reason, "{consequence}");
         } else {
             tracing::debug!(%reason, "{consequence}");

@@ -10,12 +10,14 @@
     reason = "all of this is test code: a surprise must fail the test on the spot"
 )]
 
+mod applies;
 mod authorization;
 mod bad_documents;
 mod data_dir;
 mod demo;
 mod deny_by_default;
 mod eviction;
+mod false_control_plane;
 mod fleet;
 mod framing;
 mod headers;
@@ -34,6 +36,8 @@ mod push;
 mod records;
 mod registry;
 mod reload;
+mod renewal;
+mod rolling;
 mod store;
 mod streaming;
 
