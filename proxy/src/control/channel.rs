@@ -4,6 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -21,10 +22,10 @@ pub(super) const ALPN: [&[u8]; 1] = [b"h2"];
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChannelError {
-    #[error("cannot be reached: {0}")]
+    #[error("cannot be reached: {0}; is it running, and is --control-plane right?")]
     Tcp(io::Error),
-    #[error("TLS failed ({reason}): {error}")]
-    Tls { reason: &'static str, error: io::Error },
+    #[error("is not trusted ({reason}): {error}; {help}")]
+    Tls { reason: &'static str, error: io::Error, help: String },
     #[error("did not answer in {0:?}")]
     Timeout(std::time::Duration),
     #[error("speaks no HTTP/2: {0}")]
@@ -36,17 +37,18 @@ pub(super) async fn open(
     address: &str,
     config: ClientConfig,
     limits: &ControlLimits,
+    now: SystemTime,
 ) -> Result<(Channel, IpAddr), ChannelError> {
     let opening = async {
         let socket = TcpStream::connect(address).await.map_err(ChannelError::Tcp)?;
         socket.set_nodelay(true).map_err(ChannelError::Tcp)?;
-        let local = socket.local_addr().map_err(ChannelError::Tcp)?.ip();
+        let local = socket.local_addr().map_err(ChannelError::Tcp)?.ip().to_canonical();
         let peer = socket.peer_addr().map_err(ChannelError::Tcp)?.ip();
         let name = ServerName::IpAddress(peer.into());
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, socket)
-            .await
-            .map_err(|error| ChannelError::Tls { reason: palisade_certs::tls::io_reason(&error), error })?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.map_err(|error| {
+            let reason = palisade_certs::tls::io_reason(&error);
+            ChannelError::Tls { reason, error, help: help(reason, now) }
+        })?;
         let mut once = Some(TokioIo::new(stream));
         let connector = tower::service_fn(move |_: Uri| {
             let stream = once.take().ok_or_else(|| io::Error::other("the connection has ended"));
@@ -63,4 +65,20 @@ pub(super) async fn open(
     };
     let limit = limits.connect_timeout;
     tokio::time::timeout(limit, opening).await.unwrap_or(Err(ChannelError::Timeout(limit)))
+}
+
+/// What to do about a handshake that failed.
+fn help(reason: &str, now: SystemTime) -> String {
+    match reason {
+        "notPinned" | "unknownRoot" | "peerSaysUnknownRoot" => {
+            "our join token or certificate is of another control plane, or this one was set up anew: make a new \
+             token with `palisade token create`, and empty the state directory"
+                .into()
+        }
+        "wrongIdentity" | "wrongTrustDomain" | "notTls" => "check --control-plane".into(),
+        "expired" | "notYetValid" | "peerSaysExpired" => {
+            format!("this host's clock says {}; compare it with the control plane's", crate::identity::show(now))
+        }
+        _ => "see the control plane's log".into(),
+    }
 }

@@ -46,15 +46,21 @@ pub(super) struct Issuer {
     pub(super) limits: ControlLimits,
 }
 
-impl Issuer {
+/// Who gives certificates: the control plane, and in tests a script.
+pub(super) trait Issue {
+    async fn attest(&self, token: &JoinToken, now: SystemTime) -> Result<Issued, IssueError>;
+    async fn renew(&self, current: &Identity, now: SystemTime) -> Result<Issued, IssueError>;
+}
+
+impl Issue for Issuer {
     /// First certificate. The control plane is known by the root hash in the token, and the token is sent only to a
     /// server that has proved that root.
-    pub(super) async fn attest(&self, token: &JoinToken, now: SystemTime) -> Result<Issued, IssueError> {
+    async fn attest(&self, token: &JoinToken, now: SystemTime) -> Result<Issued, IssueError> {
         let config = pinned_client_config(token.root_sha256, SpiffeId::control_plane, &ALPN)?;
         let key = PendingKey::generate().map_err(|error| IssueError::Key(error.to_string()))?;
         let request =
             v1::AttestRequest { csr_der: csr(&key)?, evidence: Some(Evidence::JoinToken(token.to_string())) };
-        let mut client = self.client(config).await?;
+        let mut client = self.client(config, now).await?;
         let issued = issued(self.within(client.attest(request)).await?, &key, now)?;
         if !issued.bundle.roots.iter().any(|root| bundle::sha256(root) == token.root_sha256) {
             return Err(IssueError::Unusable("its roots lack the one that the join token names".into()));
@@ -63,23 +69,26 @@ impl Issuer {
     }
 
     /// Next certificate, for the same identity.
-    pub(super) async fn renew(&self, current: &Identity, now: SystemTime) -> Result<Issued, IssueError> {
+    async fn renew(&self, current: &Identity, now: SystemTime) -> Result<Issued, IssueError> {
         let config = mesh_config(current)?;
         let key = PendingKey::generate().map_err(|error| IssueError::Key(error.to_string()))?;
         let request = v1::RenewRequest { csr_der: csr(&key)? };
-        let mut client = self.client(config).await?;
+        let mut client = self.client(config, now).await?;
         let issued = issued(self.within(client.renew(request)).await?, &key, now)?;
         if issued.svid.id != current.svid.id {
             return Err(IssueError::Unusable(format!("it is for {}, not for us", issued.svid.id)));
         }
         Ok(issued)
     }
+}
 
+impl Issuer {
     async fn client(
         &self,
         config: rustls::ClientConfig,
+        now: SystemTime,
     ) -> Result<IdentityClient<tonic::transport::Channel>, IssueError> {
-        let (channel, _local) = channel::open(&self.address, config, &self.limits)
+        let (channel, _local) = channel::open(&self.address, config, &self.limits, now)
             .await
             .map_err(|error| IssueError::Channel { address: self.address.clone(), error })?;
         Ok(IdentityClient::new(channel).max_decoding_message_size(self.limits.message_bytes_max))
@@ -125,7 +134,11 @@ fn refused(status: &Status) -> IssueError {
 }
 
 /// Nothing that the control plane sends is used before it was checked.
-fn issued(response: v1::IssueResponse, key: &PendingKey, now: SystemTime) -> Result<Issued, IssueError> {
+pub(super) fn issued(
+    response: v1::IssueResponse,
+    key: &PendingKey,
+    now: SystemTime,
+) -> Result<Issued, IssueError> {
     let unusable = |text: String| IssueError::Unusable(text);
     let chain: Vec<_> = response.chain_der.into_iter().map(CertificateDer::from).collect();
     let svid = Svid::from_der(chain, key.private_key_der()).map_err(|error| unusable(error.to_string()))?;

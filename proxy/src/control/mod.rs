@@ -3,6 +3,9 @@
 mod backoff;
 mod channel;
 mod issue;
+mod keeper;
+#[cfg(test)]
+mod keeper_tests;
 mod member;
 mod source;
 mod state_dir;

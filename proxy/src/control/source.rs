@@ -3,21 +3,22 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
-use palisade_certs::TrustBundle;
+use palisade_certs::{Svid, TrustBundle};
+use palisade_identity::SpiffeId;
 use palisade_proto::join_token::JoinToken;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use super::backoff::Patience;
-use super::issue::{IssueError, Issued, Issuer, identity};
+use super::issue::{Issue, Issuer, identity};
 use super::state_dir::{KeptSnapshot, StateDir};
 use super::stream::{self, End};
 use crate::config::status::{Link, Status};
 use crate::drain::Drain;
-use crate::identity::{Clock, Identity, Standing};
+use crate::identity::{Clock, chance, show};
 use crate::listen::Addresses;
 use crate::live::Live;
 use crate::run::RunError;
@@ -37,25 +38,29 @@ pub(crate) struct ControlPlaneSettings {
 
 /// What the tasks of this source have in common.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Shared<I> {
     pub(super) settings: ControlPlaneSettings,
-    pub(super) issuer: Issuer,
+    pub(super) issuer: I,
     pub(super) limits: ControlLimits,
     pub(super) live: Arc<Live>,
     pub(super) status: Arc<Status>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) drain: Drain,
-    state: Option<StateDir>,
-    /// Generation of the identity in force.
+    pub(super) state: Option<StateDir>,
+    /// Generation of the identity in force; 0: there was none yet.
     pub(super) generations: watch::Sender<u64>,
-    /// One writer at a time makes the next generation.
-    next: Mutex<u64>,
+    /// When to ask for the next certificate.
+    pub(super) renew_at: watch::Sender<SystemTime>,
+    /// Wakes the keeper: the control plane does not know our certificate.
+    pub(super) unknown: Notify,
+    /// Our identity, from the first certificate on. No later one may have another.
+    pub(super) own: OnceLock<SpiffeId>,
 }
 
 /// Membership of a mesh with a control plane.
 #[derive(Debug)]
 pub(crate) struct ControlPlaneSource {
-    shared: Shared,
+    shared: Shared<Issuer>,
 }
 
 impl ControlPlaneSource {
@@ -75,18 +80,7 @@ impl ControlPlaneSource {
             read_token(source, &limits)?;
         }
         let issuer = Issuer { address: settings.address.clone(), limits: limits.clone() };
-        let shared = Shared {
-            settings,
-            issuer,
-            limits,
-            live,
-            status,
-            clock,
-            drain,
-            state,
-            generations: watch::Sender::new(0),
-            next: Mutex::new(0),
-        };
+        let shared = Shared::new(settings, issuer, limits, live, status, clock, drain, state);
         shared.resume();
         if shared.live.identity().is_none() && shared.settings.join_token.is_none() {
             return Err(RunError::JoinToken(
@@ -100,21 +94,9 @@ impl ControlPlaneSource {
 
     /// Goes on until membership is refused in a way that trying again cannot mend.
     pub(crate) async fn run(&mut self, refresh: Arc<Notify>) -> Result<(), RunError> {
-        loop {
-            if self.shared.live.identity().is_none() {
-                self.shared.attest().await?;
-            }
-            tokio::select! {
-                () = self.shared.keep_renewed(&refresh) => {}
-                end = self.shared.keep_connected() => match end {
-                    End::Evicted(reason) => return self.evicted(&reason).await,
-                    End::Unknown(reason) => {
-                        tracing::error!(reason, "the control plane does not know our certificate; attesting anew");
-                        self.shared.live.remove_identity();
-                    }
-                    End::Lost { .. } | End::Renewed => {}
-                },
-            }
+        tokio::select! {
+            refused = Box::pin(self.shared.keep_identity(&refresh)) => refused,
+            reason = Box::pin(self.shared.keep_connected()) => self.evicted(&reason).await,
         }
     }
 
@@ -133,7 +115,7 @@ impl ControlPlaneSource {
     }
 }
 
-fn read_token(source: &JoinTokenSource, limits: &ControlLimits) -> Result<JoinToken, RunError> {
+pub(super) fn read_token(source: &JoinTokenSource, limits: &ControlLimits) -> Result<JoinToken, RunError> {
     let text = match source {
         JoinTokenSource::Text(text) => text.clone(),
         JoinTokenSource::File(path) => {
@@ -150,7 +132,34 @@ fn read_token(source: &JoinTokenSource, limits: &ControlLimits) -> Result<JoinTo
     text.trim().parse().map_err(|error| RunError::JoinToken(format!("{error}")))
 }
 
-impl Shared {
+impl<I: Issue> Shared<I> {
+    #[expect(clippy::too_many_arguments, reason = "called once, and once by the tests")]
+    pub(super) fn new(
+        settings: ControlPlaneSettings,
+        issuer: I,
+        limits: ControlLimits,
+        live: Arc<Live>,
+        status: Arc<Status>,
+        clock: Arc<dyn Clock>,
+        drain: Drain,
+        state: Option<StateDir>,
+    ) -> Self {
+        Self {
+            settings,
+            issuer,
+            limits,
+            live,
+            status,
+            clock,
+            drain,
+            state,
+            generations: watch::Sender::new(0),
+            renew_at: watch::Sender::new(SystemTime::UNIX_EPOCH),
+            unknown: Notify::new(),
+            own: OnceLock::new(),
+        }
+    }
+
     /// Identity and snapshot of an earlier run, as far as they can still be used.
     fn resume(&self) {
         let Some(state) = &self.state else { return };
@@ -161,7 +170,8 @@ impl Shared {
             tracing::warn!(id = %svid.id, %error, "the kept certificate cannot be used any more");
             return;
         }
-        if !self.put_in_force(svid, bundle) {
+        if let Err(problem) = self.put_in_force(svid, bundle, false) {
+            tracing::warn!(problem, "the kept certificate cannot be used any more");
             return;
         }
         let Some(kept) = state.snapshot() else { return };
@@ -171,32 +181,24 @@ impl Shared {
         }
     }
 
-    /// Makes the next generation of identity. False: it could not be used.
-    fn put_in_force(&self, svid: palisade_certs::Svid, bundle: TrustBundle) -> bool {
-        let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let generation = next.saturating_add(1);
+    /// Makes the next generation of identity. `fresh`: just issued, not found again.
+    pub(super) fn put_in_force(&self, svid: Svid, bundle: TrustBundle, fresh: bool) -> Result<(), String> {
         let (id, serial) = (svid.id.clone(), svid.serial.clone());
-        match identity(generation, svid, bundle) {
-            Ok(identity) => {
-                *next = generation;
-                self.live.set_identity(identity);
-                self.generations.send_replace(generation);
-                tracing::info!(%id, serial, generation, "certificate in force");
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the certificate cannot be used");
-                false
-            }
+        let own = self.own.get_or_init(|| id.clone());
+        if *own != id {
+            return Err(format!("it is for {id}, this proxy is {own}; restart it to change its identity"));
         }
-    }
-
-    fn accept(&self, issued: Issued) -> bool {
-        let Issued { svid, bundle, member } = issued;
-        if let Some(state) = &self.state {
-            state.keep_member(&member);
-        }
-        self.put_in_force(svid, bundle)
+        // Only the control thread makes generations.
+        let generation = self.generations.borrow().saturating_add(1);
+        let identity = identity(generation, svid, bundle).map_err(|error| error.to_string())?;
+        let now = self.clock.now();
+        self.renew_at.send_replace(now + identity.validity().renew_in(now, fresh, chance()));
+        tracing::info!(
+            %id, serial, generation, expires = %show(identity.svid.not_after), "certificate in force"
+        );
+        self.live.set_identity(identity);
+        self.generations.send_replace(generation);
+        Ok(())
     }
 
     /// New roots for the certificate in force.
@@ -212,140 +214,55 @@ impl Shared {
         }
         // The certificate itself has to hold under the new roots, or we would lock ourselves out.
         if let Err(error) = current.svid.verify(&bundle, self.clock.now()) {
-            tracing::error!(%error, "trust bundle refused: our own certificate does not hold under it");
+            tracing::error!(%error, "trust bundle refused: our certificate does not hold under it; renewing first");
+            self.renew_at.send_replace(self.clock.now());
             return;
         }
+        let due = *self.renew_at.borrow();
+        let roots_pem = bundle.to_pem();
+        if let Err(problem) = self.put_in_force(current.svid.clone(), bundle, true) {
+            tracing::error!(problem, "trust bundle refused");
+            return;
+        }
+        // New roots do not move the certificate's half life.
+        self.renew_at.send_replace(due);
         if let Some(state) = &self.state
             && let Some(mut member) = state.member()
         {
-            member.roots_pem = bundle.to_pem();
+            member.roots_pem = roots_pem;
             state.keep_member(&member);
         }
-        self.put_in_force(current.svid.clone(), bundle);
     }
 
-    pub(super) fn keep_snapshot(&self, kept: KeptSnapshot) {
+    pub(super) async fn keep_snapshot(&self, kept: KeptSnapshot) {
         if let Some(state) = self.state.clone() {
-            // A slow disk must not hold up the stream.
-            state.note_snapshot(kept);
-            tokio::task::spawn_blocking(move || state.write_snapshot());
-        }
-    }
-
-    /// Attests until it worked. An error: it never will.
-    async fn attest(&self) -> Result<(), RunError> {
-        let mut patience = Patience::new(
-            self.limits.issue_backoff_min,
-            self.limits.issue_backoff_max,
-            self.limits.warn_interval,
-        );
-        loop {
-            let Some(source) = &self.settings.join_token else {
-                return Err(RunError::JoinToken(
-                    "the certificate has expired and there is no join token to attest anew with; make one with \
-                     `palisade token create` and start again"
-                        .into(),
-                ));
-            };
-            let token = read_token(source, &self.limits)?;
-            match self.issuer.attest(&token, self.clock.now()).await {
-                Ok(issued) => {
-                    if self.accept(issued) {
-                        return Ok(());
-                    }
-                }
-                Err(IssueError::Refused(reason)) => {
-                    return Err(RunError::Refused(format!(
-                        "the control plane {} does not let this proxy join: {reason}; the join token {} may be \
-                         wrong, expired, used up or revoked. Make a new one with `palisade token create`",
-                        self.issuer.address, token.id
-                    )));
-                }
-                Err(error) => patience.say(&error, "no certificate yet; trying again"),
-            }
-            sleep(patience.pause()).await;
-        }
-    }
-
-    /// Renews for as long as that goes well; ends when the certificate has expired.
-    async fn keep_renewed(&self, refresh: &Notify) {
-        let mut fresh = false;
-        loop {
-            let current = self.live.identity().clone();
-            let Some(current) = current else { return };
-            let due = current.validity().renew_in(self.clock.now(), fresh, crate::identity::chance());
-            tokio::select! {
-                () = self.sleep_on_clock(due) => {}
-                () = refresh.notified() => {}
-            }
-            if !self.renew(&current).await {
-                return;
-            }
-            fresh = true;
-        }
-    }
-
-    /// Tries until it worked (true) or the certificate expired (false). The old one stays in force all the while.
-    async fn renew(&self, current: &Identity) -> bool {
-        let mut patience = Patience::new(
-            self.limits.issue_backoff_min,
-            self.limits.issue_backoff_max,
-            self.limits.warn_interval,
-        );
-        loop {
-            let now = self.clock.now();
-            let Standing::Valid { left } = current.validity().standing(now) else {
-                tracing::error!(
-                    not_after = %crate::identity::show(current.svid.not_after),
-                    "the certificate expired and could not be renewed: everything is refused until there is another"
-                );
-                self.live.remove_identity();
-                return false;
-            };
-            match tokio::time::timeout(left, self.issuer.renew(current, now)).await {
-                Ok(Ok(issued)) => {
-                    if self.accept(issued) {
-                        return true;
-                    }
-                }
-                Ok(Err(error)) => {
-                    self.status.renewal_failures.add_one();
-                    patience.say(&error, "the certificate is not renewed yet; the old one stays in force");
-                }
-                Err(_expired) => continue,
-            }
-            sleep(patience.pause().min(left)).await;
-        }
-    }
-
-    /// Sleeps in steps, so that a suspended host or a clock that was set is noticed.
-    async fn sleep_on_clock(&self, due: Duration) {
-        const STEP: Duration = Duration::from_secs(30);
-        let until = self.clock.now() + due;
-        loop {
-            match until.duration_since(self.clock.now()) {
-                Ok(left) if !left.is_zero() => sleep(left.min(STEP)).await,
-                _ => return,
+            // A slow disk must not hold up the accept loops of this thread.
+            let writing = tokio::task::spawn_blocking(move || state.keep_snapshot(&kept));
+            if writing.await.is_err() {
+                tracing::error!("the snapshot could not be kept");
             }
         }
     }
 
-    /// Follows one stream after the other. Ends only for what another stream cannot mend.
-    async fn keep_connected(&self) -> End {
+    /// Follows one stream after the other. Ends with the reason of an eviction.
+    async fn keep_connected(&self) -> String {
         let mut patience = Patience::new(
             self.limits.stream_backoff_min,
             self.limits.stream_backoff_max,
             self.limits.warn_interval,
         );
+        let mut generations = self.generations.subscribe();
         loop {
             let current = self.live.identity().clone();
             let Some(current) = current else {
-                // The renewing task ends at the same moment and decides.
-                sleep(self.limits.stream_backoff_max).await;
+                // Generations come from this very thread and end with it.
+                let _closed = generations.changed().await;
                 continue;
             };
             let began = Instant::now();
             match stream::follow(self, &current).await {
+                End::Evicted(reason) => return reason,
+                End::Renewed => patience.reset(),
                 End::Lost { reason, was_open } => {
                     if was_open && began.elapsed() > self.limits.stream_backoff_max {
                         patience.reset();
@@ -354,11 +271,26 @@ impl Shared {
                         &reason,
                         "no connection to the control plane; policy and certificates in force stay",
                     );
-                    sleep(patience.pause()).await;
+                    self.pause(patience.pause(), &mut generations).await;
                 }
-                End::Renewed => patience.reset(),
-                end => return end,
+                End::Unknown(reason) => {
+                    patience.say(
+                        &reason,
+                        "the control plane does not know our certificate, which stays in force; attesting anew",
+                    );
+                    self.unknown.notify_one();
+                    self.pause(patience.pause(), &mut generations).await;
+                }
             }
+        }
+    }
+
+    /// Waits, but not past a newer certificate: it may be what was missing.
+    async fn pause(&self, pause: Duration, generations: &mut watch::Receiver<u64>) {
+        generations.mark_unchanged();
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = generations.changed() => {}
         }
     }
 }

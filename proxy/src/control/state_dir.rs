@@ -1,20 +1,23 @@
 //! What outlives a restart: membership (with the private key) and the last good snapshot, so that a sidecar starts
 //! while the control plane is away.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::member::Member;
+use crate::identity::unix_seconds;
 use crate::run::RunError;
 use crate::settings::control::ControlLimits;
 
 const MEMBER: &str = "member.json";
 const SNAPSHOT: &str = "snapshot.bin";
+const LOCK: &str = "lock";
 /// First bytes of a snapshot file: name and format.
 const MAGIC: &[u8; 16] = b"palisade-snap-1\n";
 
@@ -31,14 +34,14 @@ pub(super) struct KeptSnapshot {
 pub(super) struct StateDir {
     path: PathBuf,
     snapshot_bytes_max: u64,
-    /// The newest snapshot that is not written yet.
-    waiting: Arc<Mutex<Option<KeptSnapshot>>>,
+    /// Held through each write: two that overlap would take each other's neighbour file.
     writer: Arc<Mutex<Writer>>,
 }
 
-/// Held through each write: two that overlap would take each other's neighbour file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Writer {
+    /// Locked as long as this process lives.
+    _lock: File,
     /// After eviction nothing is written any more, not even what was under way.
     forgotten: bool,
 }
@@ -55,8 +58,8 @@ impl StateDir {
             return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, text)));
         }
         let snapshot_bytes_max = u64::try_from(limits.message_bytes_max).unwrap_or(u64::MAX);
-        let (waiting, writer) = (Arc::default(), Arc::default());
-        Ok(Self { path: path.into(), snapshot_bytes_max, waiting, writer })
+        let writer = Writer { _lock: lock(path).map_err(refused)?, forgotten: false };
+        Ok(Self { path: path.into(), snapshot_bytes_max, writer: Arc::new(Mutex::new(writer)) })
     }
 
     /// `None`: there is none, or it is damaged and was moved aside.
@@ -83,29 +86,17 @@ impl StateDir {
     }
 
     pub(super) fn keep_member(&self, member: &Member) {
-        if !lock(&self.writer).forgotten {
-            self.replace(MEMBER, &[&member.to_bytes()]);
-        }
+        self.replace(MEMBER, &[&member.to_bytes()]);
     }
 
-    /// Takes the snapshot for the next `write_snapshot`, in the place of one that still waits.
-    pub(super) fn note_snapshot(&self, snapshot: KeptSnapshot) {
-        *lock(&self.waiting) = Some(snapshot);
-    }
-
-    /// Writes the newest snapshot that was noted, if nobody has yet. Blocks on the disk.
-    pub(super) fn write_snapshot(&self) {
-        let writer = lock(&self.writer);
-        let Some(snapshot) = lock(&self.waiting).take() else { return };
-        if !writer.forgotten {
-            let version = snapshot.version.to_be_bytes();
-            self.replace(SNAPSHOT, &[MAGIC, &version, &snapshot.digest, &snapshot.body]);
-        }
+    pub(super) fn keep_snapshot(&self, snapshot: &KeptSnapshot) {
+        let version = snapshot.version.to_be_bytes();
+        self.replace(SNAPSHOT, &[MAGIC, &version, &snapshot.digest, &snapshot.body]);
     }
 
     /// After eviction nothing is left to start from.
     pub(super) fn forget(&self) {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.forgotten = true;
         for name in [MEMBER, SNAPSHOT] {
             let path = self.path.join(name);
@@ -142,7 +133,8 @@ impl StateDir {
 
     fn set_aside(&self, name: &str, problem: &str) {
         let path = self.path.join(name);
-        let aside = self.path.join(format!("{name}.damaged"));
+        let stamp = unix_seconds(SystemTime::now());
+        let aside = self.path.join(format!("{name}.damaged-{stamp}"));
         let moved = fs::rename(&path, &aside);
         tracing::warn!(
             path = %path.display(), aside = %aside.display(), problem, moved = moved.is_ok(),
@@ -153,6 +145,10 @@ impl StateDir {
     /// A failure is reported and not fatal: what is in memory goes on working.
     fn replace(&self, name: &str, parts: &[&[u8]]) {
         let path = self.path.join(name);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.forgotten {
+            return;
+        }
         let writing = || -> io::Result<()> {
             let neighbour = self.path.join(format!("{name}.new"));
             let mut file =
@@ -173,8 +169,17 @@ impl StateDir {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Two proxies with one identity would replace each other on the stream for ever.
+fn lock(directory: &Path) -> io::Result<File> {
+    let path = directory.join(LOCK);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            io::Error::other("another proxy is using it; give each proxy a --state-dir of its own")
+        }
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
 }
 
 fn parse_snapshot(bytes: &[u8]) -> Option<KeptSnapshot> {

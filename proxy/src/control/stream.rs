@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use super::channel;
-use super::issue::{mesh_config, trust_bundle};
+use super::issue::{Issue, mesh_config, trust_bundle};
 use super::source::Shared;
 use super::state_dir::KeptSnapshot;
 use crate::config::status::{Applied, Link};
@@ -38,15 +38,16 @@ pub(super) enum End {
 }
 
 /// Opens a stream with `identity` and follows it to its end.
-pub(super) async fn follow(shared: &Shared, identity: &Identity) -> End {
+pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity) -> End {
     let lost = |reason: String| End::Lost { reason, was_open: false };
     let config = match mesh_config(identity) {
         Ok(config) => config,
         Err(error) => return lost(error.to_string()),
     };
-    let (channel, local) = match channel::open(&shared.issuer.address, config, &shared.limits).await {
+    let opening = channel::open(&shared.settings.address, config, &shared.limits, shared.clock.now());
+    let (channel, local) = match opening.await {
         Ok(open) => open,
-        Err(error) => return lost(format!("the control plane {} {error}", shared.issuer.address)),
+        Err(error) => return lost(format!("the control plane {} {error}", shared.settings.address)),
     };
     let (outbox, messages) = mpsc::channel(shared.limits.outbox_max);
     let hello = Say::Hello(shared.hello(shared.settings.advertise.unwrap_or(local)));
@@ -62,15 +63,15 @@ pub(super) async fn follow(shared: &Shared, identity: &Identity) -> End {
         Err(_elapsed) => return lost("the control plane did not open the stream in time".into()),
     };
     shared.status.set_link(Link::Connected);
-    tracing::info!(control_plane = %shared.issuer.address, "connected to the control plane");
+    tracing::info!(control_plane = %shared.settings.address, "connected to the control plane");
     let mut session = Session { shared, outbox, last: None, told_ready: None, told_draining: false };
     let end = session.run(incoming, identity.generation).await;
     shared.status.set_link(Link::Disconnected);
     end
 }
 
-struct Session<'s> {
-    shared: &'s Shared,
+struct Session<'s, I> {
+    shared: &'s Shared<I>,
     outbox: mpsc::Sender<v1::ProxyMessage>,
     /// The body last received on this stream, for "the same again".
     last: Option<KeptSnapshot>,
@@ -78,7 +79,7 @@ struct Session<'s> {
     told_draining: bool,
 }
 
-impl Session<'_> {
+impl<I: Issue> Session<'_, I> {
     async fn run(&mut self, mut incoming: tonic::Streaming<v1::ControlMessage>, generation: u64) -> End {
         let mut changes = self.shared.live.changes();
         let mut drain = self.shared.drain.clone();
@@ -129,7 +130,7 @@ impl Session<'_> {
         match heard.message {
             Some(Said::Snapshot(snapshot)) => {
                 let (version, digest) = (snapshot.version, snapshot.digest.clone());
-                let answer = match self.apply(snapshot) {
+                let answer = match self.apply(snapshot).await {
                     Ok(()) => Say::Ack(v1::Ack { version, digest }),
                     Err(findings) => {
                         self.shared.status.rejected.add_one();
@@ -157,11 +158,12 @@ impl Session<'_> {
         }
     }
 
-    fn apply(&mut self, snapshot: v1::Snapshot) -> Result<(), Vec<v1::Finding>> {
+    async fn apply(&mut self, snapshot: v1::Snapshot) -> Result<(), Vec<v1::Finding>> {
         let kept = self.whole(snapshot).map_err(|problem| vec![finding(problem)])?;
         self.last = Some(kept.clone());
         self.shared.apply(&kept)?;
-        self.shared.keep_snapshot(kept);
+        // Before the ack: what was acked is there after a restart. In order: no older one overwrites a newer.
+        self.shared.keep_snapshot(kept).await;
         Ok(())
     }
 
@@ -218,7 +220,7 @@ fn ended(status: &Status, was_open: bool) -> End {
     }
 }
 
-impl Shared {
+impl<I: Issue> Shared<I> {
     fn hello(&self, advertise: IpAddr) -> v1::Hello {
         let serves = self.settings.serves.iter().filter_map(|serve| {
             let bound = self.settings.addresses.inbound.get(&serve.port)?;

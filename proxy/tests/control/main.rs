@@ -10,4 +10,7 @@
 )]
 
 mod files;
+mod member;
+mod plane;
+mod state;
 mod support;

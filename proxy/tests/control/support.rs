@@ -83,6 +83,8 @@ pub struct Running {
 impl Running {
     pub fn start(settings: Settings) -> Self {
         let ready_file = settings.ready_file.clone().unwrap();
+        // An earlier run's addresses are not this one's.
+        let _absent = std::fs::remove_file(&ready_file);
         let (stop, stops) = mpsc::channel(2);
         let refresh = Arc::new(Notify::new());
         let orders = Orders { stops, refresh: refresh.clone() };
@@ -99,8 +101,12 @@ impl Running {
         self.thread.join().unwrap()
     }
 
-    pub async fn stop(self) -> Result<(), RunError> {
+    pub async fn order_stop(&self) {
         self.stop.send(()).await.unwrap();
+    }
+
+    pub async fn stop(self) -> Result<(), RunError> {
+        self.order_stop().await;
         self.end().await
     }
 
