@@ -1,12 +1,19 @@
 //! Who gets a connection at all: mutual TLS in and out, and everybody else refused.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use http::StatusCode;
-use palisade_certs::tls::io_reason;
+use palisade_certs::tls::{client_config, io_reason};
 use palisade_tests::client::{self, connect_tls};
 use palisade_tests::world::{Pki, expecting};
 use palisade_tests::{Upstream, World};
+use rustls_pki_types::ServerName;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::PALISADE;
 use crate::kit::{ALLOW_MESH, HTTP1, Mesh, get, service_entry, url};
@@ -145,4 +152,57 @@ spec: {action: DENY, rules: [{from: [{source: {notPrincipals: ['*']}}], to: [{op
     );
     let answer = client::send_on(stream.await.unwrap(), get("/mesh")).await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
+}
+
+/// Writes one byte at a time, each in a segment of its own.
+struct Trickle(TcpStream);
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &buf[..buf.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// CVE-2026-32305, RUSTSEC-2024-0399: a hello in pieces must lead to the same decision.
+#[tokio::test]
+async fn a_client_hello_in_pieces_changes_nothing() {
+    let mesh = Mesh::open().await;
+    let bundle = &mesh.world.pki.bundle;
+    let known = mesh.world.pki.svid("payments/web");
+    for (svid, allowed) in [(Some(&known), true), (None, false)] {
+        let config = client_config(svid, bundle, expecting("payments/ledger"), HTTP1).unwrap();
+        let socket = TcpStream::connect(mesh.inbound()).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let name = ServerName::IpAddress(mesh.inbound().ip().into());
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, Trickle(socket)).await;
+        let text = b"GET / HTTP/1.1\r\nhost: ledger.payments:8080\r\nconnection: close\r\n\r\n";
+        let answer = match stream {
+            Ok(mut stream) => client::raw(&mut stream, text).await,
+            Err(_) => Vec::new(),
+        };
+        assert_eq!(answer.starts_with(b"HTTP/1.1 200"), allowed, "{}", answer.escape_ascii());
+        assert_eq!(mesh.app.received().len(), 1);
+    }
 }

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use palisade_certs::{Svid, TrustBundle};
 use palisade_tests::client;
 use palisade_tests::wait::until;
+use palisade_tests::world::{Pki, expecting};
 use serde_json::json;
 
-use crate::kit::{ALLOW_MESH, DENY_ALL, Mesh, get, url};
+use crate::kit::{ALLOW_MESH, DENY_ALL, HTTP1, Mesh, get, url};
 
 /// Requests without pause until told to stop; counts those that did not end well.
 pub(crate) struct Load {
@@ -95,7 +97,7 @@ fn certificates_seen(mesh: &Mesh) -> usize {
 #[tokio::test]
 async fn a_policy_that_changes_holds_for_the_next_request_on_an_open_connection() {
     let mesh = Mesh::open().await;
-    let stream = mesh.connect("payments/web", crate::kit::HTTP1).await;
+    let stream = mesh.connect("payments/web", HTTP1).await;
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(connection);
@@ -168,4 +170,44 @@ async fn an_expired_certificate_is_not_used_and_the_proxy_says_it_is_not_ready()
     mesh.world.write_svid("payments/short", Duration::from_secs(3600));
     caller.ready().await;
     assert_eq!(client::get(caller.http_proxy(), &url("/")).await.status, StatusCode::OK);
+}
+
+/// A root that is taken out of the bundle ends its callers' access, resumed sessions or not.
+#[tokio::test]
+async fn callers_of_a_root_that_was_removed_are_refused() {
+    let mesh = Mesh::open().await;
+    assert_eq!(mesh.call("payments/web", get("/")).await.status, StatusCode::OK);
+    let next = Pki::new();
+    let (chain, key) = next.issue_pem("payments/ledger", Duration::from_secs(3600));
+    let old = mesh.world.pki.bundle.to_pem();
+    // Both roots, then the new certificate, then the new root alone: as an operator would.
+    mesh.world.write("roots.pem", &format!("{old}{}", next.bundle.to_pem()));
+    let connect = |svid: Svid, trusted: TrustBundle| {
+        let address = mesh.inbound();
+        async move {
+            let expected = expecting("payments/ledger");
+            let stream = client::connect_tls(address, Some(&svid), &trusted, expected, HTTP1).await;
+            let answer = client::send_on(stream.map_err(drop)?, get("/")).await;
+            answer.map(|answer| answer.status).map_err(drop)
+        }
+    };
+    until("callers of both roots", || async {
+        let known = connect(next.svid("payments/web"), mesh.world.pki.bundle.clone()).await;
+        if known == Ok(StatusCode::OK) { Ok(()) } else { Err(known) }
+    })
+    .await;
+    mesh.world.write("payments-ledger.crt", &chain);
+    mesh.world.write("payments-ledger.key", &key);
+    until("the new certificate", || async {
+        let both = connect(next.svid("payments/web"), next.bundle.clone()).await;
+        if both == Ok(StatusCode::OK) { Ok(()) } else { Err(both) }
+    })
+    .await;
+    mesh.world.write("roots.pem", &next.bundle.to_pem());
+    until("the old root to be forgotten", || async {
+        let old = connect(mesh.world.pki.svid("payments/web"), next.bundle.clone()).await;
+        if old.is_err() { Ok(()) } else { Err(old) }
+    })
+    .await;
+    assert_eq!(connect(next.svid("payments/web"), next.bundle.clone()).await, Ok(StatusCode::OK));
 }
