@@ -96,6 +96,7 @@ async fn gauges(context: &Context) -> Gauges {
         policy_version: world.version,
         objects: context.policies.count().await,
         services: world.services.len(),
+        tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Gauges {
     pub(crate) policy_version: u64,
     pub(crate) objects: usize,
     pub(crate) services: usize,
+    /// Alive in the runtime. It follows the number of connections; one that only grows is a leak.
+    pub(crate) tasks: usize,
 }
 
 impl Metrics {
@@ -68,6 +70,7 @@ impl Metrics {
             ("proxies_ready", "Proxies whose endpoints are published.", gauges.proxies_ready),
             ("objects", "Objects in the policy set.", gauges.objects),
             ("services", "Services made of registered instances.", gauges.services),
+            ("tasks", "Tasks alive in the runtime.", gauges.tasks),
         ] {
             metric(&mut out, "gauge", name, help, value);
         }

@@ -115,6 +115,9 @@ pub(super) fn metrics(admin: &Admin) -> String {
     }
     let missing = admin.live.missing(now, admin.drain.phase());
     gauge(&mut text, "palisade_ready", "1 when /ready says yes.", u64::from(missing.is_empty()));
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = u64::try_from(tasks).unwrap_or(u64::MAX);
+    gauge(&mut text, "palisade_control_tasks", "Tasks alive on the control thread.", tasks);
     if admin.status.link() != Link::None {
         let connected = u64::from(admin.status.link() == Link::Connected);
         gauge(
