@@ -15,6 +15,7 @@ use palisade_identity::{SpiffeId, TrustDomain};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::client;
 use crate::process::{Finished, Process, run};
 use crate::sidecar::SidecarBuilder;
 use crate::wait::until;
@@ -140,6 +141,16 @@ impl World {
         .await;
         self.address = Some(value["listen"].as_str().unwrap().parse().unwrap());
         self.control_plane = Some(process);
+    }
+
+    /// A counter or gauge of the control plane.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let ready = fs::read_to_string(self.folder().join("control-plane.ready.json")).unwrap();
+        let ready: Value = serde_json::from_str(&ready).unwrap();
+        let admin = ready["admin"].as_str().unwrap().parse().unwrap();
+        let text = client::send(admin, client::request("GET", "/metrics", "")).await.text();
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        line.unwrap_or_else(|| panic!("no {name}: {text}")).rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
     /// SIGKILL.

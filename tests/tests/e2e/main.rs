@@ -13,6 +13,7 @@
 mod applies;
 mod authorization;
 mod bad_documents;
+mod bad_flags;
 mod data_dir;
 mod demo;
 mod deny_by_default;
@@ -23,6 +24,7 @@ mod framing;
 mod headers;
 mod join;
 mod join_token;
+mod kinds;
 mod kit;
 mod lifecycle;
 mod mutual_tls;
@@ -38,6 +40,7 @@ mod registry;
 mod reload;
 mod renewal;
 mod rolling;
+mod snapshots;
 mod store;
 mod streaming;
 
