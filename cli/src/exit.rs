@@ -56,7 +56,8 @@ fn chain(error: &anyhow::Error) -> String {
     for cause in error.chain().skip(1) {
         let cause = printable(&cause.to_string());
         if !text.contains(&cause) {
-            let _infallible = write!(text, ": {cause}");
+            let colon = if text.ends_with('?') { "" } else { ":" };
+            let _infallible = write!(text, "{colon} {cause}");
         }
     }
     text
@@ -74,6 +75,8 @@ mod tests {
         assert_eq!(chain(&error), "cannot connect: roots.pem: no such file");
         let plain: anyhow::Result<()> = Err(anyhow!("b")).context("a");
         assert_eq!(chain(&plain.unwrap_err()), "a: b");
+        let asked: anyhow::Result<()> = Err(anyhow!("b")).context("is it there?");
+        assert_eq!(chain(&asked.unwrap_err()), "is it there? b");
     }
 
     #[test]

@@ -64,7 +64,8 @@ fn read_one(path: &Path, left: &mut u64) -> Result<SourceFile> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
     };
-    let read = read.with_context(|| format!("cannot read {name}"))?;
+    let read =
+        read.with_context(|| format!("cannot read {name}; name a file, a directory or - for stdin"))?;
     *left = left.checked_sub(u64::try_from(read)?).with_context(|| {
         format!("{name}: the documents of one call have at most {BYTES_MAX} bytes; name fewer files")
     })?;

@@ -36,7 +36,7 @@ impl Delete {
             wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
         };
         self.admin.with_client(self.wait, async |mut client| {
-            let response = client.delete(request).await.map_err(admin::refused)?.into_inner();
+            let response = client.delete(request).await.map_err(|status| self.refused(status))?.into_inner();
             let findings: Vec<Shown> = response.findings.iter().map(Shown::from).collect();
             if print_findings(&findings, &[])? {
                 return Err(Failure::input_reported());
@@ -47,5 +47,13 @@ impl Delete {
             }
             if push::all_acked(&response.pushes) { Ok(()) } else { Err(Failure::reported()) }
         })
+    }
+
+    fn refused(&self, status: tonic::Status) -> Failure {
+        if status.code() != tonic::Code::NotFound {
+            return admin::refused(status);
+        }
+        let (kind, namespace, name) = (self.kind.name(), &self.namespace, &self.name);
+        anyhow::anyhow!("there is no {kind} {namespace}/{name}; `palisade get {kind}` lists them").into()
     }
 }
