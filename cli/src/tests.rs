@@ -25,15 +25,15 @@ fn every_option_can_be_given_as_an_environment_variable() {
 
 const REFERENCE: &str = concat!(
     include_str!("../../docs/reference/cli.md"),
-    include_str!("../../docs/reference/control-plane.md")
+    include_str!("../../docs/reference/control-plane.md"),
+    include_str!("../../docs/reference/proxy.md"),
+    include_str!("../../docs/file-mode.md"),
 );
 
 #[test]
 fn the_reference_names_every_subcommand_and_every_option() {
     fn check(command: &clap::Command, path: &str) {
-        // Those of a sidecar have a page of their own, docs/reference/proxy.md.
-        let explained_here = command.get_name() != "proxy";
-        for argument in command.get_arguments().filter(|a| explained_here && !a.is_hide_set()) {
+        for argument in command.get_arguments().filter(|a| !a.is_hide_set()) {
             let long = argument.get_long().unwrap_or_default();
             let written = matches!(long, "" | "help" | "version" | "output" | "namespace")
                 || REFERENCE.contains(&format!("--{long}"));
