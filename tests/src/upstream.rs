@@ -35,6 +35,22 @@ pub struct Received {
     pub complete: bool,
 }
 
+/// Requests since the last `clear`. Those that were cleared away while they were being read are not kept any more.
+#[derive(Debug, Default)]
+struct Kept {
+    /// How many were cleared away.
+    first: usize,
+    all: Vec<Received>,
+}
+
+impl Kept {
+    fn change(&mut self, index: usize, change: impl FnOnce(&mut Received)) {
+        if let Some(request) = index.checked_sub(self.first).and_then(|index| self.all.get_mut(index)) {
+            change(request);
+        }
+    }
+}
+
 /// A service on a loopback port of its own, HTTP/1.1 and HTTP/2 with prior knowledge.
 ///
 /// Paths: `/status/<code>`, `/bytes/<count>`, `/echo` (streams the body back as it comes, trailers too),
@@ -43,7 +59,7 @@ pub struct Received {
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    received: Arc<Mutex<Vec<Received>>>,
+    received: Arc<Mutex<Kept>>,
     task: JoinHandle<()>,
 }
 
@@ -62,7 +78,7 @@ impl Upstream {
 
     /// Everything that arrived, oldest first.
     pub fn received(&self) -> Vec<Received> {
-        self.received.lock().unwrap().clone()
+        self.received.lock().unwrap().all.clone()
     }
 
     /// The last request that arrived.
@@ -77,7 +93,9 @@ impl Upstream {
     }
 
     pub fn clear(&self) {
-        self.received.lock().unwrap().clear();
+        let mut kept = self.received.lock().unwrap();
+        kept.first += kept.all.len();
+        kept.all.clear();
     }
 }
 
@@ -88,7 +106,7 @@ impl Drop for Upstream {
 }
 
 /// Aborting this task closes the listener and every connection.
-async fn accept(listener: TcpListener, name: Arc<str>, received: Arc<Mutex<Vec<Received>>>) {
+async fn accept(listener: TcpListener, name: Arc<str>, received: Arc<Mutex<Kept>>) {
     let mut connections = JoinSet::new();
     loop {
         let (socket, _) = listener.accept().await.unwrap();
@@ -102,9 +120,9 @@ async fn accept(listener: TcpListener, name: Arc<str>, received: Arc<Mutex<Vec<R
 }
 
 /// Keeps a request; `complete` is set later, by index.
-fn keep(request: &Request<Incoming>, received: &Mutex<Vec<Received>>) -> usize {
-    let mut all = received.lock().unwrap();
-    all.push(Received {
+fn keep(request: &Request<Incoming>, received: &Mutex<Kept>) -> usize {
+    let mut kept = received.lock().unwrap();
+    kept.all.push(Received {
         method: request.method().clone(),
         target: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
         version: request.version(),
@@ -113,13 +131,13 @@ fn keep(request: &Request<Incoming>, received: &Mutex<Vec<Received>>) -> usize {
         trailers: None,
         complete: false,
     });
-    all.len() - 1
+    kept.first + kept.all.len() - 1
 }
 
 async fn answer(
     request: Request<Incoming>,
     name: Arc<str>,
-    received: Arc<Mutex<Vec<Received>>>,
+    received: Arc<Mutex<Kept>>,
 ) -> Result<Response<Body>, Infallible> {
     let index = keep(&request, &received);
     let path = request.uri().path().to_owned();
@@ -178,29 +196,30 @@ fn drip(count: u64) -> Body {
     BodyExt::boxed(StreamBody::new(chunks))
 }
 
-async fn read(mut body: Incoming, index: usize, received: &Mutex<Vec<Received>>) {
+async fn read(mut body: Incoming, index: usize, received: &Mutex<Kept>) {
     while let Some(Ok(frame)) = body.frame().await {
         note(&frame, index, received);
     }
-    received.lock().unwrap()[index].complete = body_ended(&body);
+    received.lock().unwrap().change(index, |request| request.complete = body_ended(&body));
 }
 
 fn body_ended(body: &Incoming) -> bool {
     http_body::Body::is_end_stream(body)
 }
 
-fn note(frame: &Frame<Bytes>, index: usize, received: &Mutex<Vec<Received>>) {
-    let request = &mut received.lock().unwrap()[index];
-    if let Some(data) = frame.data_ref() {
-        request.body.extend_from_slice(data);
-    }
-    if let Some(trailers) = frame.trailers_ref() {
-        request.trailers = Some(trailers.clone());
-    }
+fn note(frame: &Frame<Bytes>, index: usize, received: &Mutex<Kept>) {
+    received.lock().unwrap().change(index, |request| {
+        if let Some(data) = frame.data_ref() {
+            request.body.extend_from_slice(data);
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            request.trailers = Some(trailers.clone());
+        }
+    });
 }
 
 /// Sends every frame back as it comes, then a trailer, as a gRPC server does.
-fn echo(body: Incoming, index: usize, received: Arc<Mutex<Vec<Received>>>) -> Body {
+fn echo(body: Incoming, index: usize, received: Arc<Mutex<Kept>>) -> Body {
     let frames = stream::unfold((body, false), move |(mut body, ended)| {
         let received = Arc::clone(&received);
         async move {
@@ -217,7 +236,7 @@ fn echo(body: Incoming, index: usize, received: Arc<Mutex<Vec<Received>>>) -> Bo
                     }
                     Some(Err(error)) => return Some((Err(error), (body, true))),
                     None => {
-                        received.lock().unwrap()[index].complete = true;
+                        received.lock().unwrap().change(index, |request| request.complete = true);
                         let mut trailers = HeaderMap::new();
                         trailers.insert("grpc-status", HeaderValue::from_static("0"));
                         return Some((Ok(Frame::trailers(trailers)), (body, true)));
