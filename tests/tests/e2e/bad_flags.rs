@@ -174,7 +174,7 @@ async fn operators_commands_say_what_they_lack() {
                 &operator,
             ],
             1,
-            &["no such object"],
+            &["there is no PeerAuthentication a/none"],
         ),
     ];
     for (args, code, words) in rows {

@@ -50,7 +50,7 @@ async fn a_renewal_during_an_outage_changes_nothing_and_works_after_it() {
     fleet.web.process.hang_up().await;
     until("the proxy to say that it could not", || async {
         let log = fleet.web.process.log();
-        if log.contains("renew") || log.contains("no new certificate") { Ok(()) } else { Err(log) }
+        if log.contains("no newer certificate yet") { Ok(()) } else { Err(log) }
     })
     .await;
     traffic.goes_on(50).await;
