@@ -52,7 +52,7 @@ async fn play(afterwards: Afterwards) -> Result<Verdict> {
     let mut stop = Stop::new()?;
     let started = Instant::now();
     show::heading(
-        "Palisade: four services, a sidecar each, one control plane; every one a process of its own",
+        "Palisade: five services, a sidecar each, one control plane; every one a process of its own",
     );
     let mut mesh = tokio::select! {
         mesh = Mesh::start() => mesh?,
@@ -73,7 +73,7 @@ async fn play(afterwards: Afterwards) -> Result<Verdict> {
         }
         other => other,
     };
-    mesh.stop().await;
+    Box::pin(mesh.stop()).await;
     verdict
 }
 

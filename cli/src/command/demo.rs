@@ -4,7 +4,7 @@ use crate::exit::{Failure, Outcome};
 
 /// Show a small mesh at work: real processes, certificates, policies, refusals with reasons.
 ///
-/// Starts a control plane and four services with a sidecar each on loopback, plays scenes, then stays up until
+/// Starts a control plane and five services with a sidecar each on loopback, plays scenes, then stays up until
 /// Ctrl-C. Needs nothing and leaves nothing behind.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {

@@ -8,7 +8,7 @@ use crate::exit::Outcome;
 /// One of the demo's services. `palisade demo` starts them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoService {
-    /// accounts, payments, ledger or notifications.
+    /// auth, accounts, payments, ledger or notifications.
     #[arg(long, env = "PALISADE_NAME")]
     name: Service,
     #[arg(long, env = "PALISADE_LISTEN", value_name = "IP:PORT")]

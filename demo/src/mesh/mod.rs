@@ -1,4 +1,4 @@
-//! The demo's mesh: a control plane and four services with a sidecar each, all of them processes of their own.
+//! The demo's mesh: a control plane and five services with a sidecar each, all of them processes of their own.
 
 mod member;
 mod operator;
@@ -33,6 +33,7 @@ pub(crate) struct Mesh {
     control_plane: Option<Process>,
     /// The port is kept over a restart of the control plane.
     pub(crate) server: SocketAddr,
+    auth: Member,
     accounts: Member,
     payments: Member,
     ledger: Member,
@@ -51,7 +52,8 @@ impl Mesh {
         let policies = folder.path().join("policies").display().to_string();
         operator.run(&["apply", &policies, "--wait", "0s"]).await?;
         let start = |service| Member::start(&operator, folder.path(), service);
-        let (accounts, payments, ledger, notifications) = tokio::try_join!(
+        let (auth, accounts, payments, ledger, notifications) = tokio::try_join!(
+            start(Service::Auth),
             start(Service::Accounts),
             start(Service::Payments),
             start(Service::Ledger),
@@ -62,6 +64,7 @@ impl Mesh {
             folder,
             control_plane: Some(control_plane),
             server,
+            auth,
             accounts,
             payments,
             ledger,
@@ -92,6 +95,7 @@ impl Mesh {
 
     pub(crate) fn member(&self, service: Service) -> &Member {
         match service {
+            Service::Auth => &self.auth,
             Service::Accounts => &self.accounts,
             Service::Payments => &self.payments,
             Service::Ledger => &self.ledger,
@@ -138,6 +142,7 @@ impl Mesh {
     /// Stops everything, callers first. The temporary directory goes with it.
     pub(crate) async fn stop(self) {
         tokio::join!(
+            self.auth.stop(),
             self.accounts.stop(),
             self.payments.stop(),
             self.ledger.stop(),

@@ -36,7 +36,10 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
         format!("{} requests, {} failed", counted.sent, counted.failures.len()),
         "",
     );
-    report.seen(format!("the control plane is started again: {back} of 4 proxies are back by themselves"));
+    report.seen(format!(
+        "the control plane is started again: {back} of {} proxies are back by themselves",
+        Service::ALL.len()
+    ));
     report.expect("failures", "none", first_or_none(&counted.failures));
 
     withdraw(mesh, &mut report).await?;
@@ -65,7 +68,7 @@ async fn reconnected(mesh: &Mesh) -> Result<usize> {
         let back =
             proxies.iter().filter(|p| p["connected"] == Value::Bool(true) && p["ready"] == Value::Bool(true));
         let back = back.count();
-        Ok((back == 4).then_some(back))
+        Ok((back == Service::ALL.len()).then_some(back))
     })
     .await
 }

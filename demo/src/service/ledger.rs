@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     fn call(ledger: &Ledger, method: Method, path: &str, body: Value) -> Reply {
-        ledger.answer(&Call { method, path: path.into(), body })
+        ledger.answer(&Call { method, path: path.into(), headers: Value::Null, body })
     }
 
     #[test]

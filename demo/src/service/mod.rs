@@ -1,6 +1,7 @@
-//! The four services: small HTTP servers that know nothing of the mesh but their HTTP_PROXY.
+//! The services: small HTTP servers that know nothing of the mesh but their HTTP_PROXY.
 
 mod accounts;
+mod auth;
 mod ledger;
 mod notifications;
 mod payments;
@@ -18,9 +19,10 @@ use tokio::sync::OnceCell;
 use crate::client::{self, Answer};
 use crate::ready_file;
 
-/// Which of the four.
+/// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
+    Auth,
     Accounts,
     Payments,
     Ledger,
@@ -28,11 +30,13 @@ pub enum Service {
 }
 
 impl Service {
-    pub const ALL: [Self; 4] = [Self::Accounts, Self::Payments, Self::Ledger, Self::Notifications];
+    pub const ALL: [Self; 5] =
+        [Self::Auth, Self::Accounts, Self::Payments, Self::Ledger, Self::Notifications];
 
     /// Also its service account.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Auth => "auth",
             Self::Accounts => "accounts",
             Self::Payments => "payments",
             Self::Ledger => "ledger",
@@ -47,7 +51,7 @@ impl FromStr for Service {
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|service| service.name() == text);
         found.with_context(|| {
-            format!("no demo service {text:?}; there are accounts, payments, ledger, notifications")
+            format!("no demo service {text:?}; there are auth, accounts, payments, ledger, notifications")
         })
     }
 }
@@ -75,6 +79,8 @@ pub fn serve(options: Options) -> Result<()> {
 struct Call {
     method: Method,
     path: String,
+    /// Name and value; of a name that came twice, a list.
+    headers: Value,
     body: Value,
 }
 
@@ -122,6 +128,7 @@ impl Outbound {
 /// One running service.
 #[derive(Debug)]
 enum State {
+    Auth(auth::Auth),
     Accounts(accounts::Accounts),
     Payments(payments::Payments),
     Ledger(ledger::Ledger),
@@ -129,17 +136,19 @@ enum State {
 }
 
 impl State {
-    fn new(service: Service, outbound: Outbound) -> Self {
-        match service {
+    fn new(service: Service, outbound: Outbound) -> Result<Self> {
+        Ok(match service {
+            Service::Auth => Self::Auth(auth::Auth::new()?),
             Service::Accounts => Self::Accounts(accounts::Accounts { outbound }),
             Service::Payments => Self::Payments(payments::Payments::new(outbound)),
             Service::Ledger => Self::Ledger(ledger::Ledger::default()),
             Service::Notifications => Self::Notifications(notifications::Notifications::new(outbound)),
-        }
+        })
     }
 
     async fn answer(&self, call: &Call) -> Reply {
         let answer = match self {
+            Self::Auth(auth) => auth.answer(call),
             Self::Accounts(accounts) => accounts.answer(call).await,
             Self::Payments(payments) => payments.answer(call).await,
             Self::Ledger(ledger) => Ok(ledger.answer(call)),

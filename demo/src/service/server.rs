@@ -1,13 +1,13 @@
-//! The HTTP/1.1 server that all four services share.
+//! The HTTP/1.1 server that all services share.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -34,24 +34,43 @@ pub(super) async fn run(options: Options) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}; choose another address", options.listen))?;
     let outbound = Outbound { sidecar: options.sidecar, proxy: OnceCell::new() };
-    let state = Arc::new(State::new(options.service, outbound));
+    let app = Arc::new(App { state: State::new(options.service, outbound)?, last: Mutex::new(Value::Null) });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     ready_file::write(&options.ready_file, &json!({ "listen": listener.local_addr()?.to_string() }))?;
     tokio::select! {
-        () = accept(listener, state) => {}
+        () = accept(listener, app) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     Ok(())
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+/// A service and what it was last asked.
+#[derive(Debug)]
+struct App {
+    state: State,
+    last: Mutex<Value>,
+}
+
+impl App {
+    /// `GET /demo/last-request` says with which headers the request before it came: the scenes ask it on loopback.
+    async fn answer(&self, call: &Call) -> Reply {
+        if (&call.method, call.path.as_str()) == (&Method::GET, "/demo/last-request") {
+            return Reply(StatusCode::OK, self.last.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        }
+        let seen = json!({ "method": call.method.as_str(), "path": call.path, "headers": call.headers });
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        self.state.answer(call).await
+    }
+}
+
+async fn accept(listener: TcpListener, app: Arc<App>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(slot) = slots.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _peer)) => {
-                tokio::spawn(connection(stream, state.clone(), slot));
+                tokio::spawn(connection(stream, app.clone(), slot));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept");
@@ -61,10 +80,10 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn connection(stream: TcpStream, state: Arc<State>, _slot: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, app: Arc<App>, _slot: OwnedSemaphorePermit) {
     let handler = service_fn(move |request| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(respond(&state, request).await) }
+        let app = app.clone();
+        async move { Ok::<_, Infallible>(respond(&app, request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -76,9 +95,9 @@ async fn connection(stream: TcpStream, state: Arc<State>, _slot: OwnedSemaphoreP
     }
 }
 
-async fn respond(state: &State, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let Reply(status, body) = match read(request).await {
-        Ok(call) => state.answer(&call).await,
+        Ok(call) => app.answer(&call).await,
         Err(refusal) => refusal,
     };
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
@@ -97,5 +116,16 @@ async fn read(request: Request<Incoming>) -> Result<Call, Reply> {
     } else {
         serde_json::from_slice(&body).map_err(|_malformed| Reply::wrong("the body is not JSON"))?
     };
-    Ok(Call { method: head.method, path: head.uri.path().to_owned(), body })
+    Ok(Call { method: head.method, path: head.uri.path().to_owned(), headers: headers(&head.headers), body })
+}
+
+/// As an object; bytes that are no text are replaced.
+fn headers(map: &HeaderMap) -> Value {
+    let text = |value: &http::HeaderValue| Value::from(String::from_utf8_lossy(value.as_bytes()));
+    let one = |name: &http::HeaderName| {
+        let mut values: Vec<Value> = map.get_all(name).iter().map(text).collect();
+        let value = if values.len() > 1 { Value::Array(values) } else { values.pop().unwrap_or_default() };
+        (name.as_str().to_owned(), value)
+    };
+    Value::Object(map.keys().map(one).collect())
 }

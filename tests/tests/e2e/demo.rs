@@ -44,7 +44,7 @@ async fn the_processes_of_a_killed_demo_end_by_themselves() {
     .await;
 }
 
-/// A demo whose mesh is up, and the ids of its nine processes.
+/// A demo whose mesh is up, and the ids of its eleven processes.
 async fn started(folder: &Path) -> (Child, Vec<u32>) {
     let mut command = Command::new(PALISADE);
     command.arg("demo").env("TMPDIR", folder).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -61,7 +61,7 @@ async fn started(folder: &Path) -> (Child, Vec<u32>) {
         let text = fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default();
         children.extend(text.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
     }
-    assert_eq!(children.len(), 9, "a control plane, four services, four sidecars");
+    assert_eq!(children.len(), 11, "a control plane, five services, five sidecars");
     // Whoever holds the pipe lets the demo go on printing.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (demo, children)
