@@ -12,7 +12,7 @@ use crate::kind::authorization_policy::DRY_RUN_ANNOTATION;
 use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
-    AuthorizationPolicySpec, DestinationRuleSpec, MeshConfigSpec, Meta, Named, Object,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, MeshConfigSpec, Meta, Named, Object,
     PeerAuthenticationSpec, Selector, ServiceEntrySpec, Spec, selects,
 };
 use crate::request::RequestView;
@@ -68,6 +68,7 @@ pub struct Projection {
     pub service_entries: Vec<Named<ServiceEntrySpec>>,
     pub destination_rules: Vec<Named<DestinationRuleSpec>>,
     pub services: Vec<MeshService>,
+    pub gateways: Vec<Named<GatewaySpec>>,
 }
 
 /// Chooses what `workload` is told.
@@ -95,6 +96,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         service_entries: Vec::new(),
         destination_rules: Vec::new(),
         services: visible_services(set, services, workload, namespace),
+        gateways: Vec::new(),
     };
     for Object { meta, spec, .. } in set.objects() {
         match spec {
@@ -106,6 +108,9 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
             }
             Spec::ServiceEntry(spec) if is_exported(meta, spec, namespace) => {
                 projection.service_entries.push(named(meta, spec));
+            }
+            Spec::Gateway(spec) if mine(meta, &spec.selector) => {
+                projection.gateways.push(named(meta, spec));
             }
             _ => {}
         }

@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use palisade_identity::SpiffeId;
 use palisade_policy::kind::authorization_policy::{Action, Condition, Operation, Rule, Source};
 use palisade_policy::kind::destination_rule::{TlsMode, TlsSettings};
+use palisade_policy::kind::gateway::{
+    GatewayPort, GatewayProtocol, GatewayServer, GatewaySpec, GatewayTls, GatewayTlsMode, TlsVersion,
+};
 use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
 use palisade_policy::kind::peer_authentication::MtlsMode;
 use palisade_policy::kind::service_entry::Protocol;
@@ -166,6 +169,37 @@ fn service() -> impl Strategy<Value = MeshService> {
     )
 }
 
+fn gateway() -> impl Strategy<Value = GatewaySpec> {
+    let mode = prop_oneof![
+        Just(None),
+        Just(Some(GatewayTlsMode::Simple)),
+        Just(Some(GatewayTlsMode::Mutual)),
+        Just(Some(GatewayTlsMode::OptionalMutual)),
+    ];
+    let version = prop_oneof![Just(TlsVersion::V1_2), Just(TlsVersion::V1_3)];
+    let tls = (any::<bool>(), mode, version, vec(option::of(text()), 4)).prop_map(
+        |(https_redirect, mode, min_protocol_version, mut texts)| GatewayTls {
+            https_redirect,
+            mode,
+            credential_name: texts.pop().unwrap(),
+            server_certificate: texts.pop().unwrap(),
+            private_key: texts.pop().unwrap(),
+            ca_certificates: texts.pop().unwrap(),
+            min_protocol_version,
+        },
+    );
+    let protocol =
+        prop_oneof![Just(GatewayProtocol::Http), Just(GatewayProtocol::Http2), Just(GatewayProtocol::Https),];
+    let port = (1..=u16::MAX, text(), protocol).prop_map(|(number, name, protocol)| GatewayPort {
+        number,
+        name,
+        protocol,
+    });
+    let server = (option::of(text()), port, texts(), option::of(tls))
+        .prop_map(|(name, port, hosts, tls)| GatewayServer { name, port, hosts, tls });
+    (labels(), vec(server, 0..3)).prop_map(|(selector, servers)| GatewaySpec { selector, servers })
+}
+
 fn projection() -> impl Strategy<Value = Projection> {
     let mesh = texts().prop_map(|trust_domain_aliases| MeshConfigSpec {
         path_normalization: PathNormalization::MergeSlashes,
@@ -178,16 +212,20 @@ fn projection() -> impl Strategy<Value = Projection> {
         vec(named(peer()), 0..3),
         vec(named(destination()), 0..3),
         vec(service(), 0..3),
+        vec(named(gateway()), 0..3),
     )
-        .prop_map(|((root, id, labels, mesh), authorization, peers, rules, services)| Projection {
-            root_namespace: root,
-            workload: Workload { id, labels },
-            mesh,
-            authorization,
-            peer_authentication: peers,
-            service_entries: Vec::new(),
-            destination_rules: rules,
-            services,
+        .prop_map(|((root, id, labels, mesh), authorization, peers, rules, services, gateways)| {
+            Projection {
+                root_namespace: root,
+                workload: Workload { id, labels },
+                mesh,
+                authorization,
+                peer_authentication: peers,
+                service_entries: Vec::new(),
+                destination_rules: rules,
+                services,
+                gateways,
+            }
         })
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod authorization;
 mod destinations;
+pub mod edge;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use crate::decision::{Decision, Grant, Observations, Permit, Refusal};
 use crate::finding::problem::Problems;
 use crate::finding::{Findings, code};
 use crate::kind::destination_rule::{self, TlsSettings};
+use crate::kind::gateway;
 use crate::kind::mesh_config::{self, MeshConfigSpec};
 use crate::kind::peer_authentication::{self, Modes, MtlsMode};
 use crate::kind::service_entry::{self, Protocol};
@@ -22,6 +24,7 @@ use crate::projection::{Projection, Workload};
 use crate::request::RequestView;
 use authorization::Authorization;
 use destinations::Destinations;
+use edge::Edge;
 
 /// The compiled policy of one workload.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct Snapshot {
     authorization: Authorization,
     modes: Modes,
     destinations: Destinations,
+    edge: Edge,
 }
 
 /// Where an outbound request goes: one port of one service.
@@ -86,11 +90,12 @@ impl Snapshot {
         let authorization = Authorization::new(&projection.authorization, &domains, &mut findings);
         let modes = Modes::new(&projection.peer_authentication, &projection.root_namespace);
         let destinations = Destinations::new(projection, own_namespace, &mut findings);
+        let edge = Edge::new(&projection.gateways, &mut findings);
         if findings.has_errors() {
             return Err(findings);
         }
         let (workload, mesh) = (workload.clone(), projection.mesh.clone());
-        Ok(Self { version, workload, mesh, authorization, modes, destinations })
+        Ok(Self { version, workload, mesh, authorization, modes, destinations, edge })
     }
 
     /// Judges an inbound request: PeerAuthentication, then DENY, then ALLOW.
@@ -131,6 +136,24 @@ impl Snapshot {
     /// Every destination under every name it may be called by.
     pub fn destinations(&self) -> impl Iterator<Item = (&str, &Arc<Destination>)> {
         self.destinations.iter()
+    }
+
+    /// What this workload serves as an edge.
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// Judges a request at the edge: the destination is known, then DENY, then ALLOW. Whether clients bring
+    /// certificates is the Gateway's to say; PeerAuthentication does not apply.
+    pub fn authorize_edge(&self, request: &RequestView<'_>, destination: &Destination) -> Decision {
+        match self.authorize_outbound(destination) {
+            Decision::Allow { .. } => {}
+            refused @ Decision::Refuse { .. } => return refused,
+        }
+        match self.authorization.judge(request) {
+            Ok(grant) => Decision::Allow { permit: Permit::new(), grant },
+            Err(refusal) => Decision::Refuse { refusal },
+        }
     }
 
     /// Outbound leave: the destination is one that this workload was told of.
@@ -184,6 +207,13 @@ fn check(projection: &Projection, findings: &mut Findings) {
     for Named { meta, spec } in &projection.destination_rules {
         let object = format!("{} {}/{}", Kind::DestinationRule.name(), meta.namespace, meta.name);
         report(findings, &object, |p| destination_rule::check(spec, p));
+    }
+    for Named { meta, spec } in &projection.gateways {
+        if !selected(meta, &spec.selector) {
+            strange(findings, Kind::Gateway, meta);
+        }
+        let object = format!("{} {}/{}", Kind::Gateway.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| gateway::check(meta, spec, p));
     }
     report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
 }

@@ -21,7 +21,6 @@ pub(crate) struct Envelope<'n> {
 const UNSUPPORTED_KINDS: &[(&str, &str)] = &[
     ("RequestAuthentication", "this version reads no end-user tokens; leave the document out"),
     ("VirtualService", "this version has no route rules; services are reached by their host alone"),
-    ("Gateway", "this version has no edge; leave the document out"),
     ("WorkloadEntry", "write the endpoint into a ServiceEntry, or let the workload join with a token"),
     ("WorkloadGroup", "labels of a workload come from its join token (palisade token create --label)"),
     ("Sidecar", "leave it out: a proxy is told only of the services that would let it in"),

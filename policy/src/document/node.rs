@@ -16,7 +16,7 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
-    Bool,
+    Bool(bool),
     Number(String),
     Text(String),
     Sequence(Vec<Node>),
@@ -34,7 +34,7 @@ impl Value {
     pub(crate) fn describe(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
-            Self::Bool => "a boolean",
+            Self::Bool(_) => "a boolean",
             Self::Number(_) => "a number",
             Self::Text(_) => "a text",
             Self::Sequence(_) => "a list",
@@ -46,7 +46,8 @@ impl Value {
     pub(crate) fn plain(text: String) -> Self {
         match text.as_str() {
             "" | "~" | "null" | "Null" | "NULL" => Self::Null,
-            "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Self::Bool,
+            "true" | "True" | "TRUE" => Self::Bool(true),
+            "false" | "False" | "FALSE" => Self::Bool(false),
             _ if is_number(&text) => Self::Number(text),
             _ => Self::Text(text),
         }

@@ -119,7 +119,9 @@ impl Reader<'_> {
                 None
             }
             Value::Text(text) => Some(text.clone()),
-            Value::Number(_) | Value::Bool => self.wrong_type(at, "a text", Some("put the value in quotes")),
+            Value::Number(_) | Value::Bool(_) => {
+                self.wrong_type(at, "a text", Some("put the value in quotes"))
+            }
             _ => self.wrong_type(at, "a text", None),
         }
     }
@@ -158,6 +160,14 @@ impl Reader<'_> {
         let Some(fields) = self.mapping(at) else { return Vec::new() };
         let entry = |e: &'n Entry| (e.key.as_str(), At { node: &e.value, path: join(&at.path, &e.key) });
         fields.entries.iter().map(entry).collect()
+    }
+
+    /// `true` or `false`, without quotes.
+    pub(crate) fn boolean(&mut self, at: &At<'_>) -> Option<bool> {
+        match &at.node.value {
+            Value::Bool(value) => Some(*value),
+            _ => self.wrong_type(at, "true or false", Some("write it without quotes")),
+        }
     }
 
     /// A port number, written as a number.

@@ -73,6 +73,10 @@ codes! {
     BAD_TRUST_DOMAIN = "PAL1401", "The text is no trust domain";
     // Identity of a workload.
     BAD_WORKLOAD = "PAL1501", "The workload's id is not of the form /ns/<namespace>/sa/<service-account>";
+    // Gateway.
+    GATEWAY_SELECTOR = "PAL1601", "A Gateway has a selector";
+    GATEWAY_TLS = "PAL1602", "The TLS fields do not fit the server";
+    GATEWAY_CONFLICT = "PAL1603", "Two servers claim one host or one port";
 }
 
 /// The table's own spelling of a code that came by wire.

@@ -2,6 +2,7 @@
 
 pub mod authorization_policy;
 pub mod destination_rule;
+pub mod gateway;
 pub mod mesh_config;
 pub mod peer_authentication;
 pub mod service_entry;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 pub use authorization_policy::AuthorizationPolicySpec;
 pub use destination_rule::DestinationRuleSpec;
+pub use gateway::GatewaySpec;
 pub use mesh_config::MeshConfigSpec;
 pub use peer_authentication::PeerAuthenticationSpec;
 pub use service_entry::ServiceEntrySpec;
@@ -28,15 +30,17 @@ pub enum Kind {
     ServiceEntry,
     DestinationRule,
     MeshConfig,
+    Gateway,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
         Self::DestinationRule,
         Self::MeshConfig,
+        Self::Gateway,
     ];
 
     /// The name in a document's `kind` field.
@@ -47,6 +51,7 @@ impl Kind {
             Self::ServiceEntry => "ServiceEntry",
             Self::DestinationRule => "DestinationRule",
             Self::MeshConfig => "MeshConfig",
+            Self::Gateway => "Gateway",
         }
     }
 
@@ -54,7 +59,7 @@ impl Kind {
     pub fn api_version(self) -> &'static str {
         match self {
             Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io/v1",
-            Self::ServiceEntry | Self::DestinationRule => "networking.istio.io/v1",
+            Self::ServiceEntry | Self::DestinationRule | Self::Gateway => "networking.istio.io/v1",
             Self::MeshConfig => "palisade.mesh/v1",
         }
     }
@@ -78,6 +83,7 @@ pub enum Spec {
     ServiceEntry(ServiceEntrySpec),
     DestinationRule(DestinationRuleSpec),
     MeshConfig(MeshConfigSpec),
+    Gateway(GatewaySpec),
 }
 
 /// One document, read and checked on its own.
@@ -110,6 +116,7 @@ impl Spec {
             Self::ServiceEntry(_) => Kind::ServiceEntry,
             Self::DestinationRule(_) => Kind::DestinationRule,
             Self::MeshConfig(_) => Kind::MeshConfig,
+            Self::Gateway(_) => Kind::Gateway,
         }
     }
 }
@@ -122,6 +129,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::ServiceEntry => Spec::ServiceEntry(service_entry::read(reader, at)?),
         Kind::DestinationRule => Spec::DestinationRule(destination_rule::read(reader, at)?),
         Kind::MeshConfig => Spec::MeshConfig(mesh_config::read(reader, at)?),
+        Kind::Gateway => Spec::Gateway(gateway::read(reader, at)?),
     })
 }
 
@@ -135,6 +143,7 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         Spec::ServiceEntry(spec) => service_entry::check(meta, spec, problems),
         Spec::DestinationRule(spec) => destination_rule::check(spec, problems),
         Spec::MeshConfig(spec) => mesh_config::check(meta, spec, problems),
+        Spec::Gateway(spec) => gateway::check(meta, spec, problems),
     }
 }
 

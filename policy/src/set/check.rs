@@ -9,8 +9,9 @@ use super::{ROOT_NAMESPACE, key};
 use crate::finding::problem::{Problems, did_you_mean};
 use crate::finding::{Findings, Position, code};
 use crate::kind::destination_rule::{DestinationRuleSpec, TlsMode};
+use crate::kind::gateway::conflicts;
 use crate::kind::service_entry::{Location, ServiceEntrySpec};
-use crate::kind::{AuthorizationPolicySpec, Meta, Object, Spec};
+use crate::kind::{AuthorizationPolicySpec, Meta, Named, Object, Selector, Spec};
 
 pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
     let mut checker = Checker {
@@ -29,6 +30,7 @@ pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
         }
     }
     checker.rule_owners(objects);
+    checker.gateways(objects);
     checker.findings
 }
 
@@ -164,6 +166,34 @@ impl<'o> Checker<'o> {
                     "write mode: SIMPLE, or location: MESH_INTERNAL with serviceAccounts in the ServiceEntry",
                 );
             });
+        }
+    }
+
+    /// Whatever edge the narrower of two selectors selects, the wider selects too.
+    fn gateways(&mut self, objects: &'o [Object]) {
+        let gateway = |object: &'o Object| match &object.spec {
+            Spec::Gateway(spec) => Some((object, Named { meta: object.meta.clone(), spec: spec.clone() })),
+            _ => None,
+        };
+        let all: Vec<_> = objects.iter().filter_map(gateway).collect();
+        for (index, (object, later)) in all.iter().enumerate() {
+            for (_, earlier) in all.iter().take(index) {
+                let (a, b) = (&earlier.spec.selector, &later.spec.selector);
+                let within =
+                    |narrow: &Selector, wide: &Selector| wide.iter().all(|(k, v)| narrow.get(k) == Some(v));
+                let (earlier_place, later_place) = (&earlier.meta.namespace, &later.meta.namespace);
+                let together = earlier_place == later_place
+                    || [earlier_place, later_place].iter().any(|place| *place == ROOT_NAMESPACE);
+                if !together || !(within(a, b) || within(b, a)) {
+                    continue;
+                }
+                for conflict in conflicts(&[earlier.clone(), later.clone()]) {
+                    if conflict.gateway == 1 {
+                        let path = format!("spec.servers[{}]", conflict.server);
+                        self.report(object, |p| p.error(code::GATEWAY_CONFLICT, path, conflict.message));
+                    }
+                }
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 mod authorization_policy;
 mod destination_rule;
 mod finding;
+mod gateway;
 mod mesh_config;
 mod peer_authentication;
 mod projection;

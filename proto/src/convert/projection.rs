@@ -19,6 +19,7 @@ impl From<&Projection> for v1::SnapshotBody {
             service_entries: projection.service_entries.iter().map(Into::into).collect(),
             destination_rules: projection.destination_rules.iter().map(Into::into).collect(),
             services: projection.services.iter().map(service_to_wire).collect(),
+            gateways: projection.gateways.iter().map(Into::into).collect(),
         }
     }
 }
@@ -64,6 +65,7 @@ impl TryFrom<v1::SnapshotBody> for Projection {
             service_entries: each("service_entries", body.service_entries, TryInto::try_into)?,
             destination_rules: each("destination_rules", body.destination_rules, TryInto::try_into)?,
             services: each("services", body.services, service_from_wire)?,
+            gateways: each("gateways", body.gateways, TryInto::try_into)?,
         })
     }
 }

@@ -105,3 +105,19 @@ spec: {host: bank.example, trafficPolicy: {tls: {mode: SIMPLE}}}
     assert_eq!(outside.received().len(), 1);
     assert_eq!(client::get(fleet.web.http_proxy(), &ledger("/entries")).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_gateway_is_taken_by_the_control_plane_and_by_the_proxy_that_it_selects() {
+    let fleet = Fleet::open().await;
+    let gateway = "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: public, namespace: payments}
+spec:
+  selector: {app: ledger}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*'], tls: {httpsRedirect: true}}]
+";
+    // `apply` waits until every proxy that it concerns has acknowledged.
+    fleet.world.apply(gateway).await;
+    assert_eq!(fleet.get("/entries").await.status, StatusCode::OK);
+}
