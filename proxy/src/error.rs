@@ -1,9 +1,11 @@
 //! Every way a request can fail in the data plane, with its consequences in one table.
 
 use http::StatusCode;
+use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use palisade_policy::Refusal;
 
 use crate::http::normalize::Malformed;
+use crate::stage::authenticate::TokenError;
 use crate::upstream::connect::ConnectError;
 
 /// Whose fault a failure is.
@@ -31,6 +33,8 @@ pub enum ProxyError {
     HttpsThroughProxy,
     #[error("refused by policy: {}", .0.code())]
     Refused(Refusal),
+    #[error("refused for the token: {0}")]
+    Token(TokenError),
     #[error("no service of that name")]
     UnknownDestination,
     #[error("the destination carries bytes, not HTTP")]
@@ -81,6 +85,17 @@ impl Consequence {
 }
 
 impl ProxyError {
+    /// What the caller is told in headers besides the status.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Self::Token(why) = self
+            && let Some(challenge) = why.challenge()
+        {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        headers
+    }
+
     /// The table.
     pub fn consequence(&self) -> Consequence {
         use Side::{Caller, Upstream, Us};
@@ -124,6 +139,12 @@ impl ProxyError {
             ),
             Self::Refused(Refusal::PlaintextRefused) => {
                 row(Caller, "plaintext_refused", "", S::FORBIDDEN, UNAUTHENTICATED, "Forbidden", false)
+            }
+            Self::Token(why) if why.is_forbidden() => {
+                row(Caller, why.code(), "", S::FORBIDDEN, PERMISSION_DENIED, "Forbidden", true)
+            }
+            Self::Token(why) => {
+                row(Caller, why.code(), "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", true)
             }
             Self::UnknownDestination | Self::Refused(Refusal::UnknownDestination) => row(
                 Caller,

@@ -7,6 +7,7 @@ pub mod drain;
 pub mod error;
 pub mod http;
 pub mod identity;
+pub mod jwt;
 pub mod listen;
 pub mod live;
 pub mod pipeline;

@@ -18,7 +18,7 @@ use crate::settings::limits::Limits;
 use crate::settings::{Settings, SettingsError};
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Shared};
-use crate::{listen, ready_file};
+use crate::{jwt, listen, ready_file};
 
 /// Why the proxy could not start or had to stop. Each says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +114,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         limits: Arc::new(Limits::default()),
         drain: drain.clone(),
         telemetry: telemetry.clone(),
+        keys: Arc::default(),
     };
     let workers = worker::start(&shared, shared.settings.workers).map_err(RunError::Runtime)?;
     let activity = workers.activity();
@@ -133,6 +134,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
             tokio::select! {
                 () = admin::serve(admin_listener, Arc::new(admin), &limits) => Ok(()),
                 () = accepting => Ok(()),
+                () = jwt::keep(shared.keys.clone(), shared.live.clone()) => Ok(()),
                 result = source.run(orders.refresh.clone()) => result,
             }
         };

@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::drain::{Drain, Phase};
+use crate::jwt::{KeyRing, TokenCache};
 use crate::listen;
 use crate::live::Live;
 use crate::settings::Settings;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     pub drain: Drain,
     pub telemetry: Telemetry,
+    /// Of the issuers of tokens.
+    pub keys: Arc<KeyRing>,
 }
 
 /// The listener that a connection came through.
@@ -121,6 +124,7 @@ async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc:
         pool: Pool::default(),
         resolver: Resolver::default(),
         balancer: Balancer::default(),
+        tokens: TokenCache::default(),
     });
     let take = async {
         while let Some(accepted) = inbox.recv().await {
@@ -144,6 +148,7 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver,
     pub(crate) balancer: Balancer,
+    pub(crate) tokens: TokenCache,
 }
 
 /// Which way a request goes.

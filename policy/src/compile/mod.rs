@@ -1,5 +1,6 @@
 //! A projection made ready for requests: immutable, without state, lookups instead of scans.
 
+pub mod authentication;
 pub(crate) mod authorization;
 mod destinations;
 pub mod edge;
@@ -22,6 +23,7 @@ use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{Kind, Meta, Named, Selector, selects};
 use crate::projection::{Projection, Workload};
 use crate::request::RequestView;
+use authentication::Authentication;
 use authorization::Authorization;
 use destinations::Destinations;
 use edge::Edge;
@@ -33,6 +35,7 @@ pub struct Snapshot {
     pub version: u64,
     pub workload: Workload,
     pub mesh: MeshConfigSpec,
+    authentication: Authentication,
     authorization: Authorization,
     modes: Modes,
     destinations: Destinations,
@@ -95,7 +98,8 @@ impl Snapshot {
             return Err(findings);
         }
         let (workload, mesh) = (workload.clone(), projection.mesh.clone());
-        Ok(Self { version, workload, mesh, authorization, modes, destinations, edge })
+        let authentication = Authentication::default();
+        Ok(Self { version, workload, mesh, authentication, authorization, modes, destinations, edge })
     }
 
     /// Judges an inbound request: PeerAuthentication, then DENY, then ALLOW.

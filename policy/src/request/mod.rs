@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderMap;
 use palisade_identity::SpiffeId;
+use token::Token;
 
+pub mod json;
 pub mod path;
+pub mod token;
 
 /// One request as policy sees it. Built after normalization: method, path and host are what will be forwarded.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,8 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// The name asked for in the TLS handshake.
     pub sni: Option<&'a str>,
+    /// What the caller's token says, after it was verified.
+    pub token: Option<&'a Token>,
 }
 
 impl<'a> RequestView<'a> {
@@ -44,6 +49,7 @@ impl<'a> RequestView<'a> {
             host: "",
             headers,
             sni: None,
+            token: None,
         }
     }
 }

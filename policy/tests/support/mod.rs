@@ -160,6 +160,7 @@ impl Ask {
             host: &self.host,
             headers: &self.headers,
             sni: self.sni.as_deref(),
+            token: None,
         })
     }
 

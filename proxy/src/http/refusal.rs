@@ -1,7 +1,7 @@
 //! What a refused caller is told: status, a title, an id to ask the operator about. Nothing about policy.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::ResponseBody;
@@ -20,6 +20,7 @@ pub(crate) struct Manner {
 /// The response for a failed request. The record is told status and reason, and rides along.
 pub(crate) fn respond(
     consequence: &Consequence,
+    told: HeaderMap,
     manner: Manner,
     mut record: Box<Record>,
 ) -> Response<ResponseBody> {
@@ -34,6 +35,7 @@ pub(crate) fn respond(
     let mut response = Response::new(ResponseBody::own(text, record));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    headers.extend(told);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(DECISION_ID, value);

@@ -114,7 +114,7 @@ impl Exchange {
         {
             tokio::task::spawn_local(discard(self.worker.clone(), body));
         }
-        refusal::respond(&consequence, Manner { grpc: self.grpc, close }, self.record)
+        refusal::respond(&consequence, error.headers(), Manner { grpc: self.grpc, close }, self.record)
     }
 
     fn clean(&self, headers: &mut HeaderMap) {

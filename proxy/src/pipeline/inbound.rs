@@ -1,10 +1,12 @@
 //! Inbound: from the mesh to the application.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 use palisade_policy::kind::service_entry::Protocol;
+use palisade_policy::request::token::Token;
 use palisade_policy::{Decision, Permit, RequestView};
 use smallvec::smallvec;
 
@@ -13,6 +15,7 @@ use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
 use crate::listen::inbound::Inbound;
+use crate::stage::authenticate::authenticate;
 use crate::stage::forward::{Route, address, forward};
 use crate::stage::identify;
 use crate::stage::tunnel::Terms;
@@ -25,12 +28,12 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     let record = open_record(&connection);
     let (mut exchange, mut head, body) =
         Exchange::begin(&connection.worker, Direction::Inbound, record, request);
-    let (permit, target) = match judge(&connection, &mut head, &mut exchange.record) {
+    let (permit, target, token) = match Box::pin(judge(&connection, &mut head, &mut exchange.record)).await {
         Ok(judged) => judged,
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
     let judged =
-        exchange.upgrade.as_ref().map(|_| (head.method.clone(), head.headers.clone(), target.clone()));
+        exchange.upgrade.as_ref().map(|_| (head.method.clone(), head.headers.clone(), target.clone(), token));
     identify::set_client_cert(&mut head.headers, connection.client_cert.as_ref());
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
@@ -53,12 +56,12 @@ pub(crate) fn open_record(connection: &Inbound) -> Box<Record> {
     record
 }
 
-/// Normalizes, then judges, both by one snapshot.
-fn judge(
+/// Normalizes, looks at the token, then judges, all by one snapshot.
+async fn judge(
     connection: &Inbound,
     head: &mut request::Parts,
     record: &mut Record,
-) -> Result<(Permit, Target), ProxyError> {
+) -> Result<(Permit, Target, Option<Arc<Token>>), ProxyError> {
     let live = &connection.worker.shared.live;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
@@ -72,15 +75,17 @@ fn judge(
     let snapshot = live.snapshot();
     let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
     record.policy_version = snapshot.version;
-    let target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
+    let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
     record.authority = Some(target.authority.clone());
     record.path = Some(target.path.clone());
-    let view = view(connection, &head.method, &head.headers, &target);
+    let authentication = snapshot.authentication();
+    let token = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
+    let view = view(connection, &head.method, &head.headers, &target, token.as_deref());
     if snapshot.has_observers() {
         record.observed(snapshot.observe(&view));
     }
     let permit = record.decided(snapshot.authorize(&view))?;
-    Ok((permit, target))
+    Ok((permit, target, token))
 }
 
 /// All that policy may look at.
@@ -89,6 +94,7 @@ fn view<'r>(
     method: &'r http::Method,
     headers: &'r http::HeaderMap,
     target: &'r Target,
+    token: Option<&'r Token>,
 ) -> RequestView<'r> {
     let source_ip = connection.source.address.ip();
     RequestView {
@@ -102,6 +108,7 @@ fn view<'r>(
         host: target.authority.as_str(),
         headers,
         sni: connection.sni.as_deref(),
+        token,
     }
 }
 
@@ -118,13 +125,17 @@ fn route(connection: &Inbound, exchange: &Exchange) -> Route {
     }
 }
 
+/// A request in the form that it was judged in.
+type Judged = (http::Method, http::HeaderMap, Target, Option<Arc<Token>>);
+
 /// What an upgraded connection is judged by from now on: the same request, by each new snapshot.
-fn terms(connection: &Rc<Inbound>, judged: Option<(http::Method, http::HeaderMap, Target)>) -> Terms {
+fn terms(connection: &Rc<Inbound>, judged: Option<Judged>) -> Terms {
     let judge = connection.clone();
     Terms {
         allowed: Box::new(move |snapshot| {
-            judged.as_ref().is_some_and(|(method, headers, target)| {
-                matches!(snapshot.authorize(&view(&judge, method, headers, target)), Decision::Allow { .. })
+            judged.as_ref().is_some_and(|(method, headers, target, token)| {
+                let view = view(&judge, method, headers, target, token.as_deref());
+                matches!(snapshot.authorize(&view), Decision::Allow { .. })
             })
         }),
         expires: connection.expires,

@@ -1,5 +1,6 @@
 //! Steps that pipelines share.
 
+pub(crate) mod authenticate;
 pub(crate) mod forward;
 pub(crate) mod identify;
 pub(crate) mod tunnel;

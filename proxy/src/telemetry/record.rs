@@ -61,6 +61,8 @@ pub(crate) struct Record {
     pub(crate) source: Option<SpiffeId>,
     pub(crate) destination: Option<SpiffeId>,
     pub(crate) service: Option<Arc<str>>,
+    /// `iss/sub` of the verified token.
+    pub(crate) request_principal: Option<String>,
     source_address: SocketAddr,
     tls: bool,
     /// Outbound: the upstream is reached by mesh mutual TLS.
@@ -105,6 +107,7 @@ impl Record {
             source: None,
             destination: None,
             service: None,
+            request_principal: None,
             source_address: source.address,
             tls: source.tls,
             mesh_upstream: false,
@@ -302,6 +305,7 @@ impl Record {
         o.text("reason", self.reason);
         o.optional("source_principal", self.source.as_ref().map(SpiffeId::as_str));
         o.optional("destination_principal", self.destination.as_ref().map(SpiffeId::as_str));
+        o.optional("request_principal", self.request_principal.as_deref());
         o.text("source_address", &self.source_address.to_string());
         o.optional("method", self.method.as_ref().map(Method::as_str));
         o.optional("authority", self.authority.as_ref().map(Authority::as_str));

@@ -131,6 +131,7 @@ impl Sidecar {
             limits: Arc::new(limits),
             drain,
             telemetry: telemetry.clone(),
+            keys: Arc::default(),
         };
         let workers = worker::start(&shared, 1).unwrap();
         let activity = workers.activity();

@@ -1,0 +1,196 @@
+//! Whose tokens a workload takes, where they are looked for, and what they must say.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::request::token::{Times, Token};
+
+/// The token rules of one workload.
+#[derive(Debug, Default)]
+pub struct Authentication {
+    pub rules: Vec<Arc<JwtRule>>,
+}
+
+/// One issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtRule {
+    /// Stable across snapshots: `namespace/name/index`.
+    pub id: Arc<str>,
+    pub issuer: String,
+    /// Empty: any.
+    pub audiences: Vec<String>,
+    pub keys: KeySource,
+    pub locations: Locations,
+    pub forward_original_token: bool,
+    /// Header that gets the payload, base64url.
+    pub output_payload_to_header: Option<String>,
+    /// Header and path of the claim that it gets.
+    pub output_claims: Vec<(String, Vec<String>)>,
+    /// Names of RFC 7518.
+    pub algorithms: Vec<String>,
+    pub clock_skew: Duration,
+    /// Since `iat`, which is then required.
+    pub max_age: Option<Duration>,
+    pub required_claims: Vec<String>,
+    pub allow_private_addresses: bool,
+    pub max_token_bytes: usize,
+    pub refresh_interval: Duration,
+    pub min_refetch_interval: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A JWK set in the policy.
+    Inline(String),
+    Url(String),
+    /// Of HS256, on the proxy's host.
+    Secret {
+        file: PathBuf,
+    },
+}
+
+/// Where tokens of one issuer are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locations {
+    /// Name in lower case, and what stands before the token.
+    pub headers: Vec<(String, String)>,
+    pub params: Vec<String>,
+    pub cookies: Vec<String>,
+}
+
+/// Why a token with a good signature is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefusal {
+    #[error("of another issuer")]
+    Issuer,
+    #[error("for another audience")]
+    Audience,
+    #[error("expired, or without an end")]
+    Expired,
+    #[error("not valid yet")]
+    NotYet,
+    #[error("issued in the future")]
+    FutureIssue,
+    #[error("older than allowed, or of unknown age")]
+    TooOld,
+    #[error("without a claim that is required")]
+    MissingClaim,
+}
+
+impl TokenRefusal {
+    /// Machine-readable, stable.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Issuer => "token_issuer_unknown",
+            Self::Audience => "token_audience",
+            Self::Expired => "token_expired",
+            Self::NotYet => "token_not_yet_valid",
+            Self::FutureIssue => "token_issued_in_future",
+            Self::TooOld => "token_too_old",
+            Self::MissingClaim => "token_claim_missing",
+        }
+    }
+}
+
+impl JwtRule {
+    /// Judges a token by what it says, at `now` in seconds since 1970. Times are taken with the rule's skew.
+    pub fn check(&self, token: &Token, times: &Times, now: i64) -> Result<(), TokenRefusal> {
+        let skew = seconds(self.clock_skew);
+        if token.issuer != self.issuer {
+            return Err(TokenRefusal::Issuer);
+        }
+        // A token without an end would be good for ever.
+        if times.exp.is_none_or(|exp| now >= exp.saturating_add(skew)) {
+            return Err(TokenRefusal::Expired);
+        }
+        if times.nbf.is_some_and(|nbf| now.saturating_add(skew) < nbf) {
+            return Err(TokenRefusal::NotYet);
+        }
+        if times.iat.is_some_and(|iat| now.saturating_add(skew) < iat) {
+            return Err(TokenRefusal::FutureIssue);
+        }
+        if let Some(age) = self.max_age
+            && times.iat.is_none_or(|iat| now >= iat.saturating_add(seconds(age)).saturating_add(skew))
+        {
+            return Err(TokenRefusal::TooOld);
+        }
+        if self
+            .required_claims
+            .iter()
+            .any(|name| token.claims.get(name).is_none_or(serde_json::Value::is_null))
+        {
+            return Err(TokenRefusal::MissingClaim);
+        }
+        let ours = |audience: &String| token.audiences.contains(audience);
+        if !self.audiences.is_empty() && !self.audiences.iter().any(ours) {
+            return Err(TokenRefusal::Audience);
+        }
+        Ok(())
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_000_000;
+
+    fn rule() -> JwtRule {
+        JwtRule {
+            id: "ns/rule/0".into(),
+            issuer: "i".into(),
+            audiences: vec!["api".into(), "other".into()],
+            keys: KeySource::Inline(String::new()),
+            locations: Locations::default(),
+            forward_original_token: false,
+            output_payload_to_header: None,
+            output_claims: Vec::new(),
+            algorithms: Vec::new(),
+            clock_skew: Duration::from_secs(60),
+            max_age: Some(Duration::from_secs(3600)),
+            required_claims: vec!["sub".into()],
+            allow_private_addresses: false,
+            max_token_bytes: 8192,
+            refresh_interval: Duration::from_secs(300),
+            min_refetch_interval: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn each_claim_is_judged_to_the_second() {
+        let good = r#""iss":"i","sub":"s","aud":["x","api"],"#;
+        let rows: &[(String, Result<(), TokenRefusal>)] = &[
+            (format!(r#"{good}"exp":{NOW},"iat":{NOW},"nbf":{NOW}"#), Ok(())),
+            (format!(r#"{good}"exp":{},"iat":{NOW}"#, NOW - 59), Ok(())),
+            (format!(r#"{good}"exp":{},"iat":{NOW}"#, NOW - 60), Err(TokenRefusal::Expired)),
+            (format!(r#"{good}"iat":{NOW}"#), Err(TokenRefusal::Expired)),
+            (format!(r#"{good}"exp":{NOW},"iat":{NOW},"nbf":{}"#, NOW + 60), Ok(())),
+            (format!(r#"{good}"exp":{NOW},"iat":{NOW},"nbf":{}"#, NOW + 61), Err(TokenRefusal::NotYet)),
+            (format!(r#"{good}"exp":{NOW},"iat":{}"#, NOW + 60), Ok(())),
+            (format!(r#"{good}"exp":{NOW},"iat":{}"#, NOW + 61), Err(TokenRefusal::FutureIssue)),
+            (format!(r#"{good}"exp":{NOW},"iat":{}"#, NOW - 3659), Ok(())),
+            (format!(r#"{good}"exp":{NOW},"iat":{}"#, NOW - 3660), Err(TokenRefusal::TooOld)),
+            (format!(r#"{good}"exp":{NOW}"#), Err(TokenRefusal::TooOld)),
+            (format!(r#""iss":"i","aud":"api","exp":{NOW},"iat":{NOW}"#), Err(TokenRefusal::MissingClaim)),
+            (
+                format!(r#""iss":"j","sub":"s","aud":"api","exp":{NOW},"iat":{NOW}"#),
+                Err(TokenRefusal::Issuer),
+            ),
+            (format!(r#""iss":"i","sub":"s","aud":"api","exp":{NOW},"iat":{NOW}"#), Ok(())),
+            (
+                format!(r#""iss":"i","sub":"s","aud":"api-admin","exp":{NOW},"iat":{NOW}"#),
+                Err(TokenRefusal::Audience),
+            ),
+            (format!(r#""iss":"i","sub":"s","exp":{NOW},"iat":{NOW}"#), Err(TokenRefusal::Audience)),
+        ];
+        for (claims, expected) in rows {
+            let (token, times) = Token::parse(format!("{{{claims}}}").as_bytes()).unwrap();
+            assert_eq!(rule().check(&token, &times, NOW), *expected, "{claims}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Tokens: taken apart strictly, verified with keys that fit, remembered for a while.
+
+mod address;
+mod algorithm;
+mod cache;
+mod fault;
+mod fetch;
+mod jwk;
+mod jws;
+mod keyring;
+mod keys;
+mod locate;
+mod url;
+mod verify;
+mod weak;
+
+#[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
+mod keyring_tests;
+#[cfg(test)]
+mod vectors;
+
+pub(crate) use cache::{TokenCache, TokenKey, Verified};
+pub use fault::TokenFault;
+pub(crate) use jws::Jws;
+pub use keyring::KeyRing;
+pub(crate) use keyring::{SourceSpec, keep};
+pub(crate) use locate::{Place, find, remove, remove_folded};
+
+#[cfg(test)]
+pub(crate) fn rule_for_tests() -> palisade_policy::compile::authentication::JwtRule {
+    use std::time::Duration;
+
+    palisade_policy::compile::authentication::JwtRule {
+        id: "ns/rule/0".into(),
+        issuer: "https://auth.example".into(),
+        audiences: Vec::new(),
+        keys: palisade_policy::compile::authentication::KeySource::Inline(r#"{"keys":[]}"#.into()),
+        locations: palisade_policy::compile::authentication::Locations::default(),
+        forward_original_token: false,
+        output_payload_to_header: None,
+        output_claims: Vec::new(),
+        algorithms: vec!["ES256".into()],
+        clock_skew: Duration::from_secs(60),
+        max_age: None,
+        required_claims: Vec::new(),
+        allow_private_addresses: false,
+        max_token_bytes: 8192,
+        refresh_interval: Duration::from_secs(300),
+        min_refetch_interval: Duration::from_secs(10),
+    }
+}

@@ -1,0 +1,105 @@
+//! Vectors that others wrote: Project Wycheproof and RFC 7520.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::jwk::parse_set;
+use super::jws::Jws;
+use super::verify::{KeySet, Secret};
+
+const SIGNATURES: &str = include_str!("../../tests/data/wycheproof/json_web_signature_test.json");
+const KEYS: &str = include_str!("../../tests/data/wycheproof/json_web_key_test.json");
+
+/// Judged otherwise here, and why.
+const DIFFERING: &[(u64, &str)] = &[
+    (346, "valid there: PS384 by a key that is for PS256"),
+    (350, "valid there: PS384 by a key that is for PS256"),
+    (347, "valid there: ES512, which is not served"),
+    (351, "valid there: ES512, which is not served"),
+    (372, "valid there: a foreign character in base64url"),
+    (373, "valid there: a foreign character in base64url"),
+    (367, "refused there, though it is the very text of case 357, which is valid"),
+    (370, "refused there, though it is the very text of case 357, which is valid"),
+];
+
+/// As a deployment would have it: a secret by itself, public keys as a set.
+fn key_set(keys: &[Value]) -> Option<KeySet> {
+    let all_secret = keys.iter().all(|key| key["kty"] == "oct");
+    match keys {
+        [key] if all_secret && key["alg"] == "HS256" => {
+            let bytes = URL_SAFE_NO_PAD.decode(key["k"].as_str()?).ok()?;
+            Secret::new(&bytes).map(KeySet::Secret)
+        }
+        keys => parse_set(json!({ "keys": keys }).to_string().as_bytes()).ok().map(KeySet::Public),
+    }
+}
+
+fn accepts(keys: &[Value], token: &str) -> bool {
+    let Some(set) = key_set(keys) else { return false };
+    Jws::parse(token.as_bytes(), 64 * 1024).is_ok_and(|jws| set.verify(&jws).is_ok())
+}
+
+#[test]
+fn signatures_are_judged_as_wycheproof_does() {
+    let file: Value = serde_json::from_str(SIGNATURES).unwrap();
+    let (mut count, mut wrong) = (0, Vec::new());
+    for group in file["testGroups"].as_array().unwrap() {
+        let key = group.get("public").unwrap_or(&group["private"]);
+        for test in group["tests"].as_array().unwrap() {
+            count += 1;
+            let id = test["tcId"].as_u64().unwrap();
+            let differs = DIFFERING.iter().any(|(known, _)| *known == id);
+            let expected = (test["result"] == "valid") != differs;
+            if accepts(std::slice::from_ref(key), test["jws"].as_str().unwrap()) != expected {
+                wrong.push(format!("{id} {} {}", group["comment"], test["comment"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count}: {wrong:#?}", wrong.len());
+    assert_eq!(count, 401);
+}
+
+/// Valid there, refused here: HS256 takes one secret from a file, never a set; no HS384, no HS512.
+const KEYS_STRICTER: &[u64] = &[2, 14, 15];
+
+#[test]
+fn keys_are_judged_as_wycheproof_does() {
+    let file: Value = serde_json::from_str(KEYS).unwrap();
+    let mut wrong = Vec::new();
+    for group in file["testGroups"].as_array().unwrap() {
+        let keys = group.get("public").unwrap_or(&group["private"])["keys"].as_array().unwrap();
+        for test in group["tests"].as_array().unwrap() {
+            let id = test["tcId"].as_u64().unwrap();
+            let expected = test["result"] == "valid" && !KEYS_STRICTER.contains(&id);
+            if accepts(keys, test["jws"].as_str().unwrap()) != expected {
+                wrong.push(format!("{id} {} {}", group["comment"], test["comment"]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_examples_of_rfc_7520_verify() {
+    let rows = [
+        include_str!("../../tests/data/jose-cookbook/4_1.rsa_v15_signature.json"),
+        include_str!("../../tests/data/jose-cookbook/4_2.rsa-pss_signature.json"),
+        include_str!("../../tests/data/jose-cookbook/4_4.hmac-sha2_integrity_protection.json"),
+    ];
+    for row in rows {
+        let example: Value = serde_json::from_str(row).unwrap();
+        let mut key = example["input"]["key"].clone();
+        // The cookbook signs PS384 with a key that has no `alg`; its private half is left out here.
+        let members = key.as_object_mut().unwrap();
+        for private in ["d", "p", "q", "dp", "dq", "qi"] {
+            members.remove(private);
+        }
+        let token = example["output"]["compact"].as_str().unwrap();
+        assert!(accepts(&[key.clone()], token), "{}", example["title"]);
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let (_, rest) = signature.split_at(1);
+        let swapped = if signature.starts_with('A') { "B" } else { "A" };
+        assert!(!accepts(&[key], &format!("{signed}.{swapped}{rest}")), "{}", example["title"]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Tokens of end users: found, verified, taken out, and handed on as policy says.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::request;
+use http::uri::PathAndQuery;
+use palisade_policy::compile::authentication::{Authentication, JwtRule, TokenRefusal};
+use palisade_policy::request::token::{ClaimError, Times, Token};
+use serde_json::Value;
+
+use crate::error::ProxyError;
+use crate::jwt::{self, Jws, Place, SourceSpec, TokenFault, TokenKey, Verified};
+use crate::telemetry::record::Record;
+use crate::worker::Worker;
+
+/// Why a caller's token, or its absence, ends a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Before or at the signature.
+    #[error("{}", .0.code())]
+    Fault(TokenFault),
+    #[error("{}", .0.code())]
+    Claims(ClaimError),
+    #[error("{}", .0.code())]
+    Refused(TokenRefusal),
+}
+
+impl TokenError {
+    /// Machine-readable, stable: docs/reference/tokens.md lists them.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.code(),
+            Self::Claims(error) => error.code(),
+            Self::Refused(refusal) => refusal.code(),
+        }
+    }
+
+    /// 403 where the token is good and not good enough, as Istio answers; otherwise 401.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused(TokenRefusal::Audience))
+    }
+
+    /// `WWW-Authenticate` (RFC 6750 section 3): all that the caller hears of the reason.
+    pub(crate) fn challenge(&self) -> Option<HeaderValue> {
+        let error = match self {
+            Self::Fault(fault) if fault.is_about_request() => "invalid_request",
+            Self::Fault(_) | Self::Claims(_) => "invalid_token",
+            Self::Refused(TokenRefusal::Audience) => return None,
+            Self::Refused(_) => "invalid_token",
+        };
+        HeaderValue::try_from(format!(r#"Bearer realm="api", error="{error}""#)).ok()
+    }
+}
+
+impl From<TokenFault> for TokenError {
+    fn from(fault: TokenFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Verifies the token of a request, if there is one, and leaves in the head what may go further. `target` loses a
+/// token in its query. A request without a token passes; whether it needed one is for authorization to say. May wait, within
+/// bounds, for keys.
+pub(crate) async fn authenticate(
+    worker: &Worker,
+    authentication: &Authentication,
+    head: &mut request::Parts,
+    target: &mut PathAndQuery,
+    record: &mut Record,
+) -> Result<Option<Arc<Token>>, ProxyError> {
+    let rules = &authentication.rules;
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let found = jwt::find(rules, &head.headers, target).map_err(refused)?;
+    remove_outputs(rules, &mut head.headers);
+    let Some((text, place)) = found else { return Ok(None) };
+    let now = unix_seconds(record.at());
+    let (rule, token) =
+        Box::pin(believe(worker, rules, &text, &place, now)).await.map_err(ProxyError::Token)?;
+    if !rule.forward_original_token {
+        jwt::remove(&place, &mut head.headers, target).map_err(refused)?;
+    }
+    set_outputs(&rule, &text, &token, &mut head.headers);
+    record.request_principal = token.principal.clone();
+    Ok(Some(token))
+}
+
+fn refused(fault: TokenFault) -> ProxyError {
+    ProxyError::Token(fault.into())
+}
+
+/// The rule that takes this token, and the token. A signature that this worker has verified with the keys in force is
+/// not verified again; everything else is judged each time.
+async fn believe(
+    worker: &Worker,
+    rules: &[Arc<JwtRule>],
+    text: &[u8],
+    place: &Place,
+    now: i64,
+) -> Result<(Arc<JwtRule>, Arc<Token>), TokenError> {
+    let key = TokenKey::of(text);
+    let known = worker.tokens.get(key);
+    if let Some(verified) = &known
+        && let Some(rule) = rules.iter().find(|rule| still_counts(worker, rule, verified, text, place))
+    {
+        rule.check(&verified.token, &verified.times, now).map_err(TokenError::Refused)?;
+        return Ok((rule.clone(), verified.token.clone()));
+    }
+    let longest = rules.iter().map(|rule| rule.max_token_bytes).max().unwrap_or(0);
+    let jws = Jws::parse(text, longest)?;
+    // Read before it is verified, to find out whose keys to ask. Nothing of it goes anywhere until then.
+    let (token, times) = Token::parse(&jws.payload).map_err(TokenError::Claims)?;
+    let token = Arc::new(token);
+    let mut error = TokenError::Fault(TokenFault::UnknownIssuer);
+    for rule in rules.iter().filter(|rule| rule.issuer == token.issuer && place.is_of(&rule.locations)) {
+        match verify(worker, rule, &jws, text, &token, times, now).await {
+            Ok(verified) => {
+                worker.tokens.put(key, Arc::new(verified), text.len());
+                return Ok((rule.clone(), token));
+            }
+            Err(why) => error = why,
+        }
+    }
+    Err(error)
+}
+
+fn still_counts(worker: &Worker, rule: &JwtRule, verified: &Verified, text: &[u8], place: &Place) -> bool {
+    rule.id == verified.rule
+        && rule.issuer == verified.token.issuer
+        && text.len() <= rule.max_token_bytes
+        && place.is_of(&rule.locations)
+        && allows(rule, verified.algorithm.name())
+        && worker.shared.keys.generation(&rule.id, &SourceSpec::of(rule)) == Some(verified.generation)
+}
+
+fn allows(rule: &JwtRule, algorithm: &str) -> bool {
+    rule.algorithms.iter().any(|allowed| allowed == algorithm)
+}
+
+async fn verify(
+    worker: &Worker,
+    rule: &JwtRule,
+    jws: &Jws<'_>,
+    text: &[u8],
+    token: &Arc<Token>,
+    times: Times,
+    now: i64,
+) -> Result<Verified, TokenError> {
+    if text.len() > rule.max_token_bytes {
+        return Err(TokenFault::TooLarge.into());
+    }
+    if !allows(rule, jws.algorithm().name()) {
+        return Err(TokenFault::AlgorithmNotAllowed.into());
+    }
+    let loaded = worker.shared.keys.verify(&rule.id, &SourceSpec::of(rule), jws).await?;
+    rule.check(token, &times, now).map_err(TokenError::Refused)?;
+    Ok(Verified {
+        rule: rule.id.clone(),
+        generation: loaded.generation,
+        algorithm: jws.algorithm(),
+        token: token.clone(),
+        times,
+    })
+}
+
+/// No caller writes what only a verified token may say, least of all one without a token.
+fn remove_outputs(rules: &[Arc<JwtRule>], headers: &mut HeaderMap) {
+    for rule in rules {
+        let claims = rule.output_claims.iter().map(|(header, _)| header);
+        for name in claims.chain(&rule.output_payload_to_header) {
+            jwt::remove_folded(headers, name);
+        }
+    }
+}
+
+fn set_outputs(rule: &JwtRule, text: &[u8], token: &Token, headers: &mut HeaderMap) {
+    if let Some(name) = &rule.output_payload_to_header
+        && let Some(payload) = text.split(|byte| *byte == b'.').nth(1)
+    {
+        set(headers, name, payload);
+    }
+    for (name, path) in &rule.output_claims {
+        if let Some(value) = token.claim(path).and_then(claim_text) {
+            set(headers, name, value.as_bytes());
+        }
+    }
+}
+
+/// A value that cannot be a header (control characters) is left out rather than bent into one.
+fn set(headers: &mut HeaderMap, name: &str, value: &[u8]) {
+    let whole = !value.iter().any(u8::is_ascii_control);
+    if let (true, Ok(name), Ok(value)) =
+        (whole, HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+    {
+        headers.insert(name, value);
+    }
+}
+
+/// As Istio does: text, numbers and truth values as they are, lists and objects as base64url of their JSON.
+fn claim_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(_) | Value::Object(_) => Some(URL_SAFE_NO_PAD.encode(value.to_string())),
+    }
+}
+
+fn unix_seconds(at: SystemTime) -> i64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
