@@ -102,6 +102,11 @@ impl Snapshot {
         Ok(Self { version, workload, mesh, authentication, authorization, modes, destinations, edge })
     }
 
+    /// The token rules of this workload.
+    pub fn authentication(&self) -> &Authentication {
+        &self.authentication
+    }
+
     /// Judges an inbound request: PeerAuthentication, then DENY, then ALLOW.
     pub fn authorize(&self, request: &RequestView<'_>) -> Decision {
         if request.peer.is_none() && self.mtls_mode(request.destination_port) == MtlsMode::Strict {
