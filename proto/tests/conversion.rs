@@ -327,3 +327,11 @@ fn names_the_field_that_is_wrong() {
         assert_eq!(got, expected);
     }
 }
+
+#[test]
+fn a_request_match_survives_the_wire() {
+    use palisade_policy::kind::request_match::MatchItem;
+    let one = |text: &str| vec![text.to_owned()];
+    let item = MatchItem { hosts: one("h"), methods: one("GET"), paths: one("/p/*"), routes: one("r") };
+    assert_eq!(MatchItem::from(v1::RequestMatch::from(&item)), item);
+}

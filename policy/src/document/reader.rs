@@ -2,7 +2,9 @@
 //! problems of a document are found in one go.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::duration;
 use super::node::{Entry, Mark, Node, Value};
 use crate::finding::problem::did_you_mean;
 use crate::finding::{Finding, Findings, Position, Severity, code};
@@ -187,6 +189,34 @@ impl Reader<'_> {
             self.error(code::BAD_PORT, at.mark(), &at.path, message, None);
         }
         port
+    }
+
+    #[allow(dead_code, reason = "kinds with durations use it")]
+    /// A duration with units, such as `60s`.
+    pub(crate) fn duration(&mut self, at: &At<'_>) -> Option<Duration> {
+        let text = self.text(at)?;
+        let duration = duration::parse(&text);
+        if duration.is_none() {
+            let message = format!("{text:?} is no duration");
+            let help = Some("a number and a unit: 500ms, 60s, 5m, 1h".to_owned());
+            self.error(code::BAD_DURATION, at.mark(), &at.path, message, help);
+        }
+        duration
+    }
+
+    #[allow(dead_code, reason = "kinds with numbers use it")]
+    /// A whole number, not negative, written as a number.
+    pub(crate) fn number(&mut self, at: &At<'_>) -> Option<u64> {
+        let Value::Number(text) = &at.node.value else {
+            let help = matches!(at.node.value, Value::Text(_)).then_some("write the number without quotes");
+            return self.wrong_type(at, "a number", help);
+        };
+        let number = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        if number.is_none() {
+            let message = format!("{text:?} is no whole number from 0 on");
+            self.error(code::BAD_NUMBER, at.mark(), &at.path, message, None);
+        }
+        number
     }
 
     /// One of a few words.

@@ -29,6 +29,9 @@ codes! {
     BAD_NAME = "PAL0014", "A name has a form that is not allowed";
     UNSUPPORTED_KIND = "PAL0015", "The kind exists in Istio and is not taken here";
     EMPTY_LIST = "PAL0016", "An empty list constrains nothing";
+    BAD_DURATION = "PAL0017", "The text is no duration";
+    BAD_NUMBER = "PAL0018", "The number has a form that is not allowed";
+    BAD_ROUTE_NAME = "PAL0019", "The text names no route";
     // Objects beside each other.
     DUPLICATE_OBJECT = "PAL0101", "Two documents of one kind have one name";
     UNKNOWN_SERVICE = "PAL0102", "No service with this name is known";

@@ -5,6 +5,8 @@ pub mod destination_rule;
 pub mod gateway;
 pub mod mesh_config;
 pub mod peer_authentication;
+#[allow(dead_code, reason = "the kinds that have a match block use it")]
+pub mod request_match;
 pub mod service_entry;
 pub(crate) mod trust_domains;
 

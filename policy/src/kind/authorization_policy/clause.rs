@@ -14,7 +14,7 @@ use crate::request::RequestView;
 /// What a match leads to. Where an attribute can be spelled or sent in several ways, the reading is taken that
 /// opens less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(in crate::kind) enum Reading {
     /// ALLOW.
     Permitting,
     /// DENY, and AUDIT, which watches for what a DENY would catch.

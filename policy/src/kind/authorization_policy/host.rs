@@ -10,13 +10,13 @@ use super::text::{Case, TextMatch};
 /// One server answers to `h`, `h:80` and `h.`. Where a match refuses, all spellings of a host match; where a match
 /// permits, only the one that is written does. Either way a spelling opens nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HostMatch {
+pub(in crate::kind) struct HostMatch {
     text: TextMatch,
     reading: Reading,
 }
 
 impl HostMatch {
-    pub(super) fn new(pattern: &str, reading: Reading) -> Self {
+    pub(in crate::kind) fn new(pattern: &str, reading: Reading) -> Self {
         let pattern = match reading {
             Reading::Refusing if pattern != "*" => without_dot(pattern),
             _ => Cow::Borrowed(pattern),
@@ -24,7 +24,7 @@ impl HostMatch {
         Self { text: TextMatch::new(&pattern), reading }
     }
 
-    pub(super) fn matches(&self, host: &str) -> bool {
+    pub(in crate::kind) fn matches(&self, host: &str) -> bool {
         let matches = |host: &str| self.text.matches(host.as_bytes(), Case::Ignore);
         if matches(host) {
             return true;

@@ -5,14 +5,14 @@
 //! `rule_set` finds the rules that a caller may match without trying all of them.
 
 pub(crate) mod build;
-mod clause;
+pub(super) mod clause;
 mod header;
-mod host;
-mod path;
+pub(super) mod host;
+pub(super) mod path;
 pub(crate) mod read;
 pub(crate) mod rule_set;
 mod source_account;
-mod text;
+pub(super) mod text;
 
 use super::{Meta, Selector};
 

@@ -1,0 +1,56 @@
+//! Durations as Istio and Go write them: `60s`, `1h30m`, `500ms`.
+
+use std::time::Duration;
+
+/// Numbers with a unit (`h`, `m`, `s`, `ms`), largest unit first, each at most once. Whole numbers only; at most ten
+/// digits each. `None` for anything else: a bare number has no unit, and guessing one would be wrong by a thousand.
+pub fn parse(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut milliseconds: u64 = 0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at_checked(digits).filter(|_| (1..=10).contains(&digits))?;
+        let letters = tail.bytes().take_while(u8::is_ascii_lowercase).count();
+        let (unit, tail) = tail.split_at_checked(letters)?;
+        let (_, factor) = units.find(|(name, _)| *name == unit)?;
+        milliseconds = milliseconds.checked_add(number.parse::<u64>().ok()?.checked_mul(*factor)?)?;
+        rest = tail;
+    }
+    Some(Duration::from_millis(milliseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_units_in_order_and_nothing_else() {
+        let rows = [
+            ("60s", Some(60_000)),
+            ("1h", Some(3_600_000)),
+            ("500ms", Some(500)),
+            ("1h30m", Some(5_400_000)),
+            ("1m2s3ms", Some(62_003)),
+            ("0s", Some(0)),
+            ("60", None),
+            ("", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("1 s", None),
+            ("1S", None),
+            ("1s1h", None),
+            ("1s1s", None),
+            ("1d", None),
+            ("99999999999s", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(parse(text), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+}
