@@ -13,7 +13,7 @@ use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
     AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, MeshConfigSpec, Meta, Named, Object,
-    PeerAuthenticationSpec, Selector, ServiceEntrySpec, Spec, selects,
+    PeerAuthenticationSpec, RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec, selects,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -69,6 +69,7 @@ pub struct Projection {
     pub destination_rules: Vec<Named<DestinationRuleSpec>>,
     pub services: Vec<MeshService>,
     pub gateways: Vec<Named<GatewaySpec>>,
+    pub request_authentication: Vec<Named<RequestAuthenticationSpec>>,
 }
 
 /// Chooses what `workload` is told.
@@ -97,6 +98,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         destination_rules: Vec::new(),
         services: visible_services(set, services, workload, namespace),
         gateways: Vec::new(),
+        request_authentication: Vec::new(),
     };
     for Object { meta, spec, .. } in set.objects() {
         match spec {
@@ -108,6 +110,9 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
             }
             Spec::ServiceEntry(spec) if is_exported(meta, spec, namespace) => {
                 projection.service_entries.push(named(meta, spec));
+            }
+            Spec::RequestAuthentication(spec) if mine(meta, &spec.selector) => {
+                projection.request_authentication.push(named(meta, spec));
             }
             Spec::Gateway(spec) if mine(meta, &spec.selector) => {
                 projection.gateways.push(named(meta, spec));

@@ -13,6 +13,9 @@ use palisade_policy::kind::gateway::{
 };
 use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
 use palisade_policy::kind::peer_authentication::MtlsMode;
+use palisade_policy::kind::request_authentication::{
+    ClaimToHeader, FromHeader, JwtRuleSpec, RequestAuthenticationSpec,
+};
 use palisade_policy::kind::service_entry::Protocol;
 use palisade_policy::kind::{
     AuthorizationPolicySpec, DestinationRuleSpec, MeshConfigSpec, Meta, Named, PeerAuthenticationSpec,
@@ -200,6 +203,30 @@ fn gateway() -> impl Strategy<Value = GatewaySpec> {
     (labels(), vec(server, 0..3)).prop_map(|(selector, servers)| GatewaySpec { selector, servers })
 }
 
+fn request_authentication() -> impl Strategy<Value = RequestAuthenticationSpec> {
+    let lists = (texts(), texts(), texts());
+    let pairs = (vec((text(), text()), 0..3), vec((text(), text()), 0..3));
+    let rule = (text(), lists, vec(option::of(text()), 3), pairs, any::<bool>()).prop_map(
+        |(issuer, (audiences, from_params, from_cookies), mut texts, (headers, claims), forward)| {
+            let header = |(name, prefix)| FromHeader { name, prefix };
+            let claim = |(header, claim)| ClaimToHeader { header, claim };
+            JwtRuleSpec {
+                issuer,
+                audiences,
+                jwks_uri: texts.pop().unwrap(),
+                jwks: texts.pop().unwrap(),
+                from_headers: headers.into_iter().map(header).collect(),
+                from_params,
+                from_cookies,
+                output_payload_to_header: texts.pop().unwrap(),
+                output_claim_to_headers: claims.into_iter().map(claim).collect(),
+                forward_original_token: forward,
+            }
+        },
+    );
+    (labels(), vec(rule, 0..3)).prop_map(|(selector, rules)| RequestAuthenticationSpec { selector, rules })
+}
+
 fn projection() -> impl Strategy<Value = Projection> {
     let mesh = texts().prop_map(|trust_domain_aliases| MeshConfigSpec {
         path_normalization: PathNormalization::MergeSlashes,
@@ -213,20 +240,24 @@ fn projection() -> impl Strategy<Value = Projection> {
         vec(named(destination()), 0..3),
         vec(service(), 0..3),
         vec(named(gateway()), 0..3),
+        vec(named(request_authentication()), 0..3),
     )
-        .prop_map(|((root, id, labels, mesh), authorization, peers, rules, services, gateways)| {
-            Projection {
-                root_namespace: root,
-                workload: Workload { id, labels },
-                mesh,
-                authorization,
-                peer_authentication: peers,
-                service_entries: Vec::new(),
-                destination_rules: rules,
-                services,
-                gateways,
-            }
-        })
+        .prop_map(
+            |((root, id, labels, mesh), authorization, peers, rules, services, gateways, tokens)| {
+                Projection {
+                    root_namespace: root,
+                    workload: Workload { id, labels },
+                    mesh,
+                    authorization,
+                    peer_authentication: peers,
+                    service_entries: Vec::new(),
+                    destination_rules: rules,
+                    services,
+                    gateways,
+                    request_authentication: tokens,
+                }
+            },
+        )
 }
 
 proptest! {

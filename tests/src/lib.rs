@@ -14,6 +14,7 @@
 pub mod client;
 pub mod fake_control_plane;
 pub mod grpc;
+pub mod jwks;
 pub mod member;
 pub mod process;
 pub mod sidecar;

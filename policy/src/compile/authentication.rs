@@ -4,12 +4,36 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kind::request_authentication::{ClaimToHeader, FromHeader, JwtRuleSpec};
+use crate::kind::{Named, RequestAuthenticationSpec};
 use crate::request::token::{Times, Token};
+
+/// Of RFC 7518 and RFC 8037, those with a public key.
+const ALGORITHMS: [&str; 9] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+/// How far the issuer's clock may be from ours. 60 s, as Istio has it.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// 8 KiB: what common servers take in one header line.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Between two looks at a key set. 5 min: issuers publish new keys hours before they use them.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+/// Between two looks that unknown key ids ask for. 10 s.
+const REFETCH_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// The token rules of one workload.
 #[derive(Debug, Default)]
 pub struct Authentication {
     pub rules: Vec<Arc<JwtRule>>,
+}
+
+impl Authentication {
+    pub(crate) fn new(objects: &[Named<RequestAuthenticationSpec>]) -> Self {
+        let rules = objects.iter().flat_map(|Named { meta, spec }| {
+            let id = |index| Arc::from(format!("{}/{}/{index}", meta.namespace, meta.name));
+            spec.rules.iter().enumerate().map(move |(index, rule)| Arc::new(JwtRule::new(id(index), rule)))
+        });
+        Self { rules: rules.collect() }
+    }
 }
 
 /// One issuer.
@@ -59,6 +83,25 @@ pub struct Locations {
     pub cookies: Vec<String>,
 }
 
+impl Locations {
+    /// Where nothing is said: `Authorization: Bearer` and `access_token` in the query, as Istio has it.
+    fn new(spec: &JwtRuleSpec) -> Self {
+        if spec.from_headers.is_empty() && spec.from_params.is_empty() && spec.from_cookies.is_empty() {
+            return Self {
+                headers: vec![("authorization".into(), "Bearer ".into())],
+                params: vec!["access_token".into()],
+                cookies: Vec::new(),
+            };
+        }
+        let header = |from: &FromHeader| (from.name.to_ascii_lowercase(), from.prefix.clone());
+        Self {
+            headers: spec.from_headers.iter().map(header).collect(),
+            params: spec.from_params.clone(),
+            cookies: spec.from_cookies.clone(),
+        }
+    }
+}
+
 /// Why a token with a good signature is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefusal {
@@ -94,6 +137,39 @@ impl TokenRefusal {
 }
 
 impl JwtRule {
+    fn new(id: Arc<str>, spec: &JwtRuleSpec) -> Self {
+        let keys = match (&spec.jwks, &spec.jwks_uri) {
+            (Some(text), _) => KeySource::Inline(text.clone()),
+            (None, Some(url)) => KeySource::Url(url.clone()),
+            // `check` has refused such a rule; if it ever came here, it would take no token.
+            (None, None) => KeySource::Inline(String::new()),
+        };
+        let claim = |to: &ClaimToHeader| {
+            (to.header.to_ascii_lowercase(), to.claim.split('.').map(str::to_owned).collect())
+        };
+        Self {
+            id,
+            issuer: spec.issuer.clone(),
+            audiences: spec.audiences.clone(),
+            keys,
+            locations: Locations::new(spec),
+            forward_original_token: spec.forward_original_token,
+            output_payload_to_header: spec
+                .output_payload_to_header
+                .as_ref()
+                .map(|name| name.to_ascii_lowercase()),
+            output_claims: spec.output_claim_to_headers.iter().map(claim).collect(),
+            algorithms: ALGORITHMS.iter().map(|&name| name.to_owned()).collect(),
+            clock_skew: CLOCK_SKEW,
+            max_age: None,
+            required_claims: Vec::new(),
+            allow_private_addresses: false,
+            max_token_bytes: TOKEN_BYTES_MAX,
+            refresh_interval: REFRESH_INTERVAL,
+            min_refetch_interval: REFETCH_INTERVAL_MIN,
+        }
+    }
+
     /// Judges a token by what it says, at `now` in seconds since 1970. Times are taken with the rule's skew.
     pub fn check(&self, token: &Token, times: &Times, now: i64) -> Result<(), TokenRefusal> {
         let skew = seconds(self.clock_skew);

@@ -18,6 +18,7 @@ use crate::kind::destination_rule::{self, TlsSettings};
 use crate::kind::gateway;
 use crate::kind::mesh_config::{self, MeshConfigSpec};
 use crate::kind::peer_authentication::{self, Modes, MtlsMode};
+use crate::kind::request_authentication;
 use crate::kind::service_entry::{self, Protocol};
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{Kind, Meta, Named, Selector, selects};
@@ -98,7 +99,7 @@ impl Snapshot {
             return Err(findings);
         }
         let (workload, mesh) = (workload.clone(), projection.mesh.clone());
-        let authentication = Authentication::default();
+        let authentication = Authentication::new(&projection.request_authentication);
         Ok(Self { version, workload, mesh, authentication, authorization, modes, destinations, edge })
     }
 
@@ -223,6 +224,13 @@ fn check(projection: &Projection, findings: &mut Findings) {
         }
         let object = format!("{} {}/{}", Kind::Gateway.name(), meta.namespace, meta.name);
         report(findings, &object, |p| gateway::check(meta, spec, p));
+    }
+    for Named { meta, spec } in &projection.request_authentication {
+        if !selected(meta, &spec.selector) {
+            strange(findings, Kind::RequestAuthentication, meta);
+        }
+        let object = format!("{} {}/{}", Kind::RequestAuthentication.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| request_authentication::check(spec, p));
     }
     report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
 }

@@ -80,6 +80,10 @@ codes! {
     GATEWAY_SELECTOR = "PAL1601", "A Gateway has a selector";
     GATEWAY_TLS = "PAL1602", "The TLS fields do not fit the server";
     GATEWAY_CONFLICT = "PAL1603", "Two servers claim one host or one port";
+    // RequestAuthentication.
+    JWT_KEYS = "PAL1801", "A token rule does not say where its keys are, or says what cannot be used";
+    JWT_LOCATION = "PAL1802", "A place of tokens cannot be one";
+    JWT_OUTPUT = "PAL1803", "A claim cannot be handed on so";
 }
 
 /// The table's own spelling of a code that came by wire.

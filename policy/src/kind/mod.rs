@@ -5,6 +5,7 @@ pub mod destination_rule;
 pub mod gateway;
 pub mod mesh_config;
 pub mod peer_authentication;
+pub mod request_authentication;
 #[allow(dead_code, reason = "the kinds that have a match block use it")]
 pub mod request_match;
 pub mod service_entry;
@@ -17,6 +18,7 @@ pub use destination_rule::DestinationRuleSpec;
 pub use gateway::GatewaySpec;
 pub use mesh_config::MeshConfigSpec;
 pub use peer_authentication::PeerAuthenticationSpec;
+pub use request_authentication::RequestAuthenticationSpec;
 pub use service_entry::ServiceEntrySpec;
 
 use crate::document::reader::{At, Fields, Reader};
@@ -33,16 +35,18 @@ pub enum Kind {
     DestinationRule,
     MeshConfig,
     Gateway,
+    RequestAuthentication,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
         Self::DestinationRule,
         Self::MeshConfig,
         Self::Gateway,
+        Self::RequestAuthentication,
     ];
 
     /// The name in a document's `kind` field.
@@ -54,13 +58,16 @@ impl Kind {
             Self::DestinationRule => "DestinationRule",
             Self::MeshConfig => "MeshConfig",
             Self::Gateway => "Gateway",
+            Self::RequestAuthentication => "RequestAuthentication",
         }
     }
 
     /// The value of a document's `apiVersion` field.
     pub fn api_version(self) -> &'static str {
         match self {
-            Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io/v1",
+            Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
+                "security.istio.io/v1"
+            }
             Self::ServiceEntry | Self::DestinationRule | Self::Gateway => "networking.istio.io/v1",
             Self::MeshConfig => "palisade.mesh/v1",
         }
@@ -86,6 +93,7 @@ pub enum Spec {
     DestinationRule(DestinationRuleSpec),
     MeshConfig(MeshConfigSpec),
     Gateway(GatewaySpec),
+    RequestAuthentication(RequestAuthenticationSpec),
 }
 
 /// One document, read and checked on its own.
@@ -119,6 +127,7 @@ impl Spec {
             Self::DestinationRule(_) => Kind::DestinationRule,
             Self::MeshConfig(_) => Kind::MeshConfig,
             Self::Gateway(_) => Kind::Gateway,
+            Self::RequestAuthentication(_) => Kind::RequestAuthentication,
         }
     }
 }
@@ -132,6 +141,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::DestinationRule => Spec::DestinationRule(destination_rule::read(reader, at)?),
         Kind::MeshConfig => Spec::MeshConfig(mesh_config::read(reader, at)?),
         Kind::Gateway => Spec::Gateway(gateway::read(reader, at)?),
+        Kind::RequestAuthentication => Spec::RequestAuthentication(request_authentication::read(reader, at)?),
     })
 }
 
@@ -146,6 +156,7 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         Spec::DestinationRule(spec) => destination_rule::check(spec, problems),
         Spec::MeshConfig(spec) => mesh_config::check(meta, spec, problems),
         Spec::Gateway(spec) => gateway::check(meta, spec, problems),
+        Spec::RequestAuthentication(spec) => request_authentication::check(spec, problems),
     }
 }
 

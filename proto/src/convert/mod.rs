@@ -8,6 +8,7 @@ mod gateway;
 mod mesh_config;
 mod peer_authentication;
 mod projection;
+mod request_authentication;
 mod request_match;
 mod scalar;
 mod service_entry;

@@ -43,6 +43,7 @@ mod rolling;
 mod snapshots;
 mod store;
 mod streaming;
+mod tokens;
 
 /// The binary under test: the same program as `palisade`.
 const PALISADE: &str = env!("CARGO_BIN_EXE_palisade-under-test");
