@@ -104,7 +104,7 @@ async fn operators_commands_say_what_they_lack() {
         (&["get"], 2, &["--server"]),
         (&["get", "--server", &server, "--operator-dir", &nowhere], 2, &["nowhere", "--operator-dir"]),
         (&["get", "--server", "127.0.0.1:1", "--operator-dir", &operator], 1, &["127.0.0.1:1", "running"]),
-        (&["get", "Gateway", "--server", &server, "--operator-dir", &operator], 2, &["Gateway"]),
+        (&["get", "EnvoyFilter", "--server", &server, "--operator-dir", &operator], 2, &["EnvoyFilter"]),
         (&["apply", &nowhere, "--server", &server, "--operator-dir", &operator], 2, &["nowhere"]),
         (
             &[
