@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -24,8 +24,7 @@ const DECISION_ID: &str = "x-palisade-decision-id";
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    /// Set by a sidecar that refuses.
-    pub(crate) decision_id: Option<String>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
@@ -34,6 +33,16 @@ impl Answer {
     pub(crate) fn line(&self) -> String {
         let body: String = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("{} {body}", self.status.as_u16())
+    }
+
+    /// A header as text; empty where it is absent.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Set by a sidecar that refuses.
+    pub(crate) fn decision_id(&self) -> &str {
+        self.header(DECISION_ID)
     }
 }
 
@@ -68,6 +77,10 @@ impl Connection {
             .header(HOST, host)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+        self.request(request).await
+    }
+
+    pub(crate) async fn request(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
         let answer = async {
             match self.exchange(request).await {
                 // The sender knows only that the connection has ended.
@@ -89,9 +102,8 @@ impl Connection {
             .collect()
             .await
             .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
-        let decision_id = head.headers.get(DECISION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
         let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-        Ok(Answer { status: head.status, decision_id, body })
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 }
 

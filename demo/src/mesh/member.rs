@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use http::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{NAMESPACE, Operator, Process, until};
 use crate::client::{self, Answer};
@@ -65,6 +65,13 @@ impl Member {
     /// A request to the application itself, as its users send it.
     pub(crate) async fn ask_app(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         client::direct(self.app_address, method, path, body).await
+    }
+
+    /// With which headers the application's last request came.
+    pub(crate) async fn last_headers(&self) -> Result<Map<String, Value>> {
+        let answer = self.ask_app(Method::GET, "/demo/last-request", "").await?;
+        let last: Value = serde_json::from_str(&answer.body).context("the last request is not JSON")?;
+        last.get("headers").and_then(Value::as_object).cloned().context("there was no request yet")
     }
 
     /// What the sidecar's admin listener says.

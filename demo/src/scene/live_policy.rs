@@ -19,8 +19,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     report.expect("status", 403, answer.status.as_u16());
     report.expect("caller", identity(Service::Notifications)?, record.field("source_principal"));
     report.expect("decision", "denied", record.field("decision"));
-    let id = answer.decision_id.clone().unwrap_or_else(|| "none".to_owned());
-    report.expect("decision id in the answer", record.field("decision_id"), id);
+    report.expect("decision id in the answer", record.field("decision_id"), answer.decision_id());
     report.expect("policy named to the caller", false, answer.body.contains("ledger-"));
 
     let path = mesh.path("extra").join(yaml::NOTIFICATIONS_READ_LEDGER.0);

@@ -7,6 +7,7 @@ mod loopback;
 mod method;
 mod outage;
 mod rotation;
+mod tokens;
 
 use std::pin::Pin;
 
@@ -27,7 +28,7 @@ pub(crate) struct Scene {
 }
 
 /// In this order: a later scene may rely on what an earlier one left.
-pub(crate) const SCENES: [Scene; 7] = [
+pub(crate) const SCENES: [Scene; 8] = [
     Scene {
         title: "payments calls the ledger: a policy allows it",
         play: |mesh| Box::pin(allowed::play(mesh)),
@@ -52,6 +53,10 @@ pub(crate) const SCENES: [Scene; 7] = [
     Scene {
         title: "applications listen on loopback only: the sidecar is the one way in",
         play: |mesh| Box::pin(loopback::play(mesh)),
+    },
+    Scene {
+        title: "tokens of users: a true one passes; alg none, expired, for somebody else do not",
+        play: |mesh| Box::pin(tokens::play(mesh)),
     },
 ];
 
