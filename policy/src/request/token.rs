@@ -12,7 +12,7 @@ const SECONDS_MAX: i64 = 1 << 53;
 pub struct Token {
     pub issuer: String,
     pub subject: Option<String>,
-    /// `iss/sub`, as `requestPrincipals` names callers; absent where there is no subject.
+    /// `iss/sub`, with `%` and `/` of the subject escaped; absent where there is no subject.
     pub principal: Option<String>,
     pub audiences: Vec<String>,
     /// `azp`: whom the token was given to.
@@ -56,14 +56,11 @@ impl Token {
         let claims = json::object(payload).map_err(|_not_strict| ClaimError::Malformed)?;
         let issuer = text(&claims, "iss")?.filter(|issuer| !issuer.is_empty()).ok_or(ClaimError::NoIssuer)?;
         let subject = text(&claims, "sub")?;
-        // A slash in the issuer's URL is normal; one in the subject would let two pairs have one name.
-        let principal = match &subject {
-            Some(subject) if subject.contains('/') => {
-                Some(format!("{issuer}/{}", subject.replace('%', "%25").replace('/', "%2F")))
-            }
-            Some(subject) => Some(format!("{issuer}/{subject}")),
-            None => None,
-        };
+        // The last slash ends the issuer. In the subject it is escaped, and so is the escape character whether or not
+        // there is a slash: otherwise `b/c` and `b%2Fc` would be one person.
+        let principal = subject
+            .as_ref()
+            .map(|subject| format!("{issuer}/{}", subject.replace('%', "%25").replace('/', "%2F")));
         let times = Times {
             exp: seconds(&claims, "exp")?,
             nbf: seconds(&claims, "nbf")?,
@@ -194,6 +191,8 @@ mod tests {
         };
         assert_ne!(principal("a", "b/c"), principal("a/b", "c"));
         assert_ne!(principal("a", "b/c"), principal("a", "b%2Fc/"));
+        assert_ne!(principal("a", "b/c"), principal("a", "b%2Fc"));
+        assert_eq!(principal("a", "b%c"), "a/b%25c");
         assert_eq!(principal("https://auth.example", "alice"), "https://auth.example/alice");
     }
 }
