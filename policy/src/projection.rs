@@ -13,7 +13,8 @@ use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
     AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, MeshConfigSpec, Meta, Named, Object,
-    PeerAuthenticationSpec, RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec, selects,
+    PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec,
+    selects,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -70,6 +71,7 @@ pub struct Projection {
     pub services: Vec<MeshService>,
     pub gateways: Vec<Named<GatewaySpec>>,
     pub request_authentication: Vec<Named<RequestAuthenticationSpec>>,
+    pub rate_limits: Vec<Named<RateLimitPolicySpec>>,
 }
 
 /// Chooses what `workload` is told.
@@ -99,6 +101,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         services: visible_services(set, services, workload, namespace),
         gateways: Vec::new(),
         request_authentication: Vec::new(),
+        rate_limits: Vec::new(),
     };
     for Object { meta, spec, .. } in set.objects() {
         match spec {
@@ -113,6 +116,9 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
             }
             Spec::RequestAuthentication(spec) if mine(meta, &spec.selector) => {
                 projection.request_authentication.push(named(meta, spec));
+            }
+            Spec::RateLimitPolicy(spec) if mine(meta, &spec.selector) => {
+                projection.rate_limits.push(named(meta, spec));
             }
             Spec::Gateway(spec) if mine(meta, &spec.selector) => {
                 projection.gateways.push(named(meta, spec));

@@ -255,6 +255,7 @@ fn projection() -> impl Strategy<Value = Projection> {
                     services,
                     gateways,
                     request_authentication: tokens,
+                    rate_limits: Vec::new(),
                 }
             },
         )
@@ -365,4 +366,38 @@ fn a_request_match_survives_the_wire() {
     let one = |text: &str| vec![text.to_owned()];
     let item = MatchItem { hosts: one("h"), methods: one("GET"), paths: one("/p/*"), routes: one("r") };
     assert_eq!(MatchItem::from(v1::RequestMatch::from(&item)), item);
+}
+
+#[test]
+fn a_rate_limit_policy_survives_the_wire_and_a_half_one_does_not() {
+    use palisade_policy::kind::RateLimitPolicySpec;
+    use palisade_policy::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode};
+    let key = vec![
+        KeyPart::Claim("sub".into()),
+        KeyPart::Principal,
+        KeyPart::Address,
+        KeyPart::Header("x-device".into()),
+    ];
+    let limit = |burst, mode| LimitSpec {
+        name: "a".into(),
+        matches: vec![],
+        key: key.clone(),
+        limit: 5,
+        window: std::time::Duration::from_secs(60),
+        burst,
+        cost: burst,
+        mode,
+    };
+    let limits = vec![limit(None, Mode::Enforce), limit(Some(3), Mode::Shadow)];
+    let spec = RateLimitPolicySpec { selector: BTreeMap::new(), limits };
+    let meta = Meta { namespace: "n".into(), name: "p".into(), ..Meta::default() };
+    let object = Named { meta, spec };
+    let wire = v1::RateLimitPolicy::from(&object);
+    assert_eq!(Named::try_from(wire.clone()).unwrap(), object);
+    let mut no_mode = wire.clone();
+    no_mode.limits[0].mode = 0;
+    assert_eq!(Named::<RateLimitPolicySpec>::try_from(no_mode).unwrap_err().field, "limits[0].mode");
+    let mut no_part = wire;
+    no_part.limits[1].key[2].part = None;
+    assert_eq!(Named::<RateLimitPolicySpec>::try_from(no_part).unwrap_err().field, "limits[1].key[2].part");
 }

@@ -6,6 +6,7 @@ use palisade_policy::Refusal;
 
 use crate::http::normalize::Malformed;
 use crate::stage::authenticate::TokenError;
+use crate::stage::limit::Exceeded;
 use crate::upstream::connect::ConnectError;
 
 /// Whose fault a failure is.
@@ -35,6 +36,8 @@ pub enum ProxyError {
     Refused(Refusal),
     #[error("refused for the token: {0}")]
     Token(TokenError),
+    #[error("too many requests")]
+    RateLimited(Exceeded),
     #[error("no service of that name")]
     UnknownDestination,
     #[error("the destination carries bytes, not HTTP")]
@@ -73,6 +76,7 @@ pub struct Consequence {
 const INVALID_ARGUMENT: u16 = 3;
 const DEADLINE_EXCEEDED: u16 = 4;
 const PERMISSION_DENIED: u16 = 7;
+const RESOURCE_EXHAUSTED: u16 = 8;
 const UNIMPLEMENTED: u16 = 12;
 const UNAVAILABLE: u16 = 14;
 const UNAUTHENTICATED: u16 = 16;
@@ -87,6 +91,9 @@ impl Consequence {
 impl ProxyError {
     /// What the caller is told in headers besides the status.
     pub fn headers(&self) -> HeaderMap {
+        if let Self::RateLimited(exceeded) = self {
+            return exceeded.headers();
+        }
         let mut headers = HeaderMap::new();
         if let Self::Token(why) = self
             && let Some(challenge) = why.challenge()
@@ -158,6 +165,15 @@ impl ProxyError {
             Self::Refused(refusal) => {
                 row(Caller, refusal.code(), "", S::FORBIDDEN, PERMISSION_DENIED, "Forbidden", true)
             }
+            Self::RateLimited(_) => row(
+                Caller,
+                "rate_limited",
+                "RL",
+                S::TOO_MANY_REQUESTS,
+                RESOURCE_EXHAUSTED,
+                "Too many requests",
+                true,
+            ),
             Self::NotHttp => {
                 row(Caller, "not_http", "NR", S::BAD_GATEWAY, UNIMPLEMENTED, "Unknown destination", true)
             }

@@ -8,6 +8,7 @@ pub mod error;
 pub mod http;
 pub mod identity;
 pub mod jwt;
+pub mod limit;
 pub mod listen;
 pub mod live;
 pub mod pipeline;

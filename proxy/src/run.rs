@@ -12,6 +12,7 @@ use crate::config::Source as ConfigSource;
 use crate::config::status::Status;
 use crate::drain::{Drain, Phase, wind_down};
 use crate::identity::{Clock, SystemClock};
+use crate::limit::Limiter;
 use crate::live::Live;
 use crate::settings::control::ControlLimits;
 use crate::settings::limits::Limits;
@@ -115,6 +116,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         drain: drain.clone(),
         telemetry: telemetry.clone(),
         keys: Arc::default(),
+        limiter: Arc::new(Limiter::new(Limits::default().limiter_keys_max)),
     };
     let workers = worker::start(&shared, shared.settings.workers).map_err(RunError::Runtime)?;
     let activity = workers.activity();

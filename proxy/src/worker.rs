@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::drain::{Drain, Phase};
 use crate::jwt::{KeyRing, TokenCache};
+use crate::limit::Limiter;
 use crate::listen;
 use crate::live::Live;
 use crate::settings::Settings;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub telemetry: Telemetry,
     /// Of the issuers of tokens.
     pub keys: Arc<KeyRing>,
+    /// How often callers came, for RateLimitPolicies.
+    pub limiter: Arc<Limiter>,
 }
 
 /// The listener that a connection came through.
@@ -191,6 +194,7 @@ impl Worker {
             self.pool.tidy(generation, limits);
             self.resolver.tidy(limits);
             self.balancer.tidy(limits);
+            self.shared.limiter.tidy();
         }
     }
 

@@ -18,7 +18,9 @@ use crate::kind::destination_rule::{self, TlsSettings};
 use crate::kind::gateway;
 use crate::kind::mesh_config::{self, MeshConfigSpec};
 use crate::kind::peer_authentication::{self, Modes, MtlsMode};
+use crate::kind::rate_limit_policy::{self, Limit};
 use crate::kind::request_authentication;
+use crate::kind::request_match::MatchView;
 use crate::kind::service_entry::{self, Protocol};
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{Kind, Meta, Named, Selector, selects};
@@ -41,6 +43,7 @@ pub struct Snapshot {
     modes: Modes,
     destinations: Destinations,
     edge: Edge,
+    limits: Vec<Arc<Limit>>,
 }
 
 /// Where an outbound request goes: one port of one service.
@@ -95,12 +98,13 @@ impl Snapshot {
         let modes = Modes::new(&projection.peer_authentication, &projection.root_namespace);
         let destinations = Destinations::new(projection, own_namespace, &mut findings);
         let edge = Edge::new(&projection.gateways, &mut findings);
+        let limits = limits(projection, &mut findings);
         if findings.has_errors() {
             return Err(findings);
         }
         let (workload, mesh) = (workload.clone(), projection.mesh.clone());
         let authentication = Authentication::new(&projection.request_authentication);
-        Ok(Self { version, workload, mesh, authentication, authorization, modes, destinations, edge })
+        Ok(Self { version, workload, mesh, authentication, authorization, modes, destinations, edge, limits })
     }
 
     /// The token rules of this workload.
@@ -130,6 +134,12 @@ impl Snapshot {
             audited: self.authorization.audited(request),
             dry_run: self.authorization.dry_run(request),
         }
+    }
+
+    /// The limits that a request counts against, in the order of policies. `late`: those that need a token or a
+    /// route; the others come before either is looked at.
+    pub fn limits(&self, view: MatchView<'_>, late: bool) -> impl Iterator<Item = &Arc<Limit>> {
+        self.limits.iter().filter(move |limit| limit.is_late() == late && limit.matches.matches(&view))
     }
 
     /// The mode for a service port, inheritance resolved; never `Unset`.
@@ -210,6 +220,11 @@ fn check(projection: &Projection, findings: &mut Findings) {
         let object = format!("{} {}/{}", Kind::PeerAuthentication.name(), meta.namespace, meta.name);
         report(findings, &object, |p| peer_authentication::check(spec, p));
     }
+    for Named { meta, spec } in &projection.rate_limits {
+        if !selected(meta, &spec.selector) {
+            strange(findings, Kind::RateLimitPolicy, meta);
+        }
+    }
     for Named { meta, spec } in &projection.service_entries {
         let object = format!("{} {}/{}", Kind::ServiceEntry.name(), meta.namespace, meta.name);
         report(findings, &object, |p| service_entry::check(meta, spec, p));
@@ -233,6 +248,17 @@ fn check(projection: &Projection, findings: &mut Findings) {
         report(findings, &object, |p| request_authentication::check(spec, p));
     }
     report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
+}
+
+fn limits(projection: &Projection, findings: &mut Findings) -> Vec<Arc<Limit>> {
+    let mut limits = Vec::new();
+    for Named { meta, spec } in &projection.rate_limits {
+        let object = format!("{} {}/{}", Kind::RateLimitPolicy.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| {
+            limits.extend(rate_limit_policy::build(meta, spec, p).into_iter().map(Arc::new));
+        });
+    }
+    limits
 }
 
 fn report(findings: &mut Findings, object: &str, check: impl FnOnce(&mut Problems)) {

@@ -191,7 +191,6 @@ impl Reader<'_> {
         port
     }
 
-    #[allow(dead_code, reason = "kinds with durations use it")]
     /// A duration with units, such as `60s`.
     pub(crate) fn duration(&mut self, at: &At<'_>) -> Option<Duration> {
         let text = self.text(at)?;
@@ -204,7 +203,6 @@ impl Reader<'_> {
         duration
     }
 
-    #[allow(dead_code, reason = "kinds with numbers use it")]
     /// A whole number, not negative, written as a number.
     pub(crate) fn number(&mut self, at: &At<'_>) -> Option<u64> {
         let Value::Number(text) = &at.node.value else {

@@ -74,6 +74,11 @@ codes! {
     MESH_TLS = "PAL1302", "A service of the mesh is reached by mesh TLS only";
     // MeshConfig.
     BAD_TRUST_DOMAIN = "PAL1401", "The text is no trust domain";
+    // RateLimitPolicy.
+    NO_LIMITS = "PAL2001", "The policy has no limits";
+    LIMIT_RANGE = "PAL2002", "A number or a duration is out of its range";
+    LIMIT_NAME = "PAL2003", "Two limits of one policy have one name";
+    BAD_LIMIT_KEY = "PAL2004", "The text is no part of a key";
     // Identity of a workload.
     BAD_WORKLOAD = "PAL1501", "The workload's id is not of the form /ns/<namespace>/sa/<service-account>";
     // Gateway.

@@ -5,8 +5,8 @@ pub mod destination_rule;
 pub mod gateway;
 pub mod mesh_config;
 pub mod peer_authentication;
+pub mod rate_limit_policy;
 pub mod request_authentication;
-#[allow(dead_code, reason = "the kinds that have a match block use it")]
 pub mod request_match;
 pub mod service_entry;
 pub(crate) mod trust_domains;
@@ -18,6 +18,7 @@ pub use destination_rule::DestinationRuleSpec;
 pub use gateway::GatewaySpec;
 pub use mesh_config::MeshConfigSpec;
 pub use peer_authentication::PeerAuthenticationSpec;
+pub use rate_limit_policy::RateLimitPolicySpec;
 pub use request_authentication::RequestAuthenticationSpec;
 pub use service_entry::ServiceEntrySpec;
 
@@ -34,12 +35,13 @@ pub enum Kind {
     ServiceEntry,
     DestinationRule,
     MeshConfig,
+    RateLimitPolicy,
     Gateway,
     RequestAuthentication,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
@@ -47,6 +49,7 @@ impl Kind {
         Self::MeshConfig,
         Self::Gateway,
         Self::RequestAuthentication,
+        Self::RateLimitPolicy,
     ];
 
     /// The name in a document's `kind` field.
@@ -57,6 +60,7 @@ impl Kind {
             Self::ServiceEntry => "ServiceEntry",
             Self::DestinationRule => "DestinationRule",
             Self::MeshConfig => "MeshConfig",
+            Self::RateLimitPolicy => "RateLimitPolicy",
             Self::Gateway => "Gateway",
             Self::RequestAuthentication => "RequestAuthentication",
         }
@@ -69,7 +73,7 @@ impl Kind {
                 "security.istio.io/v1"
             }
             Self::ServiceEntry | Self::DestinationRule | Self::Gateway => "networking.istio.io/v1",
-            Self::MeshConfig => "palisade.mesh/v1",
+            Self::MeshConfig | Self::RateLimitPolicy => "palisade.mesh/v1",
         }
     }
 }
@@ -92,6 +96,7 @@ pub enum Spec {
     ServiceEntry(ServiceEntrySpec),
     DestinationRule(DestinationRuleSpec),
     MeshConfig(MeshConfigSpec),
+    RateLimitPolicy(RateLimitPolicySpec),
     Gateway(GatewaySpec),
     RequestAuthentication(RequestAuthenticationSpec),
 }
@@ -126,6 +131,7 @@ impl Spec {
             Self::ServiceEntry(_) => Kind::ServiceEntry,
             Self::DestinationRule(_) => Kind::DestinationRule,
             Self::MeshConfig(_) => Kind::MeshConfig,
+            Self::RateLimitPolicy(_) => Kind::RateLimitPolicy,
             Self::Gateway(_) => Kind::Gateway,
             Self::RequestAuthentication(_) => Kind::RequestAuthentication,
         }
@@ -140,6 +146,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::ServiceEntry => Spec::ServiceEntry(service_entry::read(reader, at)?),
         Kind::DestinationRule => Spec::DestinationRule(destination_rule::read(reader, at)?),
         Kind::MeshConfig => Spec::MeshConfig(mesh_config::read(reader, at)?),
+        Kind::RateLimitPolicy => Spec::RateLimitPolicy(rate_limit_policy::read(reader, at)?),
         Kind::Gateway => Spec::Gateway(gateway::read(reader, at)?),
         Kind::RequestAuthentication => Spec::RequestAuthentication(request_authentication::read(reader, at)?),
     })
@@ -155,6 +162,9 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         Spec::ServiceEntry(spec) => service_entry::check(meta, spec, problems),
         Spec::DestinationRule(spec) => destination_rule::check(spec, problems),
         Spec::MeshConfig(spec) => mesh_config::check(meta, spec, problems),
+        Spec::RateLimitPolicy(spec) => {
+            rate_limit_policy::build(meta, spec, problems);
+        }
         Spec::Gateway(spec) => gateway::check(meta, spec, problems),
         Spec::RequestAuthentication(spec) => request_authentication::check(spec, problems),
     }

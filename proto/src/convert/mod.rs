@@ -8,6 +8,7 @@ mod gateway;
 mod mesh_config;
 mod peer_authentication;
 mod projection;
+mod rate_limit_policy;
 mod request_authentication;
 mod request_match;
 mod scalar;

@@ -21,6 +21,7 @@ impl From<&Projection> for v1::SnapshotBody {
             services: projection.services.iter().map(service_to_wire).collect(),
             gateways: projection.gateways.iter().map(Into::into).collect(),
             request_authentication: projection.request_authentication.iter().map(Into::into).collect(),
+            rate_limit_policies: projection.rate_limits.iter().map(Into::into).collect(),
         }
     }
 }
@@ -72,6 +73,7 @@ impl TryFrom<v1::SnapshotBody> for Projection {
                 body.request_authentication,
                 TryInto::try_into,
             )?,
+            rate_limits: each("rate_limit_policies", body.rate_limit_policies, TryInto::try_into)?,
         })
     }
 }

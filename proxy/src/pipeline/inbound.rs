@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{Request, Response, request};
 use hyper::body::Incoming;
+use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::kind::service_entry::Protocol;
 use palisade_policy::request::token::Token;
 use palisade_policy::{Decision, Permit, RequestView};
@@ -14,10 +15,12 @@ use super::exchange::Exchange;
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
+use crate::limit::Asked;
 use crate::listen::inbound::Inbound;
 use crate::stage::authenticate::authenticate;
 use crate::stage::forward::{Route, address, forward};
 use crate::stage::identify;
+use crate::stage::limit::{self, Moment};
 use crate::stage::tunnel::Terms;
 use crate::telemetry::record::Record;
 use crate::upstream::connect::{Security, Wire};
@@ -78,6 +81,10 @@ async fn judge(
     let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
     record.authority = Some(target.authority.clone());
     record.path = Some(target.path.clone());
+    let address = connection.source.address.ip();
+    let asked = Asked { address, headers: &head.headers, token: None };
+    let matches = matched(&head.method, &target);
+    limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record)?;
     let authentication = snapshot.authentication();
     let token = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
     let view = view(connection, &head.method, &head.headers, &target, token.as_deref());
@@ -85,7 +92,16 @@ async fn judge(
         record.observed(snapshot.observe(&view));
     }
     let permit = record.decided(snapshot.authorize(&view))?;
+    let asked = Asked { address, headers: &head.headers, token: token.as_deref() };
+    let matches = matched(&head.method, &target);
+    limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record)?;
     Ok((permit, target, token))
+}
+
+/// What limits are chosen by.
+fn matched<'r>(method: &'r http::Method, target: &'r Target) -> MatchView<'r> {
+    let (host, path) = (target.authority.as_str(), target.path.path());
+    MatchView { host, method: method.as_str(), path, route: None }
 }
 
 /// All that policy may look at.

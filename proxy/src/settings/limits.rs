@@ -73,6 +73,9 @@ pub struct Limits {
     /// Decision records waiting for the writer, in bytes per worker. 4 MiB: some 5 000 records. What comes on top
     /// is counted in `palisade_records_lost_total`; requests never wait for a disk.
     pub record_bytes_max: usize,
+    /// Keys of all rate limits together that have state of their own. 1 000 000. When full, new keys of a limit
+    /// share one.
+    pub limiter_keys_max: usize,
     /// Different label sets kept per worker; beyond it new ones are counted under `other`. 2 000.
     pub metric_series_max: usize,
 }
@@ -109,6 +112,7 @@ impl Default for Limits {
             dns_timeout: Duration::from_secs(5),
             endpoint_penalty: Duration::from_secs(10),
             record_bytes_max: 4 * 1024 * 1024,
+            limiter_keys_max: 1_000_000,
             metric_series_max: 2_000,
         }
     }

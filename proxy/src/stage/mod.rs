@@ -3,4 +3,5 @@
 pub(crate) mod authenticate;
 pub(crate) mod forward;
 pub(crate) mod identify;
+pub(crate) mod limit;
 pub(crate) mod tunnel;

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use palisade_identity::SpiffeId;
+use palisade_policy::kind::rate_limit_policy::Mode;
 
 use crate::worker::Direction;
 
@@ -79,6 +80,8 @@ pub(crate) struct Shard {
     connections_opened: [u64; 2],
     connections_closed: [u64; 2],
     handshakes: HashMap<(Direction, &'static str), u64>,
+    /// By limit; whether it refused or only would have.
+    limited: HashMap<(Arc<str>, Mode), u64>,
     pub(crate) plaintext_refused: u64,
     pub(crate) records_lost: u64,
     pub(crate) upstream_connections: u64,
@@ -159,6 +162,10 @@ impl Shard {
         }
     }
 
+    pub(crate) fn limited(&mut self, limit: &Arc<str>, mode: Mode) {
+        *self.limited.entry((limit.clone(), mode)).or_default() += 1;
+    }
+
     pub(crate) fn handshake(&mut self, direction: Direction, outcome: HandshakeOutcome) {
         let reason = match outcome {
             HandshakeOutcome::Completed => "",
@@ -168,6 +175,9 @@ impl Shard {
     }
 
     pub(super) fn add(&mut self, other: &Self) {
+        for (limit, n) in &other.limited {
+            *self.limited.entry(limit.clone()).or_default() += n;
+        }
         for (series, counters) in &other.series {
             let sum = self.series.entry(series.clone()).or_default();
             sum.requests += counters.requests;
@@ -225,7 +235,22 @@ pub(super) fn render(shard: &Shard) -> String {
     out
 }
 
+fn render_limited(out: &mut String, shard: &Shard) {
+    let name = "palisade_rate_limited_total";
+    head(out, name, "counter", "Requests above a rate limit.");
+    let mut rows: Vec<_> = shard.limited.iter().collect();
+    rows.sort_by(|a, b| a.0.0.cmp(&b.0.0));
+    for ((limit, mode), n) in rows {
+        let mode = match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        };
+        line(out, name, &format!("limit=\"{limit}\",mode=\"{mode}\""), *n);
+    }
+}
+
 fn render_ours(out: &mut String, shard: &Shard) {
+    render_limited(out, shard);
     let [opened_in, opened_out] = shard.connections_opened;
     let [closed_in, closed_out] = shard.connections_closed;
     head(out, "palisade_connections_total", "counter", "Connections accepted.");

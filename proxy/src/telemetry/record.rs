@@ -63,6 +63,9 @@ pub(crate) struct Record {
     pub(crate) service: Option<Arc<str>>,
     /// `iss/sub` of the verified token.
     pub(crate) request_principal: Option<String>,
+    /// The limit that refused the request, and those in shadow mode that would have.
+    limit: Option<Arc<str>>,
+    shadow_limits: Vec<Arc<str>>,
     source_address: SocketAddr,
     tls: bool,
     /// Outbound: the upstream is reached by mesh mutual TLS.
@@ -108,6 +111,8 @@ impl Record {
             destination: None,
             service: None,
             request_principal: None,
+            limit: None,
+            shadow_limits: Vec::new(),
             source_address: source.address,
             tls: source.tls,
             mesh_upstream: false,
@@ -180,6 +185,17 @@ impl Record {
                 Err(ProxyError::Refused(refusal))
             }
         }
+    }
+
+    /// Notes the limit that refuses the request.
+    pub(crate) fn limited(&mut self, limit: Arc<str>) {
+        self.outcome = Outcome::Denied;
+        self.limit = Some(limit);
+    }
+
+    /// Notes a limit in shadow mode that would have refused it.
+    pub(crate) fn would_have_limited(&mut self, limit: Arc<str>) {
+        self.shadow_limits.push(limit);
     }
 
     /// Notes what policies that decide nothing would have said.
@@ -326,6 +342,12 @@ impl Record {
             let audited: Vec<String> = observations.audited.iter().map(RuleRef::envoy_name).collect();
             o.optional("audited_by", (!audited.is_empty()).then(|| audited.join(",")).as_deref());
             o.optional("dry_run", observations.dry_run.as_ref().map(dry_run_text).as_deref());
+        }
+        if let Some(limit) = &self.limit {
+            o.text("limit", limit);
+        }
+        if !self.shadow_limits.is_empty() {
+            o.text("shadow_limits", &self.shadow_limits.join(","));
         }
         o.number("policy_version", self.policy_version);
         o.number("response_code", self.status.into());

@@ -132,6 +132,7 @@ impl Sidecar {
             drain,
             telemetry: telemetry.clone(),
             keys: Arc::default(),
+            limiter: Arc::new(palisade_proxy::limit::Limiter::new(1000)),
         };
         let workers = worker::start(&shared, 1).unwrap();
         let activity = workers.activity();

@@ -27,6 +27,7 @@ mod join_token;
 mod kinds;
 mod kit;
 mod lifecycle;
+mod limits;
 mod mutual_tls;
 mod observers;
 mod outage;
