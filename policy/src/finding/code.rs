@@ -54,7 +54,7 @@ codes! {
     EMPTY_PART = "PAL1011", "A part of a rule says nothing";
     BAD_SERVICE_ACCOUNT = "PAL1012", "The text is no service account";
     BAD_DRY_RUN = "PAL1013", "The dry-run annotation is neither true nor false";
-    NEEDS_TOKEN = "PAL1014", "The attribute comes from a token, and this version reads none";
+    NEEDS_TOKEN = "PAL1014", "The attribute comes from a token, and no RequestAuthentication reads one here";
     UNSUPPORTED_CONDITION_KEY = "PAL1015", "The condition key exists in Istio and is not taken here";
     NEVER_MATCHES = "PAL1016", "The value can never match";
     NOT_FOR_WORKLOAD = "PAL1017", "The policy does not select the workload it was sent to";

@@ -99,7 +99,7 @@ fn fields_of_a_source_are_joined_by_and_sources_by_or() {
 }
 
 #[test]
-fn token_attributes_are_always_absent() {
+fn without_a_token_its_attributes_are_absent() {
     check(&source("requestPrincipals: ['*']"), &payments(), false);
     check(&source("notRequestPrincipals: ['*']"), &payments(), true);
     check("{when: [{key: 'request.auth.claims[scope]', values: [x]}]}", &payments(), false);

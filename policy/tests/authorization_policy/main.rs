@@ -7,6 +7,7 @@ mod callers;
 mod combining;
 mod istio;
 mod requests;
+mod tokens;
 
 use palisade_policy::Snapshot;
 use support::{Ask, parse_ok, snapshot, workload};

@@ -15,6 +15,7 @@ use palisade_identity::SpiffeId;
 use palisade_policy::document::{SourceFile, parse};
 use palisade_policy::kind::service_entry::Protocol;
 use palisade_policy::projection::project;
+use palisade_policy::request::token::Token;
 use palisade_policy::{
     Decision, Endpoint, Findings, MeshService, PolicySet, RequestView, ServicePort, Snapshot, Workload,
 };
@@ -85,6 +86,7 @@ pub struct Ask {
     pub source: IpAddr,
     pub remote: IpAddr,
     pub sni: Option<String>,
+    pub token: Option<Token>,
 }
 
 impl Ask {
@@ -99,6 +101,7 @@ impl Ask {
             source: IpAddr::from([10, 1, 2, 3]),
             remote: IpAddr::from([203, 0, 113, 9]),
             sni: None,
+            token: None,
         }
     }
 
@@ -148,6 +151,12 @@ impl Ask {
         self
     }
 
+    /// With a verified token that says this.
+    pub fn token(mut self, claims: &str) -> Self {
+        self.token = Some(Token::parse(claims.as_bytes()).unwrap().0);
+        self
+    }
+
     pub fn with_view<T>(&self, use_it: impl FnOnce(&RequestView<'_>) -> T) -> T {
         use_it(&RequestView {
             peer: self.peer.as_ref(),
@@ -160,7 +169,7 @@ impl Ask {
             host: &self.host,
             headers: &self.headers,
             sni: self.sni.as_deref(),
-            token: None,
+            token: self.token.as_ref(),
         })
     }
 

@@ -196,3 +196,45 @@ async fn keys_at_an_address_inside_are_not_fetched_and_no_token_passes_without_k
     mesh.app.assert_untouched();
     inside.assert_untouched();
 }
+
+#[tokio::test]
+async fn policies_decide_by_who_the_user_is_and_what_the_token_says() {
+    let issuer = Issuer::new("k1");
+    let more = format!(
+        "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: users-only, namespace: payments}}
+spec:
+  action: DENY
+  rules:
+  - from: [{{source: {{notRequestPrincipals: ['{ISSUER}/*']}}}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: clerks-write, namespace: payments}}
+spec:
+  action: DENY
+  rules:
+  - to: [{{operation: {{methods: [POST]}}}}]
+    when: [{{key: 'request.auth.claims[scope]', notValues: ['entries:write']}}]
+"
+    );
+    let mesh = Mesh::start(&policies(&issuer, &more)).await;
+    let before = mesh.app.received().len();
+    let without = call(&mesh, "/entries", &[]).await;
+    assert_eq!(without.status, StatusCode::FORBIDDEN, "{}", without.text());
+    let post = |scope: &str| {
+        let mut request = request("POST", "/entries", "");
+        let token = issuer.token(&with("scope", json!(scope)));
+        let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        request.headers_mut().insert("authorization", value);
+        mesh.call("payments/web", request)
+    };
+    assert_eq!(post("entries:read").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(post("entries:writer").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(mesh.app.received().len(), before);
+    assert_eq!(post("entries:read entries:write").await.status, StatusCode::OK);
+    assert_eq!(bearer(&mesh, &issuer.token(&claims())).await.status, StatusCode::OK);
+    assert_eq!(mesh.app.received().len(), before + 2);
+}

@@ -13,6 +13,7 @@ use super::path::PathMatch;
 use super::rule_set::CompiledRule;
 use super::source_account::AccountMatch;
 use super::text::{TextMatch, has_inner_wildcard};
+use super::token::TokenAttribute;
 use super::{Action, AuthorizationPolicySpec, Condition, Operation, Rule, Source, is_dry_run};
 use crate::document::reader::parse_port;
 use crate::finding::code;
@@ -121,7 +122,7 @@ impl Builder<'_> {
         let remote_ips = lists("remoteIpBlocks", &s.remote_ip_blocks, &s.not_remote_ip_blocks);
         clauses.extend(self.blocks(&remote_ips).map(Clause::RemoteIp));
         let tokens = lists("requestPrincipals", &s.request_principals, &s.not_request_principals);
-        clauses.extend(self.token(&tokens));
+        clauses.extend(self.token(TokenAttribute::Principal, &tokens));
         self.refuse_empty(clauses, path, "source")
     }
 
@@ -152,13 +153,15 @@ impl Builder<'_> {
             "source.serviceAccount" => self.accounts(&lists),
             "destination.port" => self.ports(&lists),
             "connection.sni" => self.texts(&lists).map(Clause::Sni),
-            "request.auth.principal" | "request.auth.audiences" | "request.auth.presenter" => {
-                self.token(&lists)
-            }
+            "request.auth.principal" => self.token(TokenAttribute::Principal, &lists),
+            "request.auth.audiences" => self.token(TokenAttribute::Audiences, &lists),
+            "request.auth.presenter" => self.token(TokenAttribute::Presenter, &lists),
             "request.headers[:method]" => self.texts(&lists).map(Clause::Method),
             "request.headers[:authority]" | "request.headers[host]" => self.hosts(&lists),
-            key if is_claim(key) => self.token(&lists),
-            key => self.header(key, &lists, path),
+            key => match TokenAttribute::claim(key) {
+                Some(claim) => self.token(claim, &lists),
+                None => self.header(key, &lists, path),
+            },
         }
     }
 
@@ -307,15 +310,8 @@ impl Builder<'_> {
         })
     }
 
-    fn token(&mut self, lists: &Lists<'_>) -> Option<Clause> {
-        if lists.is_empty() {
-            return None;
-        }
-        let positive = !lists.any.0.is_empty();
-        let (path, outcome) = if positive { (&lists.any.1, "never") } else { (&lists.none.1, "always") };
-        let message = format!("this version reads no end-user tokens, so this {outcome} matches");
-        self.problems.warning(code::NEEDS_TOKEN, path.clone(), message);
-        Some(Clause::Token { positive })
+    fn token(&mut self, attribute: TokenAttribute, lists: &Lists<'_>) -> Option<Clause> {
+        self.texts(lists).map(|values| Clause::Token(attribute, values))
     }
 
     fn many<T>(
@@ -371,13 +367,6 @@ impl Builder<'_> {
     fn bad(&mut self, code: &'static str, path: &str, value: &str, error: &dyn Display) {
         self.problems.error(code, path, format!("{value:?} is refused: {error}"));
     }
-}
-
-/// `request.auth.claims[a]`, `request.auth.claims[a][b]`.
-fn is_claim(key: &str) -> bool {
-    key.strip_prefix("request.auth.claims[")
-        .and_then(|k| k.strip_suffix(']'))
-        .is_some_and(|names| names.split("][").all(|n| !n.is_empty() && !n.contains(['[', ']'])))
 }
 
 /// An address stands for itself alone; bits below the mask are ignored, as Istio does.

@@ -9,6 +9,7 @@ use super::host::HostMatch;
 use super::path::PathMatch;
 use super::source_account::AccountMatch;
 use super::text::{Case, TextMatch};
+use super::token::TokenAttribute;
 use crate::request::RequestView;
 
 /// What a match leads to. Where an attribute can be spelled or sent in several ways, the reading is taken that
@@ -39,12 +40,12 @@ pub(super) struct Values<T> {
 }
 
 impl<T> Values<T> {
-    fn fit(&self, matches: impl Fn(&T) -> bool) -> bool {
+    pub(super) fn fit(&self, matches: impl Fn(&T) -> bool) -> bool {
         (self.any.is_empty() || self.any.iter().any(&matches)) && !self.none.iter().any(&matches)
     }
 
     /// An attribute that is absent has none of the values: `x` fails, `notX` holds (Istio's rule for plaintext).
-    fn fit_absent(&self) -> bool {
+    pub(super) fn fit_absent(&self) -> bool {
         self.any.is_empty()
     }
 
@@ -71,10 +72,8 @@ pub(super) enum Clause {
     Host(Values<HostMatch>),
     Header(HeaderClause, Reading),
     Sni(Values<TextMatch>),
-    /// An attribute of an end user's token. No token is read, so it is always absent.
-    Token {
-        positive: bool,
-    },
+    /// An attribute of the end user's verified token.
+    Token(TokenAttribute, Values<TextMatch>),
 }
 
 impl Clause {
@@ -98,7 +97,7 @@ impl Clause {
             Self::Host(values) => values.fit(|h| h.matches(request.host)),
             Self::Header(clause, reading) => clause.matches(request.headers, *reading),
             Self::Sni(values) => values.fit_some(request.sni, ignoring_case),
-            Self::Token { positive } => !positive,
+            Self::Token(attribute, values) => attribute.fits(request.token, values),
         }
     }
 }

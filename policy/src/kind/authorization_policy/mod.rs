@@ -13,6 +13,7 @@ pub(crate) mod read;
 pub(crate) mod rule_set;
 mod source_account;
 pub(super) mod text;
+mod token;
 
 use super::{Meta, Selector};
 
@@ -70,6 +71,14 @@ pub struct Source {
     pub not_ip_blocks: Vec<String>,
     pub remote_ip_blocks: Vec<String>,
     pub not_remote_ip_blocks: Vec<String>,
+}
+
+impl Rule {
+    /// Whether it looks at a token of an end user.
+    pub(crate) fn asks_for_token(&self) -> bool {
+        let source = |s: &Source| !s.request_principals.is_empty() || !s.not_request_principals.is_empty();
+        self.from.iter().any(source) || self.when.iter().any(|c| c.key.starts_with("request.auth."))
+    }
 }
 
 /// Fields AND; the values of one field OR.
