@@ -15,6 +15,7 @@ pub mod client;
 pub mod fake_control_plane;
 pub mod grpc;
 pub mod jwks;
+pub mod loopback;
 pub mod member;
 pub mod process;
 pub mod sidecar;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::client;
+use crate::loopback::own_address;
 use crate::process::Process;
 use crate::wait::until;
 
@@ -54,7 +55,8 @@ impl SidecarBuilder {
 
     /// As `serve`, with a protocol.
     pub fn serve_as(self, port: u16, protocol: &str, app: SocketAddr) -> Self {
-        self.arg("--serve", &format!("{port},protocol={protocol},listen=127.0.0.1:0,app={app}"))
+        let listen = own_address();
+        self.arg("--serve", &format!("{port},protocol={protocol},listen={listen}:0,app={app}"))
     }
 
     /// Opens an `HTTP_PROXY` for the application.

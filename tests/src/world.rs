@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client;
+use crate::loopback::own_address;
 use crate::process::{Finished, Process, run};
 use crate::sidecar::SidecarBuilder;
 use crate::wait::until;
@@ -113,7 +114,8 @@ impl World {
     }
 
     pub fn control_plane_args(&self) -> Vec<String> {
-        let listen = self.address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+        // It may be started again, at the address it had.
+        let listen = self.address.unwrap_or_else(|| SocketAddr::new(own_address(), 0)).to_string();
         let data = self.data_dir().display().to_string();
         let ready = self.folder().join("control-plane.ready.json").display().to_string();
         ["control-plane", "--data-dir", &data, "--trust-domain", TRUST_DOMAIN, "--listen", &listen]
