@@ -14,7 +14,7 @@ use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
     AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, MeshConfigSpec, Meta, Named, Object,
     PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec,
-    selects,
+    VirtualServiceSpec, selects, virtual_service,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -70,6 +70,7 @@ pub struct Projection {
     pub destination_rules: Vec<Named<DestinationRuleSpec>>,
     pub services: Vec<MeshService>,
     pub gateways: Vec<Named<GatewaySpec>>,
+    pub virtual_services: Vec<Named<VirtualServiceSpec>>,
     pub request_authentication: Vec<Named<RequestAuthenticationSpec>>,
     pub rate_limits: Vec<Named<RateLimitPolicySpec>>,
 }
@@ -80,6 +81,8 @@ pub struct Projection {
 /// - Services: all of its own namespace, and those elsewhere that could let it in for at least one request (see
 ///   [`could_ever_allow`]); what a service's instances are selected by is the labels of each instance, and an
 ///   instance that could not let it in is not told either.
+/// - VirtualServices: those bound to a Gateway that selects it. Their destinations are those that it is told of anyway;
+///   a service that would not let it in stays unknown to it.
 /// - ServiceEntries: those of its own namespace, and those exported to all.
 /// - DestinationRules: those for a host that it was told of, of its own namespace, of the host's, and of the root
 ///   namespace.
@@ -100,6 +103,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         destination_rules: Vec::new(),
         services: visible_services(set, services, workload, namespace),
         gateways: Vec::new(),
+        virtual_services: Vec::new(),
         request_authentication: Vec::new(),
         rate_limits: Vec::new(),
     };
@@ -126,6 +130,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
             _ => {}
         }
     }
+    projection.virtual_services = bound_routes(set, &projection.gateways);
     projection.destination_rules = visible_rules(set, &projection, namespace);
     projection
 }
@@ -210,6 +215,20 @@ fn visible_rules(
         })
     };
     rules.filter(|(meta, spec)| is_for(meta, spec)).map(|(meta, spec)| named(meta, spec)).collect()
+}
+
+fn bound_routes(set: &PolicySet, selected: &[Named<GatewaySpec>]) -> Vec<Named<VirtualServiceSpec>> {
+    let mut out = Vec::new();
+    for Object { meta, spec, .. } in set.objects() {
+        let Spec::VirtualService(spec) = spec else { continue };
+        let is_selected = |(namespace, name): (&str, &str)| {
+            selected.iter().any(|g| g.meta.namespace == namespace && g.meta.name == name)
+        };
+        if virtual_service::gateways(meta, spec).any(is_selected) {
+            out.push(named(meta, spec));
+        }
+    }
+    out
 }
 
 fn is_exported(meta: &Meta, spec: &ServiceEntrySpec, namespace: &str) -> bool {

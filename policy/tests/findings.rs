@@ -71,7 +71,7 @@ fn envelopes_that_do_not_fit() {
     assert_eq!(near.help.as_deref(), Some("did you mean AuthorizationPolicy?"));
     error(&object("v1", "AuthorizationPolicy", "{}"), "PAL0007", "apiVersion");
     error(&object("palisade.mesh/v1beta1", "AuthorizationPolicy", "{}"), "PAL0007", "apiVersion");
-    for kind in ["EnvoyFilter", "WasmPlugin", "Sidecar", "Telemetry", "VirtualService"] {
+    for kind in ["EnvoyFilter", "WasmPlugin", "Sidecar", "Telemetry"] {
         let finding = error(&object("networking.istio.io/v1", kind, "{}"), "PAL0015", "kind");
         assert!(finding.help.is_some(), "{kind}");
     }

@@ -255,6 +255,7 @@ fn projection() -> impl Strategy<Value = Projection> {
                     services,
                     gateways,
                     request_authentication: tokens,
+                    virtual_services: Vec::new(),
                     rate_limits: Vec::new(),
                 }
             },
@@ -387,8 +388,9 @@ fn a_rate_limit_policy_survives_the_wire_and_a_half_one_does_not() {
         burst,
         cost: burst,
         mode,
+        headers: mode != Mode::Flag,
     };
-    let limits = vec![limit(None, Mode::Enforce), limit(Some(3), Mode::Shadow)];
+    let limits = vec![limit(None, Mode::Enforce), limit(Some(3), Mode::Shadow), limit(None, Mode::Flag)];
     let spec = RateLimitPolicySpec { selector: BTreeMap::new(), limits };
     let meta = Meta { namespace: "n".into(), name: "p".into(), ..Meta::default() };
     let object = Named { meta, spec };

@@ -38,6 +38,12 @@ pub enum ProxyError {
     Token(TokenError),
     #[error("too many requests")]
     RateLimited(Exceeded),
+    #[error("no route fits")]
+    NoRoute,
+    #[error("the destination of the route is not known")]
+    UnknownRouteTarget,
+    #[error("the rewritten path is not in normal form")]
+    UncleanRewrite,
     #[error("no service of that name")]
     UnknownDestination,
     #[error("the destination carries bytes, not HTTP")]
@@ -174,6 +180,13 @@ impl ProxyError {
                 "Too many requests",
                 true,
             ),
+            Self::NoRoute => row(Caller, "no_route", "NR", S::NOT_FOUND, UNIMPLEMENTED, "No route", true),
+            Self::UnknownRouteTarget => {
+                row(Us, "route_target_unknown", "NC", busy, UNAVAILABLE, "No healthy upstream", true)
+            }
+            Self::UncleanRewrite => {
+                row(Caller, "rewrite_unclean", "", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", true)
+            }
             Self::NotHttp => {
                 row(Caller, "not_http", "NR", S::BAD_GATEWAY, UNIMPLEMENTED, "Unknown destination", true)
             }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod config;
 mod control;
 pub mod drain;
+pub mod edge;
 pub mod error;
 pub mod http;
 pub mod identity;

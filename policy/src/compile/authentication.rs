@@ -57,21 +57,30 @@ pub struct JwtRule {
     /// Since `iat`, which is then required.
     pub max_age: Option<Duration>,
     pub required_claims: Vec<String>,
-    pub allow_private_addresses: bool,
     pub max_token_bytes: usize,
-    pub refresh_interval: Duration,
-    pub min_refetch_interval: Duration,
+}
+
+/// Where keys come from, and how often that is looked at. Rules that say the same share one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySource {
+    pub origin: KeyOrigin,
+    /// Between two looks while all is well. Retried sooner after a failure.
+    pub refresh: Duration,
+    /// From the end of one look to the next one that an unknown key id may cause.
+    pub refetch_min: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
+pub enum KeyOrigin {
     /// A JWK set in the policy.
     Inline(String),
-    Url(String),
-    /// Of HS256, on the proxy's host.
-    Secret {
-        file: PathBuf,
+    Url {
+        url: String,
+        /// Loopback and private networks may be asked, and `http://` is served.
+        allow_private: bool,
     },
+    /// A file on the proxy's host with the secret of HS256: its bytes, without one line end behind them.
+    Secret(PathBuf),
 }
 
 /// Where tokens of one issuer are looked for.
@@ -138,12 +147,13 @@ impl TokenRefusal {
 
 impl JwtRule {
     fn new(id: Arc<str>, spec: &JwtRuleSpec) -> Self {
-        let keys = match (&spec.jwks, &spec.jwks_uri) {
-            (Some(text), _) => KeySource::Inline(text.clone()),
-            (None, Some(url)) => KeySource::Url(url.clone()),
+        let origin = match (&spec.jwks, &spec.jwks_uri) {
+            (Some(text), _) => KeyOrigin::Inline(text.clone()),
+            (None, Some(url)) => KeyOrigin::Url { url: url.clone(), allow_private: false },
             // `check` has refused such a rule; if it ever came here, it would take no token.
-            (None, None) => KeySource::Inline(String::new()),
+            (None, None) => KeyOrigin::Inline(String::new()),
         };
+        let keys = KeySource { origin, refresh: REFRESH_INTERVAL, refetch_min: REFETCH_INTERVAL_MIN };
         let claim = |to: &ClaimToHeader| {
             (to.header.to_ascii_lowercase(), to.claim.split('.').map(str::to_owned).collect())
         };
@@ -163,10 +173,7 @@ impl JwtRule {
             clock_skew: CLOCK_SKEW,
             max_age: None,
             required_claims: Vec::new(),
-            allow_private_addresses: false,
             max_token_bytes: TOKEN_BYTES_MAX,
-            refresh_interval: REFRESH_INTERVAL,
-            min_refetch_interval: REFETCH_INTERVAL_MIN,
         }
     }
 
@@ -221,7 +228,11 @@ mod tests {
             id: "ns/rule/0".into(),
             issuer: "i".into(),
             audiences: vec!["api".into(), "other".into()],
-            keys: KeySource::Inline(String::new()),
+            keys: KeySource {
+                origin: KeyOrigin::Inline(String::new()),
+                refresh: REFRESH_INTERVAL,
+                refetch_min: REFETCH_INTERVAL_MIN,
+            },
             locations: Locations::default(),
             forward_original_token: false,
             output_payload_to_header: None,
@@ -230,10 +241,7 @@ mod tests {
             clock_skew: Duration::from_secs(60),
             max_age: Some(Duration::from_secs(3600)),
             required_claims: vec!["sub".into()],
-            allow_private_addresses: false,
             max_token_bytes: 8192,
-            refresh_interval: Duration::from_secs(300),
-            min_refetch_interval: Duration::from_secs(10),
         }
     }
 

@@ -76,6 +76,11 @@ impl Destinations {
         self.hosts.get(&*host)?.iter().find(|d| d.port == port)
     }
 
+    /// All ports of a host, by the name it has here.
+    pub(crate) fn ports_of(&self, host: &str) -> Option<&[Arc<Destination>]> {
+        self.hosts.get(host).map(Vec::as_slice)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Destination>)> {
         self.hosts.iter().flat_map(|(host, ports)| ports.iter().map(|d| (&**host, d)))
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::routes::{HostTables, RouteTable, Routes};
 use crate::finding::{Findings, code};
 use crate::kind::gateway::host::plain_host;
 use crate::kind::gateway::{
@@ -40,6 +41,7 @@ pub struct Server {
     pub tls: Option<ServerTls>,
     /// Answer everything with a redirect to https.
     pub https_redirect: bool,
+    routes: HostTables,
 }
 
 /// How TLS ends at a server.
@@ -63,7 +65,7 @@ pub enum Credential {
 }
 
 impl Edge {
-    pub(crate) fn new(gateways: &[Named<GatewaySpec>], findings: &mut Findings) -> Self {
+    pub(crate) fn new(gateways: &[Named<GatewaySpec>], routes: &Routes<'_>, findings: &mut Findings) -> Self {
         for conflict in conflicts(gateways) {
             let Some(Named { meta, .. }) = gateways.get(conflict.gateway) else { continue };
             let object = format!("{} {}/{}", Kind::Gateway.name(), meta.namespace, meta.name);
@@ -73,7 +75,7 @@ impl Edge {
         let mut edge = Self::default();
         for Named { meta, spec } in gateways {
             for (index, written) in spec.servers.iter().enumerate() {
-                let server = Arc::new(server(meta, index, written));
+                let server = Arc::new(server(meta, index, written, routes));
                 let tls = written.port.protocol == GatewayProtocol::Https;
                 let port = edge.ports.entry(written.port.number).or_insert_with(|| Port::new(tls));
                 port.insert(&server);
@@ -137,15 +139,30 @@ impl Port {
     }
 }
 
-fn server(meta: &Meta, index: usize, written: &GatewayServer) -> Server {
+impl Server {
+    /// The routes of an authority (any case, with or without port and trailing dot): exact, then the longest `*.`, then
+    /// `*`.
+    pub fn routes_for(&self, authority: &str) -> Option<&Arc<RouteTable>> {
+        self.routes.find(authority)
+    }
+
+    /// Every table, once for each of its hosts.
+    pub fn route_tables(&self) -> impl Iterator<Item = &Arc<RouteTable>> {
+        self.routes.iter()
+    }
+}
+
+fn server(meta: &Meta, index: usize, written: &GatewayServer, routes: &Routes<'_>) -> Server {
     let name = written.name.clone().unwrap_or_else(|| index.to_string());
     let tls = written.tls.clone().unwrap_or_default();
+    let hosts: Vec<_> = written.hosts.iter().filter_map(|text| GatewayHost::parse(text)).collect();
     Server {
         id: format!("{}/{}/{name}", meta.namespace, meta.name).into(),
         gateway_namespace: meta.namespace.as_str().into(),
         gateway: meta.name.as_str().into(),
         port: written.port.number,
-        hosts: written.hosts.iter().filter_map(|text| GatewayHost::parse(text)).collect(),
+        routes: routes.of_server(meta, &hosts),
+        hosts,
         https_redirect: tls.https_redirect,
         tls: (written.port.protocol == GatewayProtocol::Https).then(|| server_tls(tls)),
     }

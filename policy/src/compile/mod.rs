@@ -4,6 +4,7 @@ pub mod authentication;
 pub(crate) mod authorization;
 mod destinations;
 pub mod edge;
+pub mod routes;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::kind::request_authentication;
 use crate::kind::request_match::MatchView;
 use crate::kind::service_entry::{self, Protocol};
 use crate::kind::trust_domains::TrustDomains;
+use crate::kind::virtual_service;
 use crate::kind::{Kind, Meta, Named, Selector, selects};
 use crate::projection::{Projection, Workload};
 use crate::request::RequestView;
@@ -30,6 +32,7 @@ use authentication::Authentication;
 use authorization::Authorization;
 use destinations::Destinations;
 use edge::Edge;
+use routes::Routes;
 
 /// The compiled policy of one workload.
 #[derive(Debug)]
@@ -97,7 +100,9 @@ impl Snapshot {
         let authorization = Authorization::new(&projection.authorization, &domains, &mut findings);
         let modes = Modes::new(&projection.peer_authentication, &projection.root_namespace);
         let destinations = Destinations::new(projection, own_namespace, &mut findings);
-        let edge = Edge::new(&projection.gateways, &mut findings);
+        let built = built_routes(projection, &mut findings);
+        let routes = Routes::new(&projection.virtual_services, built, &destinations);
+        let edge = Edge::new(&projection.gateways, &routes, &mut findings);
         let limits = limits(projection, &mut findings);
         if findings.has_errors() {
             return Err(findings);
@@ -170,6 +175,12 @@ impl Snapshot {
             Decision::Allow { .. } => {}
             refused @ Decision::Refuse { .. } => return refused,
         }
+        self.authorize_answer(request)
+    }
+
+    /// Judges a request that the edge answers itself, by a redirect or a direct response: DENY, then ALLOW. The permit
+    /// is for no destination; nothing is forwarded by it.
+    pub fn authorize_answer(&self, request: &RequestView<'_>) -> Decision {
         match self.authorization.judge(request) {
             Ok(grant) => Decision::Allow { permit: Permit::new(), grant },
             Err(refusal) => Decision::Refuse { refusal },
@@ -248,6 +259,30 @@ fn check(projection: &Projection, findings: &mut Findings) {
         report(findings, &object, |p| request_authentication::check(spec, p));
     }
     report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
+}
+
+/// The routes of each VirtualService, in their order.
+fn built_routes(projection: &Projection, findings: &mut Findings) -> Vec<Vec<virtual_service::Built>> {
+    let known = |gateway: (&str, &str)| {
+        projection.gateways.iter().any(|g| (g.meta.namespace.as_str(), g.meta.name.as_str()) == gateway)
+    };
+    let mut built = Vec::with_capacity(projection.virtual_services.len());
+    for Named { meta, spec } in &projection.virtual_services {
+        let object = format!("{} {}/{}", Kind::VirtualService.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| {
+            if !virtual_service::gateways(meta, spec).any(known) {
+                let message = "it is bound to no Gateway of this workload";
+                p.error(code::NOT_FOR_WORKLOAD, "spec.gateways", message);
+            }
+            built.push(virtual_service::build(meta, spec, p));
+        });
+    }
+    for conflict in virtual_service::conflicts(&projection.virtual_services) {
+        let Some(Named { meta, .. }) = projection.virtual_services.get(conflict.index) else { continue };
+        let object = format!("{} {}/{}", Kind::VirtualService.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| p.error(code::HOST_TAKEN, conflict.path, conflict.message));
+    }
+    built
 }
 
 fn limits(projection: &Projection, findings: &mut Findings) -> Vec<Arc<Limit>> {

@@ -19,7 +19,6 @@ pub(crate) struct Envelope<'n> {
 
 /// Istio's kinds that this version does not take, with what stands in for them.
 const UNSUPPORTED_KINDS: &[(&str, &str)] = &[
-    ("VirtualService", "this version has no route rules; services are reached by their host alone"),
     ("WorkloadEntry", "write the endpoint into a ServiceEntry, or let the workload join with a token"),
     ("WorkloadGroup", "labels of a workload come from its join token (palisade token create --label)"),
     ("Sidecar", "leave it out: a proxy is told only of the services that would let it in"),

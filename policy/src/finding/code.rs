@@ -85,6 +85,20 @@ codes! {
     GATEWAY_SELECTOR = "PAL1601", "A Gateway has a selector";
     GATEWAY_TLS = "PAL1602", "The TLS fields do not fit the server";
     GATEWAY_CONFLICT = "PAL1603", "Two servers claim one host or one port";
+    // VirtualService.
+    ROUTE_GATEWAYS = "PAL1701", "The routes are bound to no Gateway";
+    UNKNOWN_GATEWAY = "PAL1702", "No Gateway with this name is known";
+    HOST_NOT_SERVED = "PAL1703", "The Gateway serves no such host";
+    HOST_NOT_ADMITTED = "PAL1704", "The Gateway does not give this host to routes of this namespace";
+    ROUTE_ACTION = "PAL1705", "A route does one thing, and has the fields that go with it";
+    BAD_PATTERN = "PAL1706", "The pattern cannot be matched";
+    BAD_WEIGHT = "PAL1707", "The weights share nothing out";
+    BAD_HEADER = "PAL1708", "The header is not one that routes match or change";
+    ROUTE_RANGE = "PAL1709", "A number, a duration or a size of a route is out of its range";
+    BAD_REWRITE = "PAL1710", "The rewrite or redirect leads nowhere";
+    CORS_OPEN = "PAL1711", "The CORS policy lets in more origins than it names";
+    BAD_CORS = "PAL1712", "The CORS policy says what browsers do not understand";
+    ROUTE_NAME = "PAL1713", "Two routes of one VirtualService have one name";
     // RequestAuthentication.
     JWT_KEYS = "PAL1801", "A token rule does not say where its keys are, or says what cannot be used";
     JWT_LOCATION = "PAL1802", "A place of tokens cannot be one";

@@ -10,6 +10,7 @@ pub mod request_authentication;
 pub mod request_match;
 pub mod service_entry;
 pub(crate) mod trust_domains;
+pub mod virtual_service;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use peer_authentication::PeerAuthenticationSpec;
 pub use rate_limit_policy::RateLimitPolicySpec;
 pub use request_authentication::RequestAuthenticationSpec;
 pub use service_entry::ServiceEntrySpec;
+pub use virtual_service::VirtualServiceSpec;
 
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::Position;
@@ -38,16 +40,18 @@ pub enum Kind {
     RateLimitPolicy,
     Gateway,
     RequestAuthentication,
+    VirtualService,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
         Self::DestinationRule,
         Self::MeshConfig,
         Self::Gateway,
+        Self::VirtualService,
         Self::RequestAuthentication,
         Self::RateLimitPolicy,
     ];
@@ -63,6 +67,7 @@ impl Kind {
             Self::RateLimitPolicy => "RateLimitPolicy",
             Self::Gateway => "Gateway",
             Self::RequestAuthentication => "RequestAuthentication",
+            Self::VirtualService => "VirtualService",
         }
     }
 
@@ -72,7 +77,9 @@ impl Kind {
             Self::AuthorizationPolicy | Self::PeerAuthentication | Self::RequestAuthentication => {
                 "security.istio.io/v1"
             }
-            Self::ServiceEntry | Self::DestinationRule | Self::Gateway => "networking.istio.io/v1",
+            Self::ServiceEntry | Self::DestinationRule | Self::Gateway | Self::VirtualService => {
+                "networking.istio.io/v1"
+            }
             Self::MeshConfig | Self::RateLimitPolicy => "palisade.mesh/v1",
         }
     }
@@ -99,6 +106,7 @@ pub enum Spec {
     RateLimitPolicy(RateLimitPolicySpec),
     Gateway(GatewaySpec),
     RequestAuthentication(RequestAuthenticationSpec),
+    VirtualService(VirtualServiceSpec),
 }
 
 /// One document, read and checked on its own.
@@ -134,6 +142,7 @@ impl Spec {
             Self::RateLimitPolicy(_) => Kind::RateLimitPolicy,
             Self::Gateway(_) => Kind::Gateway,
             Self::RequestAuthentication(_) => Kind::RequestAuthentication,
+            Self::VirtualService(_) => Kind::VirtualService,
         }
     }
 }
@@ -149,6 +158,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::RateLimitPolicy => Spec::RateLimitPolicy(rate_limit_policy::read(reader, at)?),
         Kind::Gateway => Spec::Gateway(gateway::read(reader, at)?),
         Kind::RequestAuthentication => Spec::RequestAuthentication(request_authentication::read(reader, at)?),
+        Kind::VirtualService => Spec::VirtualService(virtual_service::read(reader, at)?),
     })
 }
 
@@ -167,6 +177,9 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         }
         Spec::Gateway(spec) => gateway::check(meta, spec, problems),
         Spec::RequestAuthentication(spec) => request_authentication::check(spec, problems),
+        Spec::VirtualService(spec) => {
+            virtual_service::build(meta, spec, problems);
+        }
     }
 }
 

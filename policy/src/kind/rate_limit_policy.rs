@@ -18,6 +18,8 @@ const LIMIT: RangeInclusive<u64> = 1..=1_000_000_000;
 /// Below a second a limit is load shedding; state beyond a day would be lost to restarts.
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("flag", Mode::Flag)];
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateLimitPolicySpec {
     pub selector: Selector,
@@ -32,11 +34,13 @@ pub struct LimitSpec {
     pub key: Vec<KeyPart>,
     pub limit: u64,
     pub window: Duration,
-    /// Absent: the limit.
+    /// Present: quota comes back evenly, and this many may come at once. Absent: any window passes at most the limit.
     pub burst: Option<u64>,
     /// Absent: 1.
     pub cost: Option<u64>,
     pub mode: Mode,
+    /// Whether callers are told of the limit in `RateLimit` headers.
+    pub headers: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +61,8 @@ pub enum Mode {
     Enforce,
     /// Refuses nothing; what would have been refused is counted and recorded.
     Shadow,
+    /// Refuses nothing; the application is told in a header which limits the request exceeds.
+    Flag,
 }
 
 /// A compiled limit.
@@ -72,9 +78,11 @@ pub struct Limit {
     pub key: Box<[KeyPart]>,
     pub limit: u32,
     pub window: Duration,
-    pub burst: u32,
+    /// As in [`LimitSpec`].
+    pub burst: Option<u32>,
     pub cost: u32,
     pub mode: Mode,
+    pub headers: bool,
 }
 
 impl Limit {
@@ -123,11 +131,16 @@ fn read_limit(reader: &mut Reader<'_>, at: &At<'_>) -> Option<LimitSpec> {
         reader.choice(&at, &[("instance", ())]);
     }
     let mode = match fields.take("mode") {
-        Some(at) => reader.choice(&at, &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)]),
+        Some(at) => reader.choice(&at, &MODES),
         None => Some(Mode::Enforce),
     };
+    let headers = match fields.take("headers") {
+        Some(at) => reader.boolean(&at),
+        None => Some(true),
+    };
     reader.finish(fields, &[]);
-    Some(LimitSpec { name: name?, matches, key, limit: limit?, window: window?, burst, cost, mode: mode? })
+    let (name, limit, window, mode, headers) = (name?, limit?, window?, mode?, headers?);
+    Some(LimitSpec { name, matches, key, limit, window, burst, cost, mode, headers })
 }
 
 fn read_part(reader: &mut Reader<'_>, at: &At<'_>) -> Option<KeyPart> {
@@ -188,7 +201,7 @@ fn build_limit(meta: &Meta, spec: &LimitSpec, path: &str, problems: &mut Problem
     };
     let limit = number("limit", spec.limit, LIMIT);
     let most = spec.burst.unwrap_or(spec.limit);
-    let burst = number("burst", most, LIMIT);
+    let burst = spec.burst.map(|burst| number("burst", burst, LIMIT));
     let cost = number("cost", spec.cost.unwrap_or(1), 1..=most.max(1));
     if !WINDOW.contains(&spec.window) {
         let message = format!("{:?} is not within 1s and 24h", spec.window);
@@ -207,11 +220,15 @@ fn build_limit(meta: &Meta, spec: &LimitSpec, path: &str, problems: &mut Problem
         }
     }
     let matches = RequestMatch::new(&spec.matches, Effect::Restricts, &format!("{path}.match"), problems);
-    let (limit, burst, cost) = (limit?, burst?, cost?);
+    let (limit, cost) = (limit?, cost?);
+    let burst = match burst {
+        Some(burst) => Some(burst?),
+        None => None,
+    };
     let title = format!("{}/{}/{}", meta.namespace, meta.name, spec.name);
     let window = spec.window;
     Some(Limit {
-        id: format!("{title} {limit}/{}ms/{burst} {:?}", window.as_millis(), spec.key).into(),
+        id: format!("{title} {limit}/{}ms/{burst:?} {:?}", window.as_millis(), spec.key).into(),
         title: title.into(),
         name: spec.name.as_str().into(),
         matches,
@@ -221,5 +238,6 @@ fn build_limit(meta: &Meta, spec: &LimitSpec, path: &str, problems: &mut Problem
         burst,
         cost,
         mode: spec.mode,
+        headers: spec.headers,
     })
 }

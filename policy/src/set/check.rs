@@ -30,22 +30,24 @@ pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
                 checker.tokens(object, spec, objects);
             }
             Spec::DestinationRule(spec) => checker.rule_host(object, spec),
+            Spec::VirtualService(spec) => checker.routes(object, spec, objects),
             _ => {}
         }
     }
     checker.rule_owners(objects);
     checker.gateways(objects);
+    checker.route_owners(objects);
     checker.findings
 }
 
-struct Checker<'o> {
-    services: BTreeSet<&'o str>,
-    entries: Vec<(&'o Object, &'o ServiceEntrySpec)>,
+pub(super) struct Checker<'o> {
+    pub(super) services: BTreeSet<&'o str>,
+    pub(super) entries: Vec<(&'o Object, &'o ServiceEntrySpec)>,
     findings: Findings,
 }
 
 impl<'o> Checker<'o> {
-    fn report(&mut self, object: &Object, problem: impl FnOnce(&mut Problems)) {
+    pub(super) fn report(&mut self, object: &Object, problem: impl FnOnce(&mut Problems)) {
         let mut problems = Problems::default();
         problem(&mut problems);
         problems.place(Some(&title(object)), |_| object.position.clone(), &mut self.findings);
@@ -292,7 +294,7 @@ impl<'o> Checker<'o> {
         self.services.contains(host) || self.entries.iter().any(of_entry)
     }
 
-    fn hosts_known(&self) -> impl Iterator<Item = &'o str> {
+    pub(super) fn hosts_known(&self) -> impl Iterator<Item = &'o str> {
         let entries: Vec<&'o str> =
             self.entries.iter().flat_map(|(_, e)| e.hosts.iter().map(String::as_str)).collect();
         self.services.clone().into_iter().chain(entries)
@@ -321,10 +323,10 @@ fn overlap(a: &Object, b: &Object) -> bool {
     a.meta.namespace == b.meta.namespace || !(private(a) || private(b))
 }
 
-fn title(object: &Object) -> String {
+pub(super) fn title(object: &Object) -> String {
     format!("{} {}/{}", object.spec.kind().name(), object.meta.namespace, object.meta.name)
 }
 
-fn at(position: Option<&Position>) -> String {
+pub(super) fn at(position: Option<&Position>) -> String {
     position.map(|p| format!(" at {}:{}", p.file, p.line)).unwrap_or_default()
 }

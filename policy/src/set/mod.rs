@@ -2,6 +2,7 @@
 
 mod check;
 pub(crate) mod names;
+mod routes;
 
 use crate::finding::Findings;
 use crate::kind::{Kind, MeshConfigSpec, Object, Spec};

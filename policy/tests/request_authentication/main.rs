@@ -3,7 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use palisade_policy::compile::authentication::KeySource;
+use palisade_policy::compile::authentication::KeyOrigin;
 use support::{findings, parse_ok, snapshot, workload};
 
 fn rules(namespace: &str, selector: &str, rules: &str) -> String {
@@ -25,13 +25,14 @@ fn what_is_not_said_has_a_safe_meaning() {
     let snapshot = snapshot(&set, &[], &workload("bank", "accounts"));
     let rule = &snapshot.authentication().rules[0];
     assert_eq!(&*rule.id, "bank/users/0");
-    assert_eq!(rule.keys, KeySource::Url("https://auth.example/keys".into()));
+    let url = "https://auth.example/keys".into();
+    assert_eq!(rule.keys.origin, KeyOrigin::Url { url, allow_private: false });
     assert_eq!(rule.locations.headers, [("authorization".to_owned(), "Bearer ".to_owned())]);
     assert_eq!(
         (rule.locations.params.as_slice(), rule.locations.cookies.len()),
         (&["access_token".into()][..], 0)
     );
-    assert!(!rule.forward_original_token && !rule.allow_private_addresses);
+    assert!(!rule.forward_original_token);
     assert!(!rule.algorithms.iter().any(|name| name.starts_with("HS") || name == "none"));
     assert_eq!((rule.clock_skew.as_secs(), rule.max_token_bytes), (60, 8192));
 }

@@ -13,6 +13,8 @@ mod request_authentication;
 mod request_match;
 mod scalar;
 mod service_entry;
+mod virtual_service;
+mod virtual_service_parts;
 
 /// Why a message from the other side does not become a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

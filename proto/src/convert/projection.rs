@@ -20,6 +20,7 @@ impl From<&Projection> for v1::SnapshotBody {
             destination_rules: projection.destination_rules.iter().map(Into::into).collect(),
             services: projection.services.iter().map(service_to_wire).collect(),
             gateways: projection.gateways.iter().map(Into::into).collect(),
+            virtual_services: projection.virtual_services.iter().map(Into::into).collect(),
             request_authentication: projection.request_authentication.iter().map(Into::into).collect(),
             rate_limit_policies: projection.rate_limits.iter().map(Into::into).collect(),
         }
@@ -68,6 +69,7 @@ impl TryFrom<v1::SnapshotBody> for Projection {
             destination_rules: each("destination_rules", body.destination_rules, TryInto::try_into)?,
             services: each("services", body.services, service_from_wire)?,
             gateways: each("gateways", body.gateways, TryInto::try_into)?,
+            virtual_services: each("virtual_services", body.virtual_services, TryInto::try_into)?,
             request_authentication: each(
                 "request_authentication",
                 body.request_authentication,

@@ -31,6 +31,7 @@ fn limit_to_wire(limit: &LimitSpec) -> wire::Limit {
     let mode = match limit.mode {
         Mode::Enforce => wire::Mode::Enforce,
         Mode::Shadow => wire::Mode::Shadow,
+        Mode::Flag => wire::Mode::Flag,
     };
     let part = |part: &KeyPart| match part {
         KeyPart::Claim(name) => wire::key_part::Part::Claim(name.clone()),
@@ -48,6 +49,7 @@ fn limit_to_wire(limit: &LimitSpec) -> wire::Limit {
         burst: limit.burst,
         cost: limit.cost,
         mode: mode.into(),
+        untold: !limit.headers,
     }
 }
 
@@ -56,6 +58,7 @@ fn limit_from_wire(limit: wire::Limit) -> Result<LimitSpec, WireError> {
         wire::Mode::Unspecified => return Err(unspecified("mode")),
         wire::Mode::Enforce => Mode::Enforce,
         wire::Mode::Shadow => Mode::Shadow,
+        wire::Mode::Flag => Mode::Flag,
     };
     let key = each("key", limit.key, |part| match part.part {
         Some(wire::key_part::Part::Claim(name)) => Ok(KeyPart::Claim(name)),
@@ -73,5 +76,6 @@ fn limit_from_wire(limit: wire::Limit) -> Result<LimitSpec, WireError> {
         burst: limit.burst,
         cost: limit.cost,
         mode,
+        headers: !limit.untold,
     })
 }

@@ -1,6 +1,7 @@
 //! Bodies on their way through: streamed, counted, and carrying what must live as long as they do.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -25,6 +26,17 @@ pub(crate) enum BodyError {
     Reset,
 }
 
+impl BodyError {
+    /// Whether bytes came that are no body; a caller that went away sent too few.
+    fn is_framing(&self) -> bool {
+        let Self::Codec(error) = self else { return false };
+        let source = std::error::Error::source(error);
+        let kind =
+            source.and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        error.is_parse() || matches!(kind, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData))
+    }
+}
+
 /// The next frame, with headers that trailers may not carry removed; never an end that was none.
 fn poll_incoming(
     incoming: &mut Incoming,
@@ -44,6 +56,8 @@ pub(crate) struct Tally {
     pub(crate) received: Cell<u64>,
     /// The request body came to its end.
     pub(crate) request_ended: Cell<bool>,
+    /// The request body broke its own framing: the caller's fault, and not to be taken for the upstream's.
+    pub(crate) request_malformed: Cell<bool>,
 }
 
 /// A request body on its way upstream.
@@ -78,7 +92,11 @@ impl Body for RequestBody {
                 }
                 self.tally.request_ended.set(frame.is_trailers() || self.incoming.is_end_stream());
             }
-            Some(Err(_)) | None => self.tally.request_ended.set(true),
+            Some(Err(error)) => {
+                self.tally.request_ended.set(true);
+                self.tally.request_malformed.set(error.is_framing());
+            }
+            None => self.tally.request_ended.set(true),
         }
         Poll::Ready(frame)
     }

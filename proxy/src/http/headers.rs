@@ -7,10 +7,11 @@ use http::header::{
 
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-decision-id");
+pub(crate) const FLAGGED: HeaderName = HeaderName::from_static("x-palisade-flagged");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const OUR_PREFIX: &[u8] = b"x-palisade-";
+pub(crate) const OUR_PREFIX: &str = "x-palisade-";
 
 /// Removes what RFC 9110 section 7.6.1 ends at this hop: every name on every Connection line, and the known ones.
 /// `TE: trailers` stays, because we forward trailers and gRPC asks for it.
@@ -53,26 +54,29 @@ fn keep_te_trailers(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every header that only a sidecar may set, under any spelling an application server may fold into it
-/// (CGI-style servers read `_` as `-`).
+/// Removes every header that only a sidecar may set, under any spelling an application server may fold into it.
 pub(crate) fn strip_ours(headers: &mut HeaderMap) {
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    for name in forged {
+    let client_cert = FORWARDED_CLIENT_CERT;
+    remove_where(headers, |name| begins_folded(name, OUR_PREFIX) || is_folded(name, client_cert.as_str()));
+}
+
+/// Removes the headers whose name `is` says.
+pub(crate) fn remove_where(headers: &mut HeaderMap, is: impl Fn(&str) -> bool) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is(name.as_str())).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }
 
-fn is_ours(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    if name.len() < OUR_PREFIX.len() || name.first() != Some(&b'x') {
-        return false;
-    }
-    let folded = |with: &[u8]| {
-        name.iter().zip(with).all(|(a, b)| a == b || (*a == b'_' && *b == b'-')) && name.len() >= with.len()
-    };
-    let client_cert = FORWARDED_CLIENT_CERT;
-    let client_cert = client_cert.as_str().as_bytes();
-    folded(OUR_PREFIX) || (name.len() == client_cert.len() && folded(client_cert))
+/// Whether a name begins so to a server that reads `_` as `-` and any case as one (CGI, and what copies it).
+pub(crate) fn begins_folded(name: &str, with: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() >= with.len() && name.bytes().zip(with.bytes()).all(|(a, b)| fold(a) == fold(b))
+}
+
+/// Whether two names are one to such a server.
+pub(crate) fn is_folded(name: &str, other: &str) -> bool {
+    name.len() == other.len() && begins_folded(name, other)
 }
 
 /// What a trailer section may not carry (RFC 9110 section 6.5.1): framing, routing, authentication, and our own.

@@ -3,6 +3,7 @@
 pub(crate) mod body;
 pub(crate) mod coalesce;
 pub(crate) mod codec;
+pub mod copy;
 pub(crate) mod exec;
 pub(crate) mod framing;
 pub(crate) mod headers;

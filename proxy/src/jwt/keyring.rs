@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
-use palisade_policy::compile::authentication::{JwtRule, KeySource};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use super::fetch;
 use super::jwk::parse_set;
 use super::jws::Jws;
 use super::keys::Source;
-pub(crate) use super::keys::{Loaded, Origin, SourceSpec};
+pub(crate) use super::keys::{KeyOrigin, KeySource, Loaded};
 use super::verify::{KeySet, Secret};
 use crate::live::Live;
 
@@ -28,19 +27,6 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A secret is a few dozen bytes; a file that is larger is another file.
 const SECRET_BYTES_MAX: u64 = 4096;
-
-impl SourceSpec {
-    pub(crate) fn of(rule: &JwtRule) -> Self {
-        let origin = match &rule.keys {
-            KeySource::Inline(text) => Origin::Inline(text.clone()),
-            KeySource::Url(url) => {
-                Origin::Url { url: url.clone(), allow_private: rule.allow_private_addresses }
-            }
-            KeySource::Secret { file } => Origin::Secret(file.clone()),
-        };
-        Self { origin, refresh: rule.refresh_interval, refetch_min: rule.min_refetch_interval }
-    }
-}
 
 /// Keys by rule. Cheap to read.
 #[derive(Debug, Default)]
@@ -56,7 +42,7 @@ impl KeyRing {
     pub(crate) async fn verify(
         &self,
         rule: &str,
-        spec: &SourceSpec,
+        spec: &KeySource,
         jws: &Jws<'_>,
     ) -> Result<Arc<Loaded>, TokenFault> {
         let source = self.source_soon(rule, spec).await.ok_or(TokenFault::NoKeys)?;
@@ -87,12 +73,12 @@ impl KeyRing {
 
     /// The generation of the keys in force for a rule; `None` where there are none. What was verified under another
     /// generation counts for nothing.
-    pub(crate) fn generation(&self, rule: &str, spec: &SourceSpec) -> Option<u64> {
+    pub(crate) fn generation(&self, rule: &str, spec: &KeySource) -> Option<u64> {
         self.source(rule, spec)?.loaded().as_ref().map(|loaded| loaded.generation)
     }
 
     /// A rule that came with the newest snapshot may be ahead of its source by a moment.
-    async fn source_soon(&self, rule: &str, spec: &SourceSpec) -> Option<Arc<Source>> {
+    async fn source_soon(&self, rule: &str, spec: &KeySource) -> Option<Arc<Source>> {
         let mut synced = self.synced.subscribe();
         if let Some(source) = self.source(rule, spec) {
             return Some(source);
@@ -101,7 +87,7 @@ impl KeyRing {
         self.source(rule, spec)
     }
 
-    fn source(&self, rule: &str, spec: &SourceSpec) -> Option<Arc<Source>> {
+    fn source(&self, rule: &str, spec: &KeySource) -> Option<Arc<Source>> {
         self.sources.load().get(rule).filter(|source| source.spec == *spec).cloned()
     }
 }
@@ -122,7 +108,7 @@ pub(crate) async fn keep(ring: Arc<KeyRing>, live: Arc<Live>) {
         let snapshot = live.snapshot().clone();
         if let Some(snapshot) = snapshot {
             let rules = &snapshot.authentication().rules;
-            keeper.sync(rules.iter().map(|rule| (rule.id.clone(), SourceSpec::of(rule))).collect());
+            keeper.sync(rules.iter().map(|rule| (rule.id.clone(), rule.keys.clone())).collect());
         }
         if changes.changed().await.is_err() {
             return;
@@ -136,7 +122,7 @@ impl Keeper {
     }
 
     /// Makes the ring fit these rules. A source that is still named keeps its keys.
-    pub(super) fn sync(&mut self, rules: Vec<(Arc<str>, SourceSpec)>) {
+    pub(super) fn sync(&mut self, rules: Vec<(Arc<str>, KeySource)>) {
         self.tasks.retain(|(source, _)| rules.iter().any(|(_, spec)| *spec == source.spec));
         let mut sources = HashMap::with_capacity(rules.len());
         for (rule, spec) in rules {
@@ -151,10 +137,10 @@ impl Keeper {
         self.ring.synced.send_replace(());
     }
 
-    fn start(&mut self, spec: SourceSpec) -> Arc<Source> {
+    fn start(&mut self, spec: KeySource) -> Arc<Source> {
         let source = Arc::new(Source::new(spec));
         let mut task = JoinSet::new();
-        if let Origin::Inline(text) = &source.spec.origin {
+        if let KeyOrigin::Inline(text) = &source.spec.origin {
             // Policy has no other words to say: read once, at once.
             let _noted = take(&source, text.as_bytes());
             source.finished_look();
@@ -196,15 +182,15 @@ async fn look_after(source: Arc<Source>) {
 /// One look. `false`: it failed, and the keys of before stay.
 async fn look(source: &Source) -> bool {
     match &source.spec.origin {
-        Origin::Inline(text) => take(source, text.as_bytes()),
-        Origin::Url { url, allow_private } => match fetch::fetch(url, *allow_private).await {
+        KeyOrigin::Inline(text) => take(source, text.as_bytes()),
+        KeyOrigin::Url { url, allow_private } => match fetch::fetch(url, *allow_private).await {
             Ok(body) => take(source, &body),
             Err(error) => {
                 tracing::warn!(%url, reason = error.code(), %error, kept = source.loaded().is_some(), "key set not fetched");
                 false
             }
         },
-        Origin::Secret(path) => match read_secret(path) {
+        KeyOrigin::Secret(path) => match read_secret(path) {
             Ok(bytes) => {
                 let secret = Secret::new(&bytes);
                 let digest = sha256(&bytes);

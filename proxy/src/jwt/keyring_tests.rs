@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use super::fault::TokenFault;
 use super::fetch::{FetchError, fetch};
 use super::jws::Jws;
-use super::keyring::{Keeper, KeyRing, Origin, SourceSpec};
+use super::keyring::{Keeper, KeyOrigin, KeyRing, KeySource};
 
 /// A signing key and the set that has it.
 struct Issuer {
@@ -84,9 +84,9 @@ impl Server {
         self.answer.send_replace(answer);
     }
 
-    fn spec(&self, refetch_min: Duration) -> SourceSpec {
-        let origin = Origin::Url { url: self.url.clone(), allow_private: true };
-        SourceSpec { origin, refresh: Duration::from_secs(300), refetch_min }
+    fn spec(&self, refetch_min: Duration) -> KeySource {
+        let origin = KeyOrigin::Url { url: self.url.clone(), allow_private: true };
+        KeySource { origin, refresh: Duration::from_secs(300), refetch_min }
     }
 }
 
@@ -94,14 +94,14 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn ring(spec: &SourceSpec) -> (Arc<KeyRing>, Keeper) {
+fn ring(spec: &KeySource) -> (Arc<KeyRing>, Keeper) {
     let ring = Arc::new(KeyRing::default());
     let mut keeper = Keeper::new(ring.clone());
     keeper.sync(vec![("rule".into(), spec.clone())]);
     (ring, keeper)
 }
 
-async fn ask(ring: &KeyRing, spec: &SourceSpec, token: &str) -> Result<u64, TokenFault> {
+async fn ask(ring: &KeyRing, spec: &KeySource, token: &str) -> Result<u64, TokenFault> {
     let jws = Jws::parse(token.as_bytes(), 8192)?;
     ring.verify("rule", spec, &jws).await.map(|loaded| loaded.generation)
 }
@@ -229,8 +229,8 @@ async fn the_last_good_keys_stay_while_the_server_fails_and_nothing_passes_befor
 #[tokio::test]
 async fn rules_that_say_something_else_never_see_each_others_keys() {
     let issuer = Issuer::new("k");
-    let spec = |text: String| SourceSpec {
-        origin: Origin::Inline(text),
+    let spec = |text: String| KeySource {
+        origin: KeyOrigin::Inline(text),
         refresh: Duration::from_secs(300),
         refetch_min: Duration::from_secs(600),
     };
@@ -255,9 +255,9 @@ async fn a_secret_comes_from_a_file_of_at_least_32_bytes() {
     ] {
         let path = folder.path().join("secret");
         std::fs::write(&path, content).unwrap();
-        let origin = Origin::Secret(path);
+        let origin = KeyOrigin::Secret(path);
         let spec =
-            SourceSpec { origin, refresh: Duration::from_secs(300), refetch_min: Duration::from_secs(600) };
+            KeySource { origin, refresh: Duration::from_secs(300), refetch_min: Duration::from_secs(600) };
         let (ring, _keeper) = ring(&spec);
         // The token is of ES256: a secret that was taken says so.
         assert_eq!(ask(&ring, &spec, &Issuer::new("k").token()).await, Err(expected), "{content}");

@@ -1,12 +1,12 @@
 //! One source of keys: where it is, what it gave last, and what was asked of it in vain.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
+pub(crate) use palisade_policy::compile::authentication::{KeyOrigin, KeySource};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -14,30 +14,6 @@ use super::verify::KeySet;
 
 /// Key ids that a source is known not to have. 1 000 of 256 bytes: 256 KiB at most per source; the oldest goes first.
 const UNKNOWN_MAX: usize = 1_000;
-
-/// Where keys come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// A JWK set in the policy itself.
-    Inline(String),
-    Url {
-        url: String,
-        /// Loopback and private networks may be asked, and `http://` is served.
-        allow_private: bool,
-    },
-    /// A file with the secret of HS256: its bytes, without one line end behind them.
-    Secret(PathBuf),
-}
-
-/// Where keys come from, and how often that is looked at. Rules that say the same share one source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SourceSpec {
-    pub(crate) origin: Origin,
-    /// Between two looks while all is well. Retried sooner after a failure.
-    pub(crate) refresh: Duration,
-    /// From the end of one look to the next one that an unknown key id may cause.
-    pub(crate) refetch_min: Duration,
-}
 
 /// Keys in force.
 #[derive(Debug)]
@@ -50,7 +26,7 @@ pub(crate) struct Loaded {
 /// A source and what is known of it. Workers read; the control thread writes.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) spec: SourceSpec,
+    pub(super) spec: KeySource,
     loaded: ArcSwapOption<Loaded>,
     /// SHA-256 of what the keys in force were read from: the same answer again changes nothing.
     digest: Mutex<Option<[u8; 32]>>,
@@ -67,7 +43,7 @@ pub(super) struct Looks {
 }
 
 impl Source {
-    pub(super) fn new(spec: SourceSpec) -> Self {
+    pub(super) fn new(spec: KeySource) -> Self {
         Self {
             spec,
             loaded: ArcSwapOption::empty(),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};
 use http::uri::PathAndQuery;
 use palisade_policy::compile::authentication::{JwtRule, Locations};
 use percent_encoding::percent_decode_str;
 
 use super::fault::TokenFault;
+use crate::http::headers;
 
 /// Where a token was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,21 +176,10 @@ pub(crate) fn remove(
     Ok(())
 }
 
-/// Removes every header of a name, under any spelling that an application server may fold into it (CGI-style servers
-/// read `_` as `-`).
+/// Removes every header of a name, under any spelling that an application server may fold into it.
 pub(crate) fn remove_folded(headers: &mut HeaderMap, name: &str) {
-    let same = |other: &HeaderName| {
-        let (other, name) = (other.as_str(), name);
-        let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        other.len() == name.len() && other.bytes().map(fold).eq(name.bytes().map(fold))
-    };
-    let there: Vec<HeaderName> = headers.keys().filter(|key| same(key)).cloned().collect();
-    for name in there {
-        // A rule that hands its payload on under the name of the credentials is refused when it is read.
-        if name != AUTHORIZATION {
-            headers.remove(name);
-        }
-    }
+    // A rule that hands its payload on under the name of the credentials is refused when it is read.
+    headers::remove_where(headers, |other| headers::is_folded(other, name) && other != AUTHORIZATION);
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) use cache::{TokenCache, TokenKey, Verified};
 pub use fault::TokenFault;
 pub(crate) use jws::Jws;
 pub use keyring::KeyRing;
-pub(crate) use keyring::{SourceSpec, keep};
+pub(crate) use keyring::keep;
 pub(crate) use locate::{Place, find, remove, remove_folded};
 
 #[cfg(test)]
@@ -36,7 +36,11 @@ pub(crate) fn rule_for_tests() -> palisade_policy::compile::authentication::JwtR
         id: "ns/rule/0".into(),
         issuer: "https://auth.example".into(),
         audiences: Vec::new(),
-        keys: palisade_policy::compile::authentication::KeySource::Inline(r#"{"keys":[]}"#.into()),
+        keys: keys::KeySource {
+            origin: keys::KeyOrigin::Inline(r#"{"keys":[]}"#.into()),
+            refresh: Duration::from_secs(300),
+            refetch_min: Duration::from_secs(10),
+        },
         locations: palisade_policy::compile::authentication::Locations::default(),
         forward_original_token: false,
         output_payload_to_header: None,
@@ -45,9 +49,6 @@ pub(crate) fn rule_for_tests() -> palisade_policy::compile::authentication::JwtR
         clock_skew: Duration::from_secs(60),
         max_age: None,
         required_claims: Vec::new(),
-        allow_private_addresses: false,
         max_token_bytes: 8192,
-        refresh_interval: Duration::from_secs(300),
-        min_refetch_interval: Duration::from_secs(10),
     }
 }

@@ -1,10 +1,11 @@
 //! How often: the state behind RateLimitPolicies, shared by all workers exactly.
 
+mod even;
 mod key;
 mod store;
+mod window;
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,21 +13,30 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use governor::clock::{Clock, MonotonicClock};
-use governor::middleware::NoOpMiddleware;
-use governor::{Quota, RateLimiter};
 use palisade_policy::kind::rate_limit_policy::Limit;
 
+use even::Even;
 use key::Keys;
 pub use key::{Asked, Key};
-use store::{Handle, Store};
+use store::Store;
+use window::{Log, Window};
 
-/// The arithmetic of one limit over its state.
-type Rates<C> = RateLimiter<Key, Handle<C>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+/// What is left to somebody whose request passed a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests of cost 1 that would pass now.
+    pub remaining: u32,
+    /// Until some of what was taken comes back.
+    pub back: Duration,
+}
+
 /// One limit's state, by key.
 #[derive(Debug)]
-struct Bucket<C: Clock> {
-    rates: Rates<C>,
-    store: Arc<Store<C>>,
+enum Bucket<C: Clock> {
+    /// Without `burst`: never more than the limit in any window.
+    Window(Window, Box<Store<C, Log>>),
+    /// With `burst`: spread evenly.
+    Even(Even<C>),
 }
 
 type Buckets<C> = HashMap<Arc<str>, Arc<Bucket<C>>>;
@@ -66,15 +76,13 @@ impl<C: Clock + Clone> Limiter<C> {
     }
 
     /// Takes the cost of one request, or tells how long to wait until it can be had.
-    pub fn take(&self, limit: &Limit, asked: &Asked<'_>) -> Result<(), Duration> {
-        // The ranges of a limit leave no zeros.
-        let cost = NonZeroU32::new(limit.cost).unwrap_or(NonZeroU32::MIN);
+    pub fn take(&self, limit: &Limit, asked: &Asked<'_>) -> Result<Standing, Duration> {
         let key = self.keys.key(limit, asked);
-        match self.bucket(limit).rates.check_key_n(&key, cost) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(not_until)) => Err(not_until.wait_time_from(self.clock.now())),
-            // A cost above the burst, which policy refuses: such a request can never pass.
-            Err(_never) => Err(limit.window),
+        match &*self.bucket(limit) {
+            Bucket::Window(window, store) => {
+                store.change(&key, |log| window.take(log, store.now(), limit.cost.max(1)))
+            }
+            Bucket::Even(even) => even.take(&key, limit),
         }
     }
 
@@ -82,7 +90,7 @@ impl<C: Clock + Clone> Limiter<C> {
     pub fn tidy(&self) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for bucket in self.buckets.load().values() {
-            bucket.store.tidy(turn);
+            bucket.tidy(turn);
         }
     }
 
@@ -106,22 +114,44 @@ impl<C: Clock + Clone> Limiter<C> {
         }
         // Limits that are gone from the policy leave when all of their quotas have recovered.
         let mut buckets: Buckets<C> = HashMap::clone(&known);
-        buckets.retain(|_, bucket| !bucket.store.is_recovered());
-        let store = Arc::new(Store::new(self.clock.clone(), self.count.clone(), self.keys_max));
-        let rates = RateLimiter::new(quota(limit), Handle(store.clone()), self.clock.clone());
-        let bucket = Arc::new(Bucket { rates, store });
+        buckets.retain(|_, bucket| !bucket.is_recovered());
+        let bucket = Arc::new(self.make(limit));
         buckets.insert(limit.id.clone(), bucket.clone());
         self.buckets.store(Arc::new(buckets));
         bucket
     }
+
+    fn make(&self, limit: &Limit) -> Bucket<C> {
+        let (clock, count) = (self.clock.clone(), self.count.clone());
+        match limit.burst {
+            None => Bucket::Window(Window::new(limit), Box::new(Store::new(clock, count, self.keys_max))),
+            Some(burst) => {
+                let store = Store::new(clock.clone(), count, self.keys_max);
+                Bucket::Even(Even::new(limit, burst, store, clock))
+            }
+        }
+    }
 }
 
-/// `limit` requests a window, spread evenly, of which `burst` may come at once.
-fn quota(limit: &Limit) -> Quota {
-    let period = limit.window / limit.limit.max(1);
-    let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
-    // A period of zero cannot be: a window is a second or more, a limit a billion or less.
-    Quota::with_period(period).unwrap_or_else(|| Quota::per_hour(NonZeroU32::MIN)).allow_burst(burst)
+impl<C: Clock> Bucket<C> {
+    fn tidy(&self, turn: usize) {
+        match self {
+            Self::Window(_, store) => store.tidy(turn),
+            Self::Even(even) => even.store.tidy(turn),
+        }
+    }
+
+    fn is_recovered(&self) -> bool {
+        match self {
+            Self::Window(_, store) => store.is_recovered(),
+            Self::Even(even) => even.store.is_recovered(),
+        }
+    }
+}
+
+/// Five hundred years fit.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
-//! Bounded state behind governor's GCRA.
+//! Bounded state of one limit, by key.
 //!
-//! One number per key: the time at which its quota will have recovered. A number in the past says the same as no
-//! number, so such entries can go at any time. When there is no room for a new key even so, it shares one overflow
-//! number with all other new keys of the limit: memory stays bounded, and no quota that was used is ever given back.
+//! State whose quota has recovered says the same as no state, so such entries can go at any time. When there is no
+//! room for a new key even so, it shares one overflow state with all other new keys of the limit: memory stays
+//! bounded, and no quota that was used is ever given back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::clock::{Clock, Reference};
-use governor::nanos::Nanos;
-use governor::state::StateStore;
 
 use super::key::Key;
 
@@ -18,29 +16,42 @@ use super::key::Key;
 const PARTS: usize = 16;
 /// A full part is searched for recovered entries at most this often (nanoseconds), however many new keys come.
 const SEARCH_INTERVAL: u64 = 1_000_000_000;
-/// The store starts a moment before its rate limiter, so its time is ahead by less than this (nanoseconds).
+/// A rate limiter may start a moment after its store, whose time is then ahead by less than this (nanoseconds).
 const AHEAD: u64 = 1_000_000;
 
+/// What is kept of one key. The default says that nothing was taken.
+pub(super) trait State: Default {
+    /// When it says no more than its absence would, in nanoseconds on the store's clock.
+    fn recovered_at(&self) -> u64;
+}
+
 #[derive(Debug)]
-pub(super) struct Store<C: Clock> {
+pub(super) struct Store<C: Clock, S: State> {
     clock: C,
     start: C::Instant,
-    parts: [Mutex<Part>; PARTS],
-    overflow: Mutex<Option<u64>>,
+    parts: [Mutex<Part<S>>; PARTS],
+    overflow: Mutex<S>,
     count: Arc<AtomicUsize>,
     count_max: usize,
 }
 
-#[derive(Debug, Default)]
-struct Part {
-    recovered_at: HashMap<Key, u64>,
+#[derive(Debug)]
+struct Part<S> {
+    states: HashMap<Key, S>,
     search_after: u64,
 }
 
-impl<C: Clock> Store<C> {
+impl<S> Default for Part<S> {
+    fn default() -> Self {
+        Self { states: HashMap::new(), search_after: 0 }
+    }
+}
+
+impl<C: Clock, S: State> Store<C, S> {
     pub(super) fn new(clock: C, count: Arc<AtomicUsize>, count_max: usize) -> Self {
         let start = clock.now();
-        Self { clock, start, parts: Default::default(), overflow: Mutex::default(), count, count_max }
+        let parts = std::array::from_fn(|_| Mutex::default());
+        Self { clock, start, parts, overflow: Mutex::default(), count, count_max }
     }
 
     pub(super) fn tidy(&self, turn: usize) {
@@ -51,24 +62,44 @@ impl<C: Clock> Store<C> {
 
     pub(super) fn is_recovered(&self) -> bool {
         let now = self.now();
-        let past = |at: u64| at.saturating_add(AHEAD) <= now;
-        lock(&self.overflow).is_none_or(past)
-            && self.parts.iter().all(|part| lock(part).recovered_at.values().all(|at| past(*at)))
+        let past = |state: &S| state.recovered_at().saturating_add(AHEAD) <= now;
+        past(&lock(&self.overflow)) && self.parts.iter().all(|part| lock(part).states.values().all(past))
     }
 
-    fn now(&self) -> u64 {
+    /// Nanoseconds since the store was made.
+    pub(super) fn now(&self) -> u64 {
         self.clock.now().duration_since(self.start).as_u64()
     }
 
-    fn drop_recovered(&self, part: &mut Part) {
+    /// Changes the state of a key under its lock. A new key whose change fails is not kept.
+    pub(super) fn change<T, E>(&self, key: &Key, f: impl FnOnce(&mut S) -> Result<T, E>) -> Result<T, E> {
+        if let Some(mut part) = self.parts.get(key.part(PARTS)).map(lock) {
+            if let Some(state) = part.states.get_mut(key) {
+                return f(state);
+            }
+            if self.has_room(&mut part) {
+                let mut state = S::default();
+                let changed = f(&mut state);
+                if changed.is_ok() {
+                    part.states.insert(*key, state);
+                } else {
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                }
+                return changed;
+            }
+        }
+        f(&mut lock(&self.overflow))
+    }
+
+    fn drop_recovered(&self, part: &mut Part<S>) {
         let now = self.now();
-        let before = part.recovered_at.len();
-        part.recovered_at.retain(|_, at| at.saturating_add(AHEAD) > now);
-        let after = part.recovered_at.len();
+        let before = part.states.len();
+        part.states.retain(|_, state| state.recovered_at().saturating_add(AHEAD) > now);
+        let after = part.states.len();
         self.count.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
         // A flood that is over gives its memory back.
-        if part.recovered_at.capacity() / 4 > after {
-            part.recovered_at.shrink_to(after * 2);
+        if part.states.capacity() / 4 > after {
+            part.states.shrink_to(after * 2);
         }
         part.search_after = now.saturating_add(SEARCH_INTERVAL);
     }
@@ -79,7 +110,7 @@ impl<C: Clock> Store<C> {
         self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    fn has_room(&self, part: &mut Part) -> bool {
+    fn has_room(&self, part: &mut Part<S>) -> bool {
         if self.reserve() {
             return true;
         }
@@ -91,57 +122,9 @@ impl<C: Clock> Store<C> {
     }
 }
 
-/// What governor holds of a store.
-#[derive(Debug)]
-pub(super) struct Handle<C: Clock>(pub(super) Arc<Store<C>>);
-
-impl<C: Clock> StateStore for Handle<C> {
-    type Key = Key;
-
-    fn measure_and_replace<T, F, E>(&self, key: &Key, f: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        self.0.measure_and_replace(key, f)
-    }
-}
-
-impl<C: Clock> StateStore for Store<C> {
-    type Key = Key;
-
-    fn measure_and_replace<T, F, E>(&self, key: &Key, f: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        if let Some(mut part) = self.parts.get(key.part(PARTS)).map(lock) {
-            if let Some(at) = part.recovered_at.get_mut(key) {
-                let (value, new) = f(Some((*at).into()))?;
-                *at = new.as_u64();
-                return Ok(value);
-            }
-            if self.has_room(&mut part) {
-                let measured = f(None);
-                match &measured {
-                    Ok((_, new)) => {
-                        part.recovered_at.insert(*key, new.as_u64());
-                    }
-                    Err(_) => {
-                        self.count.fetch_sub(1, Ordering::Relaxed);
-                    }
-                }
-                return measured.map(|(value, _)| value);
-            }
-        }
-        let mut overflow = lock(&self.overflow);
-        let (value, new) = f(overflow.map(Into::into))?;
-        *overflow = Some(new.as_u64());
-        Ok(value)
-    }
-}
-
-impl<C: Clock> Drop for Store<C> {
+impl<C: Clock, S: State> Drop for Store<C, S> {
     fn drop(&mut self) {
-        let left = self.parts.iter().map(|part| lock(part).recovered_at.len()).sum();
+        let left = self.parts.iter().map(|part| lock(part).states.len()).sum();
         self.count.fetch_sub(left, Ordering::Relaxed);
     }
 }

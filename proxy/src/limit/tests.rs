@@ -21,9 +21,10 @@ fn limit(limit: u32, key: &[KeyPart]) -> Limit {
         key: key.into(),
         limit,
         window: Duration::from_secs(60),
-        burst: limit,
+        burst: None,
         cost: 1,
         mode: Mode::Enforce,
+        headers: true,
     }
 }
 
@@ -31,7 +32,7 @@ fn take<C: Clock + Clone>(
     limiter: &Limiter<C>,
     limit: &Limit,
     address: impl Into<IpAddr>,
-) -> Result<(), Duration> {
+) -> Result<Standing, Duration> {
     let headers = HeaderMap::new();
     limiter.take(limit, &Asked { address: address.into(), headers: &headers, token: None })
 }
@@ -59,28 +60,64 @@ fn ten_threads_get_exactly_the_limit() {
     assert_eq!(passed.into_inner(), 100);
 }
 
-#[test]
-fn quota_comes_back_evenly_and_the_wait_is_told() {
+fn left(remaining: u32, back: u64) -> Result<Standing, Duration> {
+    Ok(Standing { remaining, back: Duration::from_secs(back) })
+}
+
+/// One client's requests: when they come, in seconds, and what they are told.
+fn assert_answers(limit: &Limit, rows: &[(u64, Result<Standing, Duration>)]) {
     let clock = FakeRelativeClock::default();
     let limiter = Limiter::with_clock(1000, clock.clone());
-    let five = limit(5, &[]);
-    for _ in 0..5 {
-        assert_eq!(take(&limiter, &five, v4(1)), Ok(()));
+    let mut now = 0;
+    for (at, answer) in rows {
+        clock.advance(Duration::from_secs(at - now));
+        now = *at;
+        assert_eq!(take(&limiter, limit, v4(1)), *answer, "at {at} s");
     }
-    assert_eq!(take(&limiter, &five, v4(2)), Err(Duration::from_secs(12)));
-    clock.advance(Duration::from_secs(11));
-    assert_eq!(take(&limiter, &five, v4(1)), Err(Duration::from_secs(1)));
-    clock.advance(Duration::from_secs(1));
-    assert_eq!(take(&limiter, &five, v4(1)), Ok(()));
-    assert!(take(&limiter, &five, v4(1)).is_err());
+}
+
+#[test]
+fn any_window_passes_the_limit_and_no_more_and_the_wait_is_told() {
+    let five = limit(5, &[]);
+    let rows = [
+        (0, left(4, 60)),
+        (0, left(3, 60)),
+        (0, left(2, 60)),
+        (50, left(1, 10)),
+        (55, left(0, 5)),
+        (55, Err(Duration::from_secs(5))),
+        (59, Err(Duration::from_secs(1))),
+        (60, left(2, 50)),
+        (60, left(1, 50)),
+        (60, left(0, 50)),
+        (60, Err(Duration::from_secs(50))),
+        (110, left(0, 5)),
+        (110, Err(Duration::from_secs(5))),
+    ];
+    assert_answers(&five, &rows);
+}
+
+#[test]
+fn with_a_burst_quota_comes_back_evenly() {
+    let five = Limit { burst: Some(3), ..limit(5, &[]) };
+    let rows = [
+        (0, left(2, 12)),
+        (0, left(1, 12)),
+        (0, left(0, 12)),
+        (0, Err(Duration::from_secs(12))),
+        (11, Err(Duration::from_secs(1))),
+        (12, left(0, 12)),
+        (12, Err(Duration::from_secs(12))),
+    ];
+    assert_answers(&five, &rows);
 }
 
 #[test]
 fn a_request_may_cost_more_than_one() {
     let limiter = Limiter::with_clock(1000, FakeRelativeClock::default());
     let dear = Limit { cost: 2, ..limit(5, &[]) };
-    assert!(take(&limiter, &dear, v4(1)).is_ok());
-    assert!(take(&limiter, &dear, v4(1)).is_ok());
+    assert_eq!(take(&limiter, &dear, v4(1)), left(3, 60));
+    assert_eq!(take(&limiter, &dear, v4(1)), left(1, 60));
     assert!(take(&limiter, &dear, v4(1)).is_err());
 }
 

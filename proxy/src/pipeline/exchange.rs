@@ -94,6 +94,7 @@ impl Exchange {
                 }
                 let http2 = head.version == Version::HTTP_2;
                 head.version = Version::HTTP_11;
+                self.record.limits.tell(&mut head.headers);
                 self.record.answered(head.status, &head.headers);
                 Response::from_parts(head, ResponseBody::upstream(incoming, http2, lease, self.record))
             }

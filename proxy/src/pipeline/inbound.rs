@@ -1,7 +1,6 @@
 //! Inbound: from the mesh to the application.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::{Request, Response, request};
 use hyper::body::Incoming;
@@ -17,7 +16,7 @@ use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
 use crate::limit::Asked;
 use crate::listen::inbound::Inbound;
-use crate::stage::authenticate::authenticate;
+use crate::stage::authenticate::{Believed, authenticate};
 use crate::stage::forward::{Route, address, forward};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
@@ -31,13 +30,17 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     let record = open_record(&connection);
     let (mut exchange, mut head, body) =
         Exchange::begin(&connection.worker, Direction::Inbound, record, request);
-    let (permit, target, token) = match Box::pin(judge(&connection, &mut head, &mut exchange.record)).await {
+    let (permit, target, believed) = match Box::pin(judge(&connection, &mut head, &mut exchange.record)).await
+    {
         Ok(judged) => judged,
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
-    let judged =
-        exchange.upgrade.as_ref().map(|_| (head.method.clone(), head.headers.clone(), target.clone(), token));
+    let judged = exchange
+        .upgrade
+        .as_ref()
+        .map(|_| (head.method.clone(), head.headers.clone(), target.clone(), believed));
     identify::set_client_cert(&mut head.headers, connection.client_cert.as_ref());
+    exchange.record.limits.mark(&mut head.headers);
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
     let route = route(&connection, &exchange);
@@ -64,7 +67,7 @@ async fn judge(
     connection: &Inbound,
     head: &mut request::Parts,
     record: &mut Record,
-) -> Result<(Permit, Target, Option<Arc<Token>>), ProxyError> {
+) -> Result<(Permit, Target, Option<Believed>), ProxyError> {
     let live = &connection.worker.shared.live;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
@@ -78,6 +81,9 @@ async fn judge(
     let snapshot = live.snapshot();
     let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
     record.policy_version = snapshot.version;
+    if connection.peer.is_some() {
+        record.limits.keep_marks(&head.headers);
+    }
     let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
     record.authority = Some(target.authority.clone());
     record.path = Some(target.path.clone());
@@ -86,16 +92,17 @@ async fn judge(
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record)?;
     let authentication = snapshot.authentication();
-    let token = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
-    let view = view(connection, &head.method, &head.headers, &target, token.as_deref());
+    let believed = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
+    let token = believed.as_ref().map(|believed| &*believed.token);
+    let view = view(connection, &head.method, &head.headers, &target, token);
     if snapshot.has_observers() {
         record.observed(snapshot.observe(&view));
     }
     let permit = record.decided(snapshot.authorize(&view))?;
-    let asked = Asked { address, headers: &head.headers, token: token.as_deref() };
+    let asked = Asked { address, headers: &head.headers, token };
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record)?;
-    Ok((permit, target, token))
+    Ok((permit, target, believed))
 }
 
 /// What limits are chosen by.
@@ -142,19 +149,23 @@ fn route(connection: &Inbound, exchange: &Exchange) -> Route {
 }
 
 /// A request in the form that it was judged in.
-type Judged = (http::Method, http::HeaderMap, Target, Option<Arc<Token>>);
+type Judged = (http::Method, http::HeaderMap, Target, Option<Believed>);
 
 /// What an upgraded connection is judged by from now on: the same request, by each new snapshot.
 fn terms(connection: &Rc<Inbound>, judged: Option<Judged>) -> Terms {
     let judge = connection.clone();
+    let believed = judged.as_ref().and_then(|(_, _, _, believed)| believed.as_ref());
+    let token_expires = believed.and_then(|believed| believed.expires);
     Terms {
         allowed: Box::new(move |snapshot| {
-            judged.as_ref().is_some_and(|(method, headers, target, token)| {
-                let view = view(&judge, method, headers, target, token.as_deref());
+            judged.as_ref().is_some_and(|(method, headers, target, believed)| {
+                let token = believed.as_ref().map(|believed| &*believed.token);
+                let view = view(&judge, method, headers, target, token);
                 matches!(snapshot.authorize(&view), Decision::Allow { .. })
             })
         }),
         expires: connection.expires,
+        token_expires,
         connection: connection.clone(),
     }
 }

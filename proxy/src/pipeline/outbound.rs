@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, request};
 use hyper::body::Incoming;
-use palisade_policy::compile::{Destination, Target as Endpoint, Transport};
+use palisade_policy::compile::{Destination, Transport};
 use palisade_policy::kind::service_entry::Protocol;
 use palisade_policy::{Decision, Permit};
 
@@ -16,13 +16,12 @@ use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
 use crate::identity::Identity;
 use crate::listen::outbound::Outbound;
-use crate::stage::forward::{Route, address, forward};
+use crate::stage::forward::{address, forward};
 use crate::stage::identify;
+use crate::stage::reach::{Manner, reach};
 use crate::stage::tunnel::Terms;
 use crate::telemetry::record::Record;
-use crate::upstream::balance::Candidates;
-use crate::upstream::connect::{ConnectError, Security, Wire};
-use crate::worker::{Direction, Worker};
+use crate::worker::Direction;
 
 /// An authority without a port means the scheme's (RFC 9110 section 4.2.1).
 const HTTP_PORT: u16 = 80;
@@ -46,7 +45,8 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
         };
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
-    let route = match route(&connection.worker, &exchange, &destination, identity).await {
+    let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
+    let route = match reach(&connection.worker, &destination, identity, manner).await {
         Ok(route) => route,
         Err(error) => return exchange.refuse(&ProxyError::Connection(error), Some(body)),
     };
@@ -106,45 +106,6 @@ fn describe(record: &mut Record, destination: &Destination) {
     }
 }
 
-/// Endpoints in order, and the way to reach them.
-async fn route(
-    worker: &Worker,
-    exchange: &Exchange,
-    destination: &Destination,
-    identity: Arc<Identity>,
-) -> Result<Route, ConnectError> {
-    let limits = &worker.shared.limits;
-    let mut candidates = Candidates::new();
-    for endpoint in &destination.endpoints {
-        match endpoint {
-            Endpoint::Address { address, .. } => candidates.push(*address),
-            Endpoint::Name { host, port } => {
-                candidates.extend_from_slice(&worker.resolver.resolve(host, *port, limits).await?);
-            }
-        }
-    }
-    worker.balancer.order(&mut candidates, limits);
-    let http2 = matches!(destination.protocol, Protocol::Http2 | Protocol::Grpc) || exchange.grpc;
-    let (security, http2) = match &destination.transport {
-        Transport::Mesh { identities } => {
-            let (identities, server_name) = (identities.clone(), destination.host.clone());
-            (Security::Mesh { generation: identity.generation, identities, server_name }, true)
-        }
-        Transport::Plaintext => (Security::Plaintext, http2),
-        Transport::Tls { settings, server_name } => {
-            (Security::Tls { settings: settings.clone(), server_name: server_name.clone() }, http2)
-        }
-    };
-    Ok(Route {
-        candidates,
-        // Upgrades exist in HTTP/1.1 only, as far as we take them.
-        wire: if http2 && exchange.upgrade.is_none() { Wire::Http2 } else { Wire::Http1 },
-        security,
-        identity: Some(identity),
-        response_timeout: (!exchange.grpc).then_some(limits.response_timeout),
-    })
-}
-
 /// An upgraded connection stays as long as the workload may know its destination.
 fn terms(connection: &Rc<Outbound>, destination: &Arc<Destination>) -> Terms {
     let (host, port) = (destination.host.clone(), destination.port);
@@ -155,6 +116,7 @@ fn terms(connection: &Rc<Outbound>, destination: &Arc<Destination>) -> Terms {
             })
         }),
         expires: None,
+        token_expires: None,
         connection: connection.clone(),
     }
 }

@@ -9,6 +9,7 @@ use palisade_policy::kind::service_entry::Protocol;
 
 pub mod control;
 pub mod defaults;
+pub mod edge;
 pub mod limits;
 mod parse;
 mod validate;

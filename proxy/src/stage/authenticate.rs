@@ -1,7 +1,7 @@
 //! Tokens of end users: found, verified, taken out, and handed on as policy says.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ use palisade_policy::request::token::{ClaimError, Times, Token};
 use serde_json::Value;
 
 use crate::error::ProxyError;
-use crate::jwt::{self, Jws, Place, SourceSpec, TokenFault, TokenKey, Verified};
+use crate::jwt::{self, Jws, Place, TokenFault, TokenKey, Verified};
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
 
@@ -62,6 +62,13 @@ impl From<TokenFault> for TokenError {
     }
 }
 
+/// A token that was verified, and until when it says that it is good.
+pub(crate) struct Believed {
+    pub(crate) token: Arc<Token>,
+    /// `exp`, without the clock skew that a new request is granted; `None` where no clock can hold it.
+    pub(crate) expires: Option<SystemTime>,
+}
+
 /// Verifies the token of a request, if there is one, and leaves in the head what may go further. `target` loses a
 /// token in its query. A request without a token passes; whether it needed one is for authorization to say. May wait, within
 /// bounds, for keys.
@@ -71,7 +78,7 @@ pub(crate) async fn authenticate(
     head: &mut request::Parts,
     target: &mut PathAndQuery,
     record: &mut Record,
-) -> Result<Option<Arc<Token>>, ProxyError> {
+) -> Result<Option<Believed>, ProxyError> {
     let rules = &authentication.rules;
     if rules.is_empty() {
         return Ok(None);
@@ -80,14 +87,14 @@ pub(crate) async fn authenticate(
     remove_outputs(rules, &mut head.headers);
     let Some((text, place)) = found else { return Ok(None) };
     let now = unix_seconds(record.at());
-    let (rule, token) =
+    let (rule, token, times) =
         Box::pin(believe(worker, rules, &text, &place, now)).await.map_err(ProxyError::Token)?;
     if !rule.forward_original_token {
         jwt::remove(&place, &mut head.headers, target).map_err(refused)?;
     }
     set_outputs(&rule, &text, &token, &mut head.headers);
     record.request_principal = token.principal.clone();
-    Ok(Some(token))
+    Ok(Some(Believed { expires: times.exp.and_then(system_time), token }))
 }
 
 fn refused(fault: TokenFault) -> ProxyError {
@@ -102,14 +109,14 @@ async fn believe(
     text: &[u8],
     place: &Place,
     now: i64,
-) -> Result<(Arc<JwtRule>, Arc<Token>), TokenError> {
+) -> Result<(Arc<JwtRule>, Arc<Token>, Times), TokenError> {
     let key = TokenKey::of(text);
     let known = worker.tokens.get(key);
     if let Some(verified) = &known
         && let Some(rule) = rules.iter().find(|rule| still_counts(worker, rule, verified, text, place))
     {
         rule.check(&verified.token, &verified.times, now).map_err(TokenError::Refused)?;
-        return Ok((rule.clone(), verified.token.clone()));
+        return Ok((rule.clone(), verified.token.clone(), verified.times));
     }
     let longest = rules.iter().map(|rule| rule.max_token_bytes).max().unwrap_or(0);
     let jws = Jws::parse(text, longest)?;
@@ -121,7 +128,7 @@ async fn believe(
         match verify(worker, rule, &jws, text, &token, times, now).await {
             Ok(verified) => {
                 worker.tokens.put(key, Arc::new(verified), text.len());
-                return Ok((rule.clone(), token));
+                return Ok((rule.clone(), token, times));
             }
             Err(why) => error = why,
         }
@@ -135,7 +142,7 @@ fn still_counts(worker: &Worker, rule: &JwtRule, verified: &Verified, text: &[u8
         && text.len() <= rule.max_token_bytes
         && place.is_of(&rule.locations)
         && allows(rule, verified.algorithm.name())
-        && worker.shared.keys.generation(&rule.id, &SourceSpec::of(rule)) == Some(verified.generation)
+        && worker.shared.keys.generation(&rule.id, &rule.keys) == Some(verified.generation)
 }
 
 fn allows(rule: &JwtRule, algorithm: &str) -> bool {
@@ -157,7 +164,7 @@ async fn verify(
     if !allows(rule, jws.algorithm().name()) {
         return Err(TokenFault::AlgorithmNotAllowed.into());
     }
-    let loaded = worker.shared.keys.verify(&rule.id, &SourceSpec::of(rule), jws).await?;
+    let loaded = worker.shared.keys.verify(&rule.id, &rule.keys, jws).await?;
     rule.check(token, &times, now).map_err(TokenError::Refused)?;
     Ok(Verified {
         rule: rule.id.clone(),
@@ -214,4 +221,10 @@ fn claim_text(value: &Value) -> Option<String> {
 fn unix_seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A time before 1970 is over, whenever it was.
+fn system_time(seconds: i64) -> Option<SystemTime> {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    SystemTime::UNIX_EPOCH.checked_add(since)
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, Tally};
-use crate::http::normalize::Target;
+use crate::http::normalize::{Malformed, Target};
 use crate::identity::Identity;
 use crate::telemetry::record::Record;
 use crate::upstream::balance::Candidates;
@@ -82,6 +82,9 @@ pub(crate) async fn forward(
                 Some(unsent) => {
                     request = unsent;
                     failure = ProxyError::UpstreamReset(error.into_error());
+                }
+                None if tally.request_malformed.get() => {
+                    return Err(ProxyError::Malformed(Malformed::Framing));
                 }
                 None => return Err(ProxyError::UpstreamReset(error.into_error())),
             },

@@ -10,9 +10,16 @@ use palisade_policy::kind::rate_limit_policy::{Limit, Mode};
 use palisade_policy::kind::request_match::MatchView;
 
 use crate::error::ProxyError;
-use crate::limit::Asked;
+use crate::http::headers::FLAGGED;
+use crate::limit::{Asked, Standing};
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// Marks taken over from the proxy before us, and bytes of one: three names of at most 253, 253 and 63.
+const MARKS_MAX: usize = 16;
+const MARK_MAX: usize = 600;
 
 /// A request that came too soon.
 #[derive(Debug)]
@@ -40,34 +47,145 @@ pub(crate) fn check(
     record: &mut Record,
 ) -> Result<(), ProxyError> {
     for limit in snapshot.limits(view, moment == Moment::AfterToken) {
-        let Err(wait) = worker.shared.limiter.take(limit, asked) else { continue };
+        let wait = match worker.shared.limiter.take(limit, asked) {
+            Ok(standing) => {
+                record.limits.passed(limit, standing);
+                continue;
+            }
+            Err(wait) => wait,
+        };
         worker.telemetry.count(|shard| shard.limited(&limit.title, limit.mode));
         match limit.mode {
             Mode::Enforce => {
                 record.limited(limit.title.clone());
                 return Err(ProxyError::RateLimited(Exceeded { limit: limit.clone(), wait }));
             }
-            Mode::Shadow => record.would_have_limited(limit.title.clone()),
+            Mode::Shadow => record.limits.shadow.push(limit.title.clone()),
+            Mode::Flag => record.limits.flagged.push(limit.title.clone()),
         }
     }
     Ok(())
 }
 
+/// What limits said of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Verdicts {
+    /// The limit that refused it.
+    pub(crate) refused: Option<Arc<str>>,
+    /// Limits in shadow mode that would have.
+    pub(crate) shadow: Vec<Arc<str>>,
+    /// Limits in flag mode that it exceeds, here or at the proxy before us.
+    pub(crate) flagged: Vec<Arc<str>>,
+    /// The limit that it passed with the least left, of those that may be told.
+    tightest: Option<(Arc<Limit>, Standing)>,
+}
+
+impl Verdicts {
+    fn passed(&mut self, limit: &Arc<Limit>, standing: Standing) {
+        let left = |limit: &Limit, standing: Standing| standing.remaining / limit.cost.max(1);
+        let told = limit.headers && limit.mode == Mode::Enforce;
+        let least = |(tightest, least): &(Arc<Limit>, Standing)| left(tightest, *least);
+        if told && self.tightest.as_ref().map(least).is_none_or(|least| left(limit, standing) < least) {
+            self.tightest = Some((limit.clone(), standing));
+        }
+    }
+
+    /// Tells the caller what is left. An answer that tells it already is left alone: whoever wrote it is nearer to
+    /// the application.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        let Some((limit, standing)) = &self.tightest else { return };
+        if !headers.contains_key(RATE_LIMIT) && !headers.contains_key(RATE_LIMIT_POLICY) {
+            headers.extend(fields(limit, *standing));
+        }
+    }
+
+    /// Takes over the marks of the proxy before us. Only for callers with an identity of the mesh, whose proxies let
+    /// nobody else set them.
+    pub(crate) fn keep_marks(&mut self, headers: &HeaderMap) {
+        let title = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b'/');
+        let marks = headers.get_all(FLAGGED).into_iter().filter_map(|value| value.to_str().ok());
+        let marks = marks.flat_map(|value| value.split(',')).map(str::trim);
+        let valid =
+            marks.filter(|mark| !mark.is_empty() && mark.len() <= MARK_MAX && mark.bytes().all(title));
+        self.flagged.extend(valid.take(MARKS_MAX).map(Arc::from));
+    }
+
+    /// Tells the application which limits the request exceeds.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        if self.flagged.is_empty() {
+            return;
+        }
+        // Titles are made of names, which are ASCII.
+        if let Ok(value) = HeaderValue::try_from(self.flagged.join(",")) {
+            headers.insert(FLAGGED, value);
+        }
+    }
+}
+
+/// The fields of draft-ietf-httpapi-ratelimit-headers.
+fn fields(limit: &Limit, standing: Standing) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let Limit { name, limit, window, .. } = limit;
+    let Standing { remaining, back } = standing;
+    let rows = [
+        (RATE_LIMIT, format!("\"{name}\";r={remaining};t={}", seconds(back))),
+        (RATE_LIMIT_POLICY, format!("\"{name}\";q={limit};w={}", window.as_secs())),
+    ];
+    rows.into_iter().filter_map(|(name, text)| Some((name, HeaderValue::try_from(text).ok()?)))
+}
+
+/// Rounded up: whoever comes back then is let in.
+fn seconds(time: Duration) -> u128 {
+    time.as_nanos().div_ceil(1_000_000_000).max(1)
+}
+
 impl Exceeded {
-    /// `Retry-After`, and the fields of draft-ietf-httpapi-ratelimit-headers.
+    /// `Retry-After`, and what [`fields`] has.
     pub(crate) fn headers(&self) -> HeaderMap {
-        let Limit { name, limit, window, .. } = &*self.limit;
-        // Rounded up: whoever comes back then is let in.
-        let wait = self.wait.as_millis().div_ceil(1000).max(1);
+        let mut headers = HeaderMap::new();
+        if let Ok(wait) = HeaderValue::try_from(seconds(self.wait).to_string()) {
+            headers.insert(RETRY_AFTER, wait);
+        }
+        if self.limit.headers {
+            headers.extend(fields(&self.limit, Standing { remaining: 0, back: self.wait }));
+        }
+        headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_back_when_told_is_never_too_early() {
         let rows = [
-            (RETRY_AFTER, wait.to_string()),
-            (HeaderName::from_static("ratelimit"), format!("\"{name}\";r=0;t={wait}")),
-            (
-                HeaderName::from_static("ratelimit-policy"),
-                format!("\"{name}\";q={limit};w={}", window.as_secs()),
-            ),
+            (0, 1),
+            (1, 1),
+            (1_000_000_000, 1),
+            (1_000_000_001, 2),
+            (1_000_400_000, 2),
+            (60_000_000_000, 60),
         ];
-        let valid = |(name, text): (HeaderName, String)| Some((name, HeaderValue::try_from(text).ok()?));
-        rows.into_iter().filter_map(valid).collect()
+        for (nanos, told) in rows {
+            assert_eq!(seconds(Duration::from_nanos(nanos)), told, "{nanos} ns");
+        }
+    }
+
+    #[test]
+    fn marks_of_the_proxy_before_us_are_taken_over_within_bounds() {
+        let rows = [
+            ("a/b/c", "a/b/c"),
+            (" a/b/c , d/e/f,", "a/b/c,d/e/f"),
+            ("a b,c\"d,<x>", ""),
+            ("", ""),
+            ("1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"),
+        ];
+        for (sent, kept) in rows {
+            let mut headers = HeaderMap::new();
+            headers.insert(FLAGGED, HeaderValue::from_static(sent));
+            let mut verdicts = Verdicts::default();
+            verdicts.keep_marks(&headers);
+            assert_eq!(verdicts.flagged.join(","), kept, "{sent}");
+        }
     }
 }

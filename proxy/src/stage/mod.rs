@@ -1,7 +1,14 @@
 //! Steps that pipelines share.
 
 pub(crate) mod authenticate;
+pub mod cors;
+#[cfg(test)]
+mod cors_tests;
 pub(crate) mod forward;
 pub(crate) mod identify;
 pub(crate) mod limit;
+pub(crate) mod reach;
+pub mod route;
+#[cfg(test)]
+mod route_tests;
 pub(crate) mod tunnel;

@@ -30,6 +30,8 @@ pub(crate) struct Terms {
     /// Whether the snapshot still allows what the tunnel was opened for.
     pub(crate) allowed: Box<dyn Fn(&Snapshot) -> bool>,
     pub(crate) expires: Option<SystemTime>,
+    /// `exp` of the token that the tunnel was opened with.
+    pub(crate) token_expires: Option<SystemTime>,
     /// Held for the tunnel's life: the caller's connection and its slot.
     pub(crate) connection: Rc<dyn std::any::Any>,
 }
@@ -81,6 +83,7 @@ async fn run(
         _ended = copy_bidirectional(&mut caller, &mut upstream) => None,
         () = disallowed(&worker, &terms) => Some("closed_by_policy_change"),
         () = expired(terms.expires) => Some("closed_at_certificate_expiry"),
+        () = expired(terms.token_expires) => Some("closed_at_token_expiry"),
     };
     record.tunnel_ended(received.get(), sent.get(), reason);
     drop(terms.connection);

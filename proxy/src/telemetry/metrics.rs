@@ -244,6 +244,7 @@ fn render_limited(out: &mut String, shard: &Shard) {
         let mode = match mode {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
+            Mode::Flag => "flag",
         };
         line(out, name, &format!("limit=\"{limit}\",mode=\"{mode}\""), *n);
     }

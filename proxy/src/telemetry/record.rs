@@ -19,6 +19,7 @@ use super::json::Object;
 use super::metrics::Series;
 use crate::error::{Consequence, ProxyError};
 use crate::http::body::Tally;
+use crate::stage::limit::Verdicts;
 use crate::worker::{Direction, InFlight, Worker};
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -63,9 +64,8 @@ pub(crate) struct Record {
     pub(crate) service: Option<Arc<str>>,
     /// `iss/sub` of the verified token.
     pub(crate) request_principal: Option<String>,
-    /// The limit that refused the request, and those in shadow mode that would have.
-    limit: Option<Arc<str>>,
-    shadow_limits: Vec<Arc<str>>,
+    /// What rate limits said.
+    pub(crate) limits: Verdicts,
     source_address: SocketAddr,
     tls: bool,
     /// Outbound: the upstream is reached by mesh mutual TLS.
@@ -75,6 +75,8 @@ pub(crate) struct Record {
     version: Version,
     pub(crate) authority: Option<Authority>,
     pub(crate) path: Option<PathAndQuery>,
+    /// The id of the VirtualService's route.
+    pub(crate) route: Option<Arc<str>>,
     user_agent: Option<HeaderValue>,
     grpc: bool,
     status: u16,
@@ -111,8 +113,7 @@ impl Record {
             destination: None,
             service: None,
             request_principal: None,
-            limit: None,
-            shadow_limits: Vec::new(),
+            limits: Verdicts::default(),
             source_address: source.address,
             tls: source.tls,
             mesh_upstream: false,
@@ -121,6 +122,7 @@ impl Record {
             version: Version::HTTP_11,
             authority: None,
             path: None,
+            route: None,
             user_agent: None,
             grpc: false,
             status: 0,
@@ -190,12 +192,7 @@ impl Record {
     /// Notes the limit that refuses the request.
     pub(crate) fn limited(&mut self, limit: Arc<str>) {
         self.outcome = Outcome::Denied;
-        self.limit = Some(limit);
-    }
-
-    /// Notes a limit in shadow mode that would have refused it.
-    pub(crate) fn would_have_limited(&mut self, limit: Arc<str>) {
-        self.shadow_limits.push(limit);
+        self.limits.refused = Some(limit);
     }
 
     /// Notes what policies that decide nothing would have said.
@@ -327,7 +324,7 @@ impl Record {
         o.optional("authority", self.authority.as_ref().map(Authority::as_str));
         o.optional("path", self.path.as_ref().map(PathAndQuery::path));
         o.text("protocol", if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" });
-        o.text("route_name", "default");
+        o.text("route_name", self.route.as_deref().unwrap_or("default"));
         match &self.rule {
             Some(rule) => {
                 o.text("policy", &format!("{}/{}", rule.namespace, rule.policy));
@@ -343,11 +340,12 @@ impl Record {
             o.optional("audited_by", (!audited.is_empty()).then(|| audited.join(",")).as_deref());
             o.optional("dry_run", observations.dry_run.as_ref().map(dry_run_text).as_deref());
         }
-        if let Some(limit) = &self.limit {
+        if let Some(limit) = &self.limits.refused {
             o.text("limit", limit);
         }
-        if !self.shadow_limits.is_empty() {
-            o.text("shadow_limits", &self.shadow_limits.join(","));
+        let verdicts = [("shadow_limits", &self.limits.shadow), ("flagged_by", &self.limits.flagged)];
+        for (name, limits) in verdicts.into_iter().filter(|(_, limits)| !limits.is_empty()) {
+            o.text(name, &limits.join(","));
         }
         o.number("policy_version", self.policy_version);
         o.number("response_code", self.status.into());

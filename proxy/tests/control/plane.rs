@@ -175,6 +175,7 @@ pub fn snapshot(version: u64, workload: &str) -> Control {
         services: Vec::new(),
         gateways: Vec::new(),
         request_authentication: Vec::new(),
+        virtual_services: Vec::new(),
         rate_limits: Vec::new(),
     };
     let body = v1::SnapshotBody::from(&projection).encode_to_vec();

@@ -45,6 +45,7 @@ mod snapshots;
 mod store;
 mod streaming;
 mod tokens;
+mod virtual_service;
 
 /// The binary under test: the same program as `palisade`.
 const PALISADE: &str = env!("CARGO_BIN_EXE_palisade-under-test");

@@ -4,9 +4,11 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use palisade_tests::client::Answer;
 use palisade_tests::jwks::{Issuer, in_seconds};
 use palisade_tests::until;
+use palisade_tests::wait::DEADLINE;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use crate::kit::{ALLOW_MESH, Mesh, request};
+use crate::kit::{ALLOW_MESH, LEDGER, Mesh, request, url};
 
 const ISSUER: &str = "https://auth.example";
 
@@ -237,4 +239,36 @@ spec:
     assert_eq!(post("entries:read entries:write").await.status, StatusCode::OK);
     assert_eq!(bearer(&mesh, &issuer.token(&claims())).await.status, StatusCode::OK);
     assert_eq!(mesh.app.received().len(), before + 2);
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_ends_with_the_token_that_opened_it() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let issuer = Issuer::new("k1");
+    let mesh = Mesh::start(&policies(&issuer, "")).await;
+    let caller = mesh.caller().await;
+    let mut socket = tokio::net::TcpStream::connect(caller.http_proxy()).await.unwrap();
+    // Long enough for the upgrade on a slow machine; what is awaited afterwards is the end, not a time.
+    let token = issuer.token(&with("exp", json!(in_seconds(4))));
+    let head = format!(
+        "GET {} HTTP/1.1\r\nhost: {LEDGER}\r\nauthorization: Bearer {token}\r\nconnection: Upgrade\r\n\
+         upgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
+        url("/upgrade")
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(timeout(DEADLINE, socket.read_u8()).await.unwrap().unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    socket.write_all(b"before").await.unwrap();
+    let mut echoed = [0; 6];
+    timeout(DEADLINE, socket.read_exact(&mut echoed)).await.unwrap().unwrap();
+    assert_eq!(&echoed, b"before");
+    let mut rest = Vec::new();
+    let _ended_or_reset =
+        timeout(DEADLINE, socket.read_to_end(&mut rest)).await.expect("it outlived its token");
+    assert!(rest.is_empty());
+    let reason = json!("closed_at_token_expiry");
+    mesh.sidecar.records_with(1, &[("response_code_details", reason)]).await;
 }
