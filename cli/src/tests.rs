@@ -27,6 +27,7 @@ const REFERENCE: &str = concat!(
     include_str!("../../docs/reference/cli.md"),
     include_str!("../../docs/reference/control-plane.md"),
     include_str!("../../docs/reference/proxy.md"),
+    include_str!("../../docs/reference/edge.md"),
     include_str!("../../docs/file-mode.md"),
 );
 

@@ -4,6 +4,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use palisade_policy::Refusal;
 
+use crate::edge::proxy_header::ProxyHeaderError;
 use crate::http::normalize::Malformed;
 use crate::stage::authenticate::TokenError;
 use crate::stage::limit::Exceeded;
@@ -38,6 +39,10 @@ pub enum ProxyError {
     Token(TokenError),
     #[error("too many requests")]
     RateLimited(Exceeded),
+    #[error("no PROXY header that can be believed: {0}")]
+    ProxyHeader(ProxyHeaderError),
+    #[error("the connection was made by other TLS rules than those of the host")]
+    Misdirected,
     #[error("no route fits")]
     NoRoute,
     #[error("the destination of the route is not known")]
@@ -178,6 +183,18 @@ impl ProxyError {
                 S::TOO_MANY_REQUESTS,
                 RESOURCE_EXHAUSTED,
                 "Too many requests",
+                true,
+            ),
+            Self::ProxyHeader(why) => {
+                row(Caller, why.code(), "DPE", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", false)
+            }
+            Self::Misdirected => row(
+                Caller,
+                "misdirected_request",
+                "",
+                S::MISDIRECTED_REQUEST,
+                UNAVAILABLE,
+                "Misdirected request",
                 true,
             ),
             Self::NoRoute => row(Caller, "no_route", "NR", S::NOT_FOUND, UNIMPLEMENTED, "No route", true),

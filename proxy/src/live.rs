@@ -19,6 +19,8 @@ pub struct Live {
     snapshot: ArcSwapOption<Snapshot>,
     identity: ArcSwapOption<Identity>,
     listening: AtomicBool,
+    /// At an edge: whether each port that speaks TLS has something to show.
+    certificates_missing: AtomicBool,
     evicted: AtomicBool,
     /// Counts every change, so that long-lived connections can be judged again.
     changes: watch::Sender<u64>,
@@ -30,6 +32,7 @@ impl Default for Live {
             snapshot: ArcSwapOption::empty(),
             identity: ArcSwapOption::empty(),
             listening: AtomicBool::new(false),
+            certificates_missing: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             changes: watch::Sender::new(0),
         }
@@ -95,6 +98,13 @@ impl Live {
         self.listening.load(Ordering::Acquire)
     }
 
+    /// At an edge: whether a port that speaks TLS has no certificate to show.
+    pub fn set_certificates_missing(&self, missing: bool) {
+        if self.certificates_missing.swap(missing, Ordering::AcqRel) != missing {
+            self.changed();
+        }
+    }
+
     /// What keeps this proxy from being ready, in words that `/ready` shows. Empty: ready.
     pub fn missing(&self, now: SystemTime, phase: Phase) -> Vec<&'static str> {
         let standing = self.identity().as_ref().map(|identity| identity.validity().standing(now));
@@ -106,9 +116,13 @@ impl Live {
         };
         let snapshot = self.snapshot().is_none().then_some("configuration");
         let listeners = (!self.is_listening()).then_some("listeners");
+        let door = self
+            .certificates_missing
+            .load(Ordering::Acquire)
+            .then_some("a certificate for a port of the edge (the log says which)");
         let evicted = self.is_evicted().then_some("membership (evicted by an operator)");
         let draining = (phase > Phase::Serving).then_some("time (draining)");
-        [evicted, certificate, snapshot, listeners, draining].into_iter().flatten().collect()
+        [evicted, certificate, snapshot, listeners, door, draining].into_iter().flatten().collect()
     }
 
     /// Wakes on every change of snapshot, identity or listeners.

@@ -17,6 +17,7 @@ struct Content<'a> {
     outbound_proxy: Option<SocketAddr>,
     inbound: &'a BTreeMap<u16, SocketAddr>,
     outbound_ports: &'a BTreeMap<String, SocketAddr>,
+    edge: &'a BTreeMap<u16, SocketAddr>,
 }
 
 /// Removes what an earlier process left, so that nobody takes its addresses for ours.
@@ -38,6 +39,7 @@ pub(crate) fn write(path: &Path, admin: SocketAddr, addresses: &Addresses) -> Re
         outbound_proxy: addresses.outbound_proxy,
         inbound: &addresses.inbound,
         outbound_ports: &addresses.outbound_ports,
+        edge: &addresses.edge,
     };
     let mut text = serde_json::to_vec(&content).map_err(|error| refused(error.into()))?;
     text.push(b'\n');

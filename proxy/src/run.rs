@@ -11,6 +11,7 @@ use crate::admin::{self, Admin};
 use crate::config::Source as ConfigSource;
 use crate::config::status::Status;
 use crate::drain::{Drain, Phase, wind_down};
+use crate::edge::certificates;
 use crate::identity::{Clock, SystemClock};
 use crate::limit::Limiter;
 use crate::live::Live;
@@ -116,15 +117,24 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         drain: drain.clone(),
         telemetry: telemetry.clone(),
         keys: Arc::default(),
+        certificates: Arc::default(),
         limiter: Arc::new(Limiter::new(Limits::default().limiter_keys_max)),
     };
+    live.set_certificates_missing(shared.settings.edge.is_some());
     let workers = worker::start(&shared, shared.settings.workers).map_err(RunError::Runtime)?;
     let activity = workers.activity();
     if let Some(path) = &shared.settings.ready_file {
         ready_file::write(path, admin_listener.address(), bound.addresses())?;
     }
     live.set_listening(true);
-    let admin = Admin { live, status, clock, drain: drain.clone(), telemetry: telemetry.clone() };
+    let admin = Admin {
+        live,
+        status,
+        clock,
+        drain: drain.clone(),
+        telemetry: telemetry.clone(),
+        certificates: shared.certificates.clone(),
+    };
     let result = {
         let accepting = async {
             if let Err(error) = listen::serve(bound, &workers, &shared.limits, &drain).await {
@@ -137,6 +147,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
                 () = admin::serve(admin_listener, Arc::new(admin), &limits) => Ok(()),
                 () = accepting => Ok(()),
                 () = jwt::keep(shared.keys.clone(), shared.live.clone()) => Ok(()),
+                () = certificates::keep(&shared, &limits) => Ok(()),
                 result = source.run(orders.refresh.clone()) => result,
             }
         };

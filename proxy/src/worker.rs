@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::drain::{Drain, Phase};
+use crate::edge::certificates::Certificates;
 use crate::jwt::{KeyRing, TokenCache};
 use crate::limit::Limiter;
 use crate::listen;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub telemetry: Telemetry,
     /// Of the issuers of tokens.
     pub keys: Arc<KeyRing>,
+    /// What the edge shows its clients; empty at a sidecar.
+    pub certificates: Arc<Certificates>,
     /// How often callers came, for RateLimitPolicies.
     pub limiter: Arc<Limiter>,
 }
@@ -53,6 +56,8 @@ pub enum Via {
     OutboundProxy,
     /// Index in `Settings::outbound_ports`.
     OutboundPort(usize),
+    /// Index in `EdgeSettings::listens`.
+    Edge(usize),
 }
 
 /// A socket on its way from the accept loop to a worker.
@@ -159,6 +164,21 @@ pub(crate) struct Worker {
 pub enum Direction {
     Inbound,
     Outbound,
+    /// From outside into the mesh.
+    Edge,
+}
+
+impl Direction {
+    pub(crate) const ALL: [Self; 3] = [Self::Inbound, Self::Outbound, Self::Edge];
+
+    /// In records and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::Edge => "edge",
+        }
+    }
 }
 
 impl Worker {
@@ -226,6 +246,7 @@ impl Drop for InFlight {
 struct Counts {
     inbound: AtomicU64,
     outbound: AtomicU64,
+    edge: AtomicU64,
 }
 
 impl Counts {
@@ -233,6 +254,7 @@ impl Counts {
         match direction {
             Direction::Inbound => &self.inbound,
             Direction::Outbound => &self.outbound,
+            Direction::Edge => &self.edge,
         }
     }
 }
@@ -246,9 +268,9 @@ impl Activity {
         self.0.iter().map(|counts| counts.of(direction).load(Ordering::Acquire)).sum()
     }
 
-    /// Returns when nothing is under way in either direction (looks every 10 ms).
+    /// Returns when nothing is under way in any direction (looks every 10 ms).
     pub async fn idle(&self) {
-        while self.requests(Direction::Inbound) + self.requests(Direction::Outbound) > 0 {
+        while Direction::ALL.into_iter().any(|direction| self.requests(direction) > 0) {
             tokio::time::sleep(IDLE_POLL).await;
         }
     }

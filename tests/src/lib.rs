@@ -17,6 +17,7 @@ pub mod grpc;
 pub mod jwks;
 pub mod loopback;
 pub mod member;
+pub mod outside;
 pub mod process;
 pub mod sidecar;
 pub mod upstream;
@@ -25,6 +26,7 @@ pub mod world;
 
 pub use fake_control_plane::FakeControlPlane;
 pub use member::Member;
+pub use outside::Outside;
 pub use sidecar::{Sidecar, SidecarBuilder};
 pub use upstream::Upstream;
 pub use wait::{DEADLINE, until};

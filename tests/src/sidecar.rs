@@ -12,7 +12,7 @@ use crate::loopback::own_address;
 use crate::process::Process;
 use crate::wait::until;
 
-/// The options of one `palisade proxy`. Every port is 0 unless a test says otherwise.
+/// The options of one `palisade proxy` or `palisade edge`. Every port is 0 unless a test says otherwise.
 #[derive(Clone, Debug)]
 pub struct SidecarBuilder {
     exe: PathBuf,
@@ -57,6 +57,17 @@ impl SidecarBuilder {
     pub fn serve_as(self, port: u16, protocol: &str, app: SocketAddr) -> Self {
         let listen = own_address();
         self.arg("--serve", &format!("{port},protocol={protocol},listen={listen}:0,app={app}"))
+    }
+
+    /// The same workload as the edge of its mesh.
+    pub fn edge(mut self) -> Self {
+        self.args[0] = "edge".to_owned();
+        self
+    }
+
+    /// Listens for a port of Gateways.
+    pub fn listen(self, port: u16) -> Self {
+        self.arg("--listen", &format!("{port},bind={}:0", own_address()))
     }
 
     /// Opens an `HTTP_PROXY` for the application.
@@ -138,6 +149,11 @@ impl Sidecar {
     /// Where mutual TLS is taken for a service port.
     pub fn inbound(&self, port: u16) -> SocketAddr {
         address(&self.addresses["inbound"][port.to_string()])
+    }
+
+    /// Where the edge takes clients for a port of Gateways.
+    pub fn edge(&self, port: u16) -> SocketAddr {
+        address(&self.addresses["edge"][port.to_string()])
     }
 
     pub fn http_proxy(&self) -> SocketAddr {

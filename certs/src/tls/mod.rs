@@ -3,6 +3,7 @@
 //! A configuration belongs to one generation of SVID and bundle and is swapped whole. Sessions are never resumed: a
 //! resumed one would skip the checks of a newer bundle (CVE-2022-21654).
 
+pub mod public;
 mod reason;
 mod verifier;
 

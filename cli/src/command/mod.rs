@@ -3,9 +3,11 @@
 mod apply;
 mod ca;
 mod control_plane;
+mod data_plane;
 mod delete;
 mod demo;
 mod demo_service;
+mod edge;
 mod evict;
 mod get;
 mod init;
@@ -22,6 +24,7 @@ use crate::exit::Outcome;
 pub(crate) enum Command {
     ControlPlane(control_plane::ControlPlane),
     Proxy(Box<proxy::Proxy>),
+    Edge(Box<edge::Edge>),
     Init(init::Init),
     Lint(lint::Lint),
     Apply(apply::Apply),
@@ -42,6 +45,7 @@ impl Command {
         match self {
             Self::ControlPlane(command) => command.run(),
             Self::Proxy(command) => command.run(),
+            Self::Edge(command) => command.run(),
             Self::Init(command) => command.run(),
             Self::Lint(command) => command.run(),
             Self::Apply(command) => command.run(),
@@ -59,6 +63,6 @@ impl Command {
 
     /// Whether the process stays up and its log is read by machines.
     pub(crate) fn is_server(&self) -> bool {
-        matches!(self, Self::ControlPlane(_) | Self::Proxy(_) | Self::DemoService(_))
+        matches!(self, Self::ControlPlane(_) | Self::Proxy(_) | Self::Edge(_) | Self::DemoService(_))
     }
 }

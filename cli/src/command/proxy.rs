@@ -1,13 +1,10 @@
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use palisade_proxy::Settings;
-use palisade_proxy::settings::{
-    DrainSettings, JoinTokenSource, LocalPort, Serve, Source, defaults, parse_duration, parse_label,
-};
+use palisade_proxy::settings::{LocalPort, Serve};
 
-use crate::exit::{self, Failure, Outcome};
+use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
+use crate::exit::{Failure, Outcome};
 
 /// Run a sidecar: mutual TLS and policy in front of one service.
 ///
@@ -20,79 +17,8 @@ pub(crate) struct Proxy {
     files: FromFiles,
     #[command(flatten)]
     listeners: Listeners,
-    /// Decision records, one JSON line per request [default: stdout].
-    #[arg(long, env = "PALISADE_ACCESS_LOG", value_name = "FILE", help_heading = "Running")]
-    access_log: Option<PathBuf>,
-    /// Threads that carry traffic [default: one per core].
-    #[arg(long, env = "PALISADE_WORKERS", value_name = "N", help_heading = "Running")]
-    workers: Option<usize>,
-    /// At SIGTERM: from withdrawal to the end of accepting.
-    #[arg(long, env = "PALISADE_DRAIN_DELAY", value_name = "TIME", default_value = "1s",
-          value_parser = parse_duration, help_heading = "Running")]
-    drain_delay: Duration,
-    /// At SIGTERM: how long requests in flight may take before they are cut.
-    #[arg(long, env = "PALISADE_DRAIN_DEADLINE", value_name = "TIME", default_value = "20s",
-          value_parser = parse_duration, help_heading = "Running")]
-    drain_deadline: Duration,
-    /// Written when all listeners are bound: their addresses as JSON, so that every port may be 0.
-    #[arg(long, env = "PALISADE_READY_FILE", value_name = "FILE", help_heading = "Running")]
-    ready_file: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "With a control plane")]
-struct FromControlPlane {
-    /// The control plane.
-    #[arg(long, env = "PALISADE_CONTROL_PLANE", value_name = "HOST:PORT", required_unless_present = "policies",
-          conflicts_with_all = ["policies", "svid", "svid_key", "roots", "label"])]
-    control_plane: Option<String>,
-    /// Proves the workload at its first start. Other users of this host can read a command line: better the
-    /// variable or a file.
-    #[arg(
-        long,
-        env = "PALISADE_JOIN_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true,
-        conflicts_with = "join_token_file",
-        requires = "control_plane"
-    )]
-    join_token: Option<String>,
-    /// The same, from a file.
-    #[arg(long, env = "PALISADE_JOIN_TOKEN_FILE", value_name = "FILE", requires = "control_plane")]
-    join_token_file: Option<PathBuf>,
-    /// Keeps key, certificate and the last good snapshot, so that a restart needs no control plane
-    /// [default: kept in memory only].
-    #[arg(long, env = "PALISADE_STATE_DIR", value_name = "DIR", requires = "control_plane")]
-    state_dir: Option<PathBuf>,
-    /// The address other sidecars reach this host by [default: the local address of the connection to the
-    /// control plane].
-    #[arg(long, env = "PALISADE_ADVERTISE", value_name = "IP", requires = "control_plane")]
-    advertise: Option<IpAddr>,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "From files")]
-struct FromFiles {
-    /// Directory of policy documents.
-    #[arg(long, env = "PALISADE_POLICIES", value_name = "DIR", requires_all = ["svid", "svid_key", "roots"])]
-    policies: Option<PathBuf>,
-    /// The workload's certificate, then intermediates, PEM.
-    #[arg(long, env = "PALISADE_SVID", value_name = "FILE", requires = "policies")]
-    svid: Option<PathBuf>,
-    /// Its key, PEM.
-    #[arg(long, env = "PALISADE_SVID_KEY", value_name = "FILE", requires = "policies")]
-    svid_key: Option<PathBuf>,
-    /// Roots of the trust domain, PEM.
-    #[arg(long, env = "PALISADE_ROOTS", value_name = "FILE", requires = "policies")]
-    roots: Option<PathBuf>,
-    /// A label that policies select this workload by. May be repeated; `;` separates several in the variable.
-    #[arg(long, env = "PALISADE_LABEL", value_name = "KEY=VALUE", value_parser = parse_label,
-          value_delimiter = ';', requires = "policies")]
-    label: Vec<(String, String)>,
-    /// How often the files are looked at.
-    #[arg(long, env = "PALISADE_RELOAD_INTERVAL", value_name = "TIME", default_value = "1s",
-          value_parser = parse_duration)]
-    reload_interval: Duration,
+    #[command(flatten)]
+    running: Running,
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,62 +38,26 @@ struct Listeners {
     /// May be repeated; `;` separates several in the variable.
     #[arg(long, env = "PALISADE_OUTBOUND_PORT", value_name = "LISTEN=HOST:PORT", value_delimiter = ';')]
     outbound_port: Vec<LocalPort>,
-    /// /ready, /live, /metrics; loopback.
-    #[arg(long, env = "PALISADE_ADMIN", value_name = "IP:PORT", default_value_t = defaults::ADMIN)]
-    admin: SocketAddr,
 }
 
 impl Proxy {
     pub(crate) fn run(self) -> Outcome {
-        palisade_proxy::run(self.settings()?).map_err(|error| {
-            if error.exit_code() == exit::BAD_INPUT { Failure::input(error) } else { error.into() }
-        })
+        data_plane::run(self.settings()?)
     }
 
     fn settings(self) -> Result<Settings, Failure> {
-        Ok(Settings {
-            source: source(self.control_plane, self.files)?,
-            serves: self.listeners.serve,
-            outbound_proxy: self.listeners.outbound_proxy,
-            outbound_ports: self.listeners.outbound_port,
-            admin: self.listeners.admin,
-            access_log: self.access_log,
-            workers: self.workers.unwrap_or_else(defaults::workers),
-            drain: DrainSettings { withdraw_delay: self.drain_delay, deadline: self.drain_deadline },
-            ready_file: self.ready_file,
-        })
-    }
-}
-
-fn source(online: FromControlPlane, files: FromFiles) -> Result<Source, Failure> {
-    if let Some(address) = online.control_plane {
-        let text = online.join_token.map(JoinTokenSource::Text);
-        return Ok(Source::ControlPlane {
-            address,
-            join_token: text.or(online.join_token_file.map(JoinTokenSource::File)),
-            state_dir: online.state_dir,
-            advertise: online.advertise,
-        });
-    }
-    match (files.policies, files.svid, files.svid_key, files.roots) {
-        (Some(policies), Some(svid), Some(key), Some(roots)) => Ok(Source::Files {
-            policies,
-            svid,
-            key,
-            roots,
-            labels: files.label.into_iter().collect(),
-            reload_interval: files.reload_interval,
-        }),
-        _ => Err(Failure::input(anyhow::anyhow!(
-            "nothing says where identity and policy come from; give --control-plane, or --policies with --svid, \
-             --svid-key and --roots"
-        ))),
+        let Listeners { serve, outbound_proxy, outbound_port } = self.listeners;
+        let settings = self.running.settings(source(self.control_plane, self.files)?);
+        Ok(Settings { serves: serve, outbound_proxy, outbound_ports: outbound_port, ..settings })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser as _;
+    use palisade_proxy::settings::{JoinTokenSource, Source, defaults};
 
     use super::*;
 

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::status::Status;
 use crate::drain::Drain;
+use crate::edge::certificates::Certificates;
 use crate::identity::Clock;
 use crate::live::Live;
 use crate::run::RunError;
@@ -33,6 +34,7 @@ pub(crate) struct Admin {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
     pub(crate) telemetry: Telemetry,
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 /// A bound admin socket.

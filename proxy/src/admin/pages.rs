@@ -110,6 +110,14 @@ pub(super) fn metrics(admin: &Admin) -> String {
             left(expiry, now).as_secs(),
         );
     }
+    if let Some(end) = admin.certificates.earliest_end() {
+        gauge(
+            &mut text,
+            "palisade_edge_certificate_expiration_timestamp_seconds",
+            "When the first of the certificates that clients are shown expires.",
+            unix_seconds(end),
+        );
+    }
     if let Some(applied) = admin.status.applied().as_deref() {
         gauge(&mut text, "palisade_config_version", "Version of the policies in force.", applied.version);
     }

@@ -18,7 +18,7 @@ use read::CredentialPaths;
 use status::{Link, Status};
 
 mod files;
-mod read;
+pub(crate) mod read;
 pub(crate) mod status;
 
 /// The task that keeps identity and snapshot.
@@ -91,7 +91,7 @@ impl Source {
 }
 
 /// SHA-256 of some parts; each is preceded by its length, so that no two lists of parts are the same.
-fn sha256_of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+pub(crate) fn sha256_of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

@@ -1,4 +1,6 @@
 //! What only the edge has: PROXY headers, and what outsiders say of themselves.
 
+pub mod certificates;
 pub mod claims;
 pub mod proxy_header;
+mod server_config;

@@ -25,6 +25,18 @@ pub enum ProxyHeaderError {
     TooLong,
 }
 
+impl ProxyHeaderError {
+    /// Machine-readable, stable.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Incomplete => "proxy_header_incomplete",
+            Self::Missing => "proxy_header_missing",
+            Self::Malformed => "proxy_header_malformed",
+            Self::TooLong => "proxy_header_too_long",
+        }
+    }
+}
+
 /// Reads a header and not a byte more. `None`: the proxy speaks for itself (health checks).
 pub async fn read<T: AsyncRead + Unpin>(io: &mut T) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut start = [0; SIGNATURE_V2.len()];

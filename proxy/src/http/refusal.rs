@@ -15,6 +15,8 @@ pub(crate) struct Manner {
     pub(crate) grpc: bool,
     /// The caller's HTTP/1.1 connection cannot be used again.
     pub(crate) close: bool,
+    /// Without a body: the answer to HEAD (RFC 9110 section 9.3.2).
+    pub(crate) bare: bool,
 }
 
 /// The response for a failed request. The record is told status and reason, and rides along.
@@ -31,6 +33,7 @@ pub(crate) fn respond(
     } else {
         (consequence.status, "application/problem+json", problem(consequence, &id))
     };
+    let text = if manner.bare { Bytes::new() } else { text };
     record.failed(consequence, status, manner.grpc);
     let mut response = Response::new(ResponseBody::own(text, record));
     *response.status_mut() = status;

@@ -43,7 +43,7 @@ struct Acceptor {
 impl Acceptor {
     async fn run(mut self, limits: &Limits, mut drain: Drain) {
         let until = match self.via {
-            Via::Inbound(_) => Phase::Draining,
+            Via::Inbound(_) | Via::Edge(_) => Phase::Draining,
             Via::OutboundProxy | Via::OutboundPort(_) => Phase::Forced,
         };
         let accepting = async {

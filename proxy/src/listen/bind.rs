@@ -28,6 +28,8 @@ pub struct Addresses {
     pub outbound_proxy: Option<SocketAddr>,
     /// `host:port` of the destination to the local address.
     pub outbound_ports: BTreeMap<String, SocketAddr>,
+    /// Port of Gateways to the address that clients connect to.
+    pub edge: BTreeMap<u16, SocketAddr>,
 }
 
 impl Bound {
@@ -50,6 +52,11 @@ pub fn bind(settings: &Settings) -> Result<Bound, RunError> {
     for (index, port) in settings.outbound_ports.iter().enumerate() {
         let address = bound.add(Via::OutboundPort(index), "an outbound port", port.listen)?;
         bound.addresses.outbound_ports.insert(format!("{}:{}", port.host, port.port), address);
+    }
+    let listens = settings.edge.iter().flat_map(|edge| &edge.listens);
+    for (index, listen) in listens.enumerate() {
+        let address = bound.add(Via::Edge(index), "the edge", listen.bind)?;
+        bound.addresses.edge.insert(listen.port, address);
     }
     Ok(bound)
 }

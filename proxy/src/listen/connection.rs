@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{inbound, outbound};
+use super::{edge, inbound, outbound};
 use crate::telemetry::Connection;
 use crate::worker::{Accepted, Direction, Via, Worker};
 
@@ -35,6 +35,7 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
     let direction = match accepted.via {
         Via::Inbound(_) => Direction::Inbound,
         Via::OutboundProxy | Via::OutboundPort(_) => Direction::Outbound,
+        Via::Edge(_) => Direction::Edge,
     };
     let slot = Slot::take(&worker, direction, accepted.slot);
     let stream = TcpStream::from_std(accepted.stream).and_then(|stream| {
@@ -51,6 +52,12 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
             if let Some(serve) = worker.shared.settings.serves.get(index) {
                 let serve = serve.clone();
                 inbound::accept(worker, serve, stream, accepted.peer, slot).await;
+            }
+        }
+        Via::Edge(index) => {
+            let listens = worker.shared.settings.edge.as_ref().map(|edge| &edge.listens);
+            if let Some(listen) = listens.and_then(|listens| listens.get(index)).copied() {
+                edge::accept(worker, listen, stream, accepted.peer, slot).await;
             }
         }
         Via::OutboundProxy => outbound::accept(worker, None, stream, accepted.peer, slot).await,

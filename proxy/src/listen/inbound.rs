@@ -89,7 +89,7 @@ impl Inbound {
             .map(|workload| Arc::from(format!("{}.{}", workload.service_account, workload.namespace)));
         Self {
             worker,
-            source: Source { address: peer, tls: false },
+            source: Source { address: peer, tls: None },
             cluster: format!("inbound|{}||", serve.port).into(),
             local_ip: local.map_or(serve.listen.ip(), |local| local.ip()),
             serve,
@@ -168,7 +168,7 @@ impl Inbound {
         let (_, session) = stream.get_ref();
         let certificates = session.peer_certificates().ok_or("noCertificate")?;
         let peer = palisade_certs::tls::peer(certificates).map_err(|error| error.reason())?;
-        self.source.tls = true;
+        self.source.tls = Some("TLSv1.3");
         self.sni = session.server_name().map(ToOwned::to_owned);
         self.expires = Some(peer.not_after.min(own_not_after));
         if let Some(own) = &self.own {

@@ -5,6 +5,7 @@ mod bind;
 mod connection;
 mod detect;
 mod drive;
+pub(crate) mod edge;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 

@@ -36,7 +36,7 @@ pub(super) async fn accept(
     slot: Slot,
 ) {
     let fixed = port.as_ref().and_then(|port| fixed_authority(&port.host, port.port));
-    let source = Source { address: peer, tls: false };
+    let source = Source { address: peer, tls: None };
     let connection = Rc::new(Outbound { worker, source, fixed, _slot: slot });
     let worker = &connection.worker;
     let limits = &worker.shared.limits;

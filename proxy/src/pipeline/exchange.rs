@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -12,10 +13,20 @@ use crate::error::ProxyError;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::headers;
 use crate::http::refusal::{self, Manner};
+use crate::stage::cors::Leave;
 use crate::stage::forward::Answer;
+use crate::stage::route::Forwarding;
 use crate::stage::tunnel::{Terms, Wanted};
 use crate::telemetry::record::Record;
 use crate::worker::{Direction, Worker};
+
+/// What a route of the edge makes of every answer.
+#[derive(Debug, Default)]
+pub(super) struct Dress {
+    /// Refusals too: a page that may not read a 401 cannot ask its user to log in.
+    pub(super) leave: Option<Leave>,
+    pub(super) forwarding: Option<Forwarding>,
+}
 
 /// One request under way: what is needed to end it properly.
 pub(super) struct Exchange {
@@ -24,6 +35,8 @@ pub(super) struct Exchange {
     pub(super) record: Box<Record>,
     pub(super) grpc: bool,
     pub(super) upgrade: Option<Wanted>,
+    pub(super) dress: Dress,
+    is_head: bool,
     version: Version,
     expects_continue: bool,
 }
@@ -46,6 +59,8 @@ impl Exchange {
             record,
             grpc,
             upgrade,
+            dress: Dress::default(),
+            is_head: head.method == Method::HEAD,
             version: head.version,
             expects_continue: head.headers.contains_key(EXPECT),
         };
@@ -75,6 +90,7 @@ impl Exchange {
                 let upstream = hyper::upgrade::on(&mut response);
                 let (mut head, _empty) = response.into_parts();
                 self.clean(&mut head.headers);
+                self.dress(&mut head.headers);
                 wanted.ask(&mut head.headers);
                 wanted.open(&self.worker, upstream, self.record, terms());
                 Response::from_parts(head, ResponseBody::empty())
@@ -87,6 +103,7 @@ impl Exchange {
             (upgrade, false, _) => {
                 let (mut head, incoming) = response.into_parts();
                 self.clean(&mut head.headers);
+                self.dress(&mut head.headers);
                 head.extensions.clear();
                 if upgrade.is_some() {
                     // What the caller sent behind its request was meant for another protocol: it is never parsed.
@@ -106,16 +123,61 @@ impl Exchange {
     pub(super) fn refuse(self, error: &ProxyError, body: Option<Incoming>) -> Response<ResponseBody> {
         let consequence = error.consequence();
         tracing::debug!(reason = consequence.reason, %error, "request not forwarded");
-        let http1 = self.version <= Version::HTTP_11;
+        let close = self.leaves_unread(body) || !consequence.keep;
+        let manner = Manner { grpc: self.grpc, close: close && self.is_http1(), bare: self.is_head };
+        let mut response = refusal::respond(&consequence, error.headers(), manner, self.record);
+        if let Some(leave) = &self.dress.leave {
+            leave.write(response.headers_mut());
+        }
+        response
+    }
+
+    /// Ends with an answer of our own.
+    pub(super) fn respond(
+        mut self,
+        answer: Response<Bytes>,
+        details: &'static str,
+        body: Incoming,
+    ) -> Response<ResponseBody> {
+        let close = self.leaves_unread(Some(body)) && self.is_http1();
+        let (mut head, text) = answer.into_parts();
+        if let Some(leave) = &self.dress.leave {
+            leave.write(&mut head.headers);
+        }
+        self.record.limits.tell(&mut head.headers);
+        self.record.answered_here(head.status, details);
+        if close {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let text = if self.is_head { Bytes::new() } else { text };
+        Response::from_parts(head, ResponseBody::own(text, self.record))
+    }
+
+    fn is_http1(&self) -> bool {
+        self.version <= Version::HTTP_11
+    }
+
+    /// Whether bytes of the caller's are left that nobody will read, so that its connection cannot be used again.
+    fn leaves_unread(&self, body: Option<Incoming>) -> bool {
         let unread = body.filter(|body| !body.is_end_stream());
-        let close = http1 && (unread.is_some() || self.upgrade.is_some() || !consequence.keep);
+        let left = unread.is_some() || self.upgrade.is_some();
         if let Some(body) = unread
-            && http1
+            && self.is_http1()
             && !self.expects_continue
         {
             tokio::task::spawn_local(discard(self.worker.clone(), body));
         }
-        refusal::respond(&consequence, error.headers(), Manner { grpc: self.grpc, close }, self.record)
+        left
+    }
+
+    /// What the route says about answers of upstreams.
+    fn dress(&self, headers: &mut HeaderMap) {
+        if let Some(forwarding) = &self.dress.forwarding {
+            forwarding.change_response(headers);
+        }
+        if let Some(leave) = &self.dress.leave {
+            leave.write(headers);
+        }
     }
 
     fn clean(&self, headers: &mut HeaderMap) {
@@ -132,7 +194,7 @@ async fn discard(worker: Rc<Worker>, mut body: Incoming) {
     let reading = async {
         let mut left = limits.discard_bytes_max;
         while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, bytes::Bytes::len);
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(bytes) {
                 Some(rest) => left = rest,
                 None => return,

@@ -95,7 +95,7 @@ fn judge(
     Ok(Judged { permit, target, destination: destination.clone(), identity: identity.clone() })
 }
 
-fn describe(record: &mut Record, destination: &Destination) {
+pub(super) fn describe(record: &mut Record, destination: &Destination) {
     record.service = Some(destination.host.clone());
     record.upstream_cluster = Some(format!("outbound|{}||{}", destination.port, destination.host).into());
     if let Transport::Mesh { identities } = &destination.transport {

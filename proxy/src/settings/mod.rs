@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use palisade_policy::kind::service_entry::Protocol;
 
+use edge::EdgeSettings;
+
 pub mod control;
 pub mod defaults;
 pub mod edge;
@@ -17,7 +19,7 @@ mod validate;
 pub use parse::{DurationError, LabelError, LocalPortError, ServeError, parse_duration, parse_label};
 pub use validate::{SettingError, SettingsError};
 
-/// The validated form of the command line and environment of `palisade proxy`.
+/// The validated form of the command line and environment of `palisade proxy` and `palisade edge`.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub source: Source,
@@ -26,6 +28,8 @@ pub struct Settings {
     pub outbound_proxy: Option<SocketAddr>,
     /// Named local ports: `127.0.0.1:9001=ledger.payments:8080`.
     pub outbound_ports: Vec<LocalPort>,
+    /// The door from outside; `None`: this is a sidecar.
+    pub edge: Option<EdgeSettings>,
     /// Loopback only: `/ready`, `/live`, `/metrics`, `/config`, `/certs`.
     pub admin: SocketAddr,
     /// Decision records; `None`: stdout.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use palisade_policy::kind::service_entry::Protocol;
 
+use super::edge::EdgeSettings;
 use super::parse::host_and_port;
 use super::{Settings, Source};
 
@@ -47,6 +48,12 @@ pub enum SettingError {
         "--advertise {0} cannot be reached from other hosts; give an address of this host, or leave the option out"
     )]
     Advertise(IpAddr),
+    #[error("port {0} is listened on twice; each --listen names another port")]
+    ListenedTwice(u16),
+    #[error("--trusted-hops is {0}; it must lie between 0 and {max}", max = EdgeSettings::TRUSTED_HOPS_MAX)]
+    TrustedHops(u8),
+    #[error("nothing to do: give --listen")]
+    NothingAtEdge,
     #[error("nothing to do: give at least one of --serve, --outbound-proxy and --outbound-port")]
     Nothing,
 }
@@ -83,8 +90,15 @@ impl Settings {
         check_addresses(&listeners, &mut errors);
         self.check_ranges(&mut errors);
         self.check_source(&mut errors);
-        if self.serves.is_empty() && self.outbound_proxy.is_none() && self.outbound_ports.is_empty() {
-            errors.push(SettingError::Nothing);
+        match &self.edge {
+            Some(edge) => check_edge(edge, &mut errors),
+            None if self.serves.is_empty()
+                && self.outbound_proxy.is_none()
+                && self.outbound_ports.is_empty() =>
+            {
+                errors.push(SettingError::Nothing);
+            }
+            None => {}
         }
         if errors.is_empty() { Ok(()) } else { Err(SettingsError(errors)) }
     }
@@ -100,7 +114,9 @@ impl Settings {
             .serves
             .iter()
             .map(|s| Listener { name: format!("--serve {} listen=", s.port), address: s.listen });
-        [admin].into_iter().chain(proxy).chain(ports).chain(serves).collect()
+        let edge = self.edge.iter().flat_map(|edge| &edge.listens);
+        let listens = edge.map(|l| Listener { name: format!("--listen {} bind=", l.port), address: l.bind });
+        [admin].into_iter().chain(proxy).chain(ports).chain(serves).chain(listens).collect()
     }
 
     fn check_loopback(&self, errors: &mut Vec<SettingError>) {
@@ -172,6 +188,19 @@ impl Settings {
     }
 }
 
+fn check_edge(edge: &EdgeSettings, errors: &mut Vec<SettingError>) {
+    if edge.listens.is_empty() {
+        errors.push(SettingError::NothingAtEdge);
+    }
+    let mut ports = BTreeSet::new();
+    for listen in edge.listens.iter().filter(|listen| !ports.insert(listen.port)) {
+        errors.push(SettingError::ListenedTwice(listen.port));
+    }
+    if edge.trusted_hops > EdgeSettings::TRUSTED_HOPS_MAX {
+        errors.push(SettingError::TrustedHops(edge.trusted_hops));
+    }
+}
+
 fn check_addresses(listeners: &[Listener], errors: &mut Vec<SettingError>) {
     for (i, second) in listeners.iter().enumerate() {
         if let Some(first) = listeners.iter().take(i).find(|first| overlap(first.address, second.address)) {
@@ -206,6 +235,7 @@ mod tests {
             serves: vec![Serve::parse("8080").unwrap()],
             outbound_proxy: Some(defaults::OUTBOUND_PROXY),
             outbound_ports: vec![LocalPort::parse("127.0.0.1:9001=ledger.payments:8080").unwrap()],
+            edge: None,
             admin: defaults::ADMIN,
             access_log: None,
             workers: 2,
@@ -265,6 +295,26 @@ mod tests {
         check(|s| s.drain.withdraw_delay = Duration::from_mins(6), "--drain-delay is 360s");
         check(|s| s.drain.deadline = Duration::from_hours(2), "--drain-deadline");
         check(|s| s.workers = 0, "--workers is 0");
+    }
+
+    #[test]
+    fn refuses_an_edge_that_listens_nowhere_or_twice_on_a_port() {
+        let edge = |listens: &[&str], trusted_hops| EdgeSettings {
+            listens: listens.iter().map(|text| text.parse().unwrap()).collect(),
+            credentials: None,
+            trusted_hops,
+            proxy_protocol_from: Vec::new(),
+        };
+        check(|s| s.edge = Some(edge(&[], 0)), "give --listen");
+        check(|s| s.edge = Some(edge(&["443", "443,bind=127.0.0.1:1"], 0)), "port 443 is listened on twice");
+        check(|s| s.edge = Some(edge(&["443,bind=0.0.0.0:15000"], 0)), "--admin and --listen 443");
+        check(|s| s.edge = Some(edge(&["443"], 17)), "--trusted-hops is 17");
+        let mut good = settings();
+        good.serves.clear();
+        good.outbound_ports.clear();
+        good.outbound_proxy = None;
+        good.edge = Some(edge(&["443,bind=0.0.0.0:0", "80,bind=0.0.0.0:0"], 16));
+        good.validate().unwrap();
     }
 
     #[test]

@@ -185,6 +185,31 @@ fn remove_outputs(rules: &[Arc<JwtRule>], headers: &mut HeaderMap) {
     }
 }
 
+/// Lets a route change headers, but none that a claim was written to, or would have been.
+pub(crate) fn with_outputs_kept(
+    authentication: &Authentication,
+    headers: &mut HeaderMap,
+    change: impl FnOnce(&mut HeaderMap),
+) {
+    let names = authentication.rules.iter().flat_map(|rule| {
+        rule.output_claims.iter().map(|(header, _)| header).chain(&rule.output_payload_to_header)
+    });
+    let kept: Vec<(HeaderName, Option<HeaderValue>)> = names
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .map(|name| {
+            let value = headers.get(&name).cloned();
+            (name, value)
+        })
+        .collect();
+    change(headers);
+    for (name, value) in kept {
+        jwt::remove_folded(headers, name.as_str());
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+}
+
 fn set_outputs(rule: &JwtRule, text: &[u8], token: &Token, headers: &mut HeaderMap) {
     if let Some(name) = &rule.output_payload_to_header
         && let Some(payload) = text.split(|byte| *byte == b'.').nth(1)

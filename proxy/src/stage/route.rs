@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
@@ -96,6 +97,11 @@ fn rewritten(
 }
 
 impl Forwarding {
+    /// From the request's head to the answer's; `None`: the proxy's own.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.route.timeout
+    }
+
     /// Before identity headers are set: those are never a route's.
     pub fn change_request(&self, headers: &mut HeaderMap) {
         self.target.request_headers.apply(headers);

@@ -77,8 +77,7 @@ pub(crate) enum HandshakeOutcome {
 pub(crate) struct Shard {
     series: HashMap<Series, Counters>,
     series_max: usize,
-    connections_opened: [u64; 2],
-    connections_closed: [u64; 2],
+    connections: HashMap<Direction, Connections>,
     handshakes: HashMap<(Direction, &'static str), u64>,
     /// By limit; whether it refused or only would have.
     limited: HashMap<(Arc<str>, Mode), u64>,
@@ -86,6 +85,12 @@ pub(crate) struct Shard {
     pub(crate) records_lost: u64,
     pub(crate) upstream_connections: u64,
     pub(crate) upstream_connections_closed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Connections {
+    opened: u64,
+    closed: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -151,14 +156,9 @@ impl Shard {
     }
 
     pub(crate) fn connection(&mut self, event: Connection) {
-        let (counts, direction) = match event {
-            Connection::Opened(direction) => (&mut self.connections_opened, direction),
-            Connection::Closed(direction) => (&mut self.connections_closed, direction),
-        };
-        let [inbound, outbound] = counts;
-        match direction {
-            Direction::Inbound => *inbound += 1,
-            Direction::Outbound => *outbound += 1,
+        match event {
+            Connection::Opened(direction) => self.connections.entry(direction).or_default().opened += 1,
+            Connection::Closed(direction) => self.connections.entry(direction).or_default().closed += 1,
         }
     }
 
@@ -185,9 +185,10 @@ impl Shard {
             sum.received.add(&counters.received);
             sum.sent.add(&counters.sent);
         }
-        let pairs = self.connections_opened.iter_mut().zip(other.connections_opened);
-        for (mine, theirs) in pairs.chain(self.connections_closed.iter_mut().zip(other.connections_closed)) {
-            *mine += theirs;
+        for (direction, theirs) in &other.connections {
+            let mine = self.connections.entry(*direction).or_default();
+            mine.opened += theirs.opened;
+            mine.closed += theirs.closed;
         }
         for (key, count) in &other.handshakes {
             *self.handshakes.entry(*key).or_default() += count;
@@ -252,19 +253,22 @@ fn render_limited(out: &mut String, shard: &Shard) {
 
 fn render_ours(out: &mut String, shard: &Shard) {
     render_limited(out, shard);
-    let [opened_in, opened_out] = shard.connections_opened;
-    let [closed_in, closed_out] = shard.connections_closed;
+    let connections = |direction| shard.connections.get(&direction).copied().unwrap_or_default();
+    let label = |direction: Direction| format!("direction=\"{}\"", direction.name());
     head(out, "palisade_connections_total", "counter", "Connections accepted.");
-    line(out, "palisade_connections_total", "direction=\"inbound\"", opened_in);
-    line(out, "palisade_connections_total", "direction=\"outbound\"", opened_out);
+    for direction in Direction::ALL {
+        line(out, "palisade_connections_total", &label(direction), connections(direction).opened);
+    }
     head(out, "palisade_connections_open", "gauge", "Connections open now.");
-    line(out, "palisade_connections_open", "direction=\"inbound\"", opened_in.saturating_sub(closed_in));
-    line(out, "palisade_connections_open", "direction=\"outbound\"", opened_out.saturating_sub(closed_out));
+    for direction in Direction::ALL {
+        let Connections { opened, closed } = connections(direction);
+        line(out, "palisade_connections_open", &label(direction), opened.saturating_sub(closed));
+    }
     head(out, "palisade_handshakes_total", "counter", "TLS handshakes; reason is empty for completed ones.");
     let mut handshakes: Vec<_> = shard.handshakes.iter().collect();
-    handshakes.sort_by_key(|((direction, reason), _)| (matches!(direction, Direction::Outbound), *reason));
+    handshakes.sort_by_key(|((direction, reason), _)| (direction.name(), *reason));
     for ((direction, reason), count) in handshakes {
-        let labels = format!("direction=\"{}\",reason=\"{reason}\"", name(*direction));
+        let labels = format!("direction=\"{}\",reason=\"{reason}\"", direction.name());
         line(out, "palisade_handshakes_total", &labels, *count);
     }
     head(out, "palisade_plaintext_refused_total", "counter", "Connections without TLS to a STRICT port.");
@@ -308,18 +312,12 @@ fn histogram<const N: usize>(
     let _infallible = writeln!(out, "{name}_count{{{labels}}} {count}");
 }
 
-fn name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
-    }
-}
-
 /// Istio's standard labels. Names of workloads hold letters, digits, `.`, `-` and `_` only, so nothing needs escapes.
 fn labels(series: &Series) -> String {
     let reporter = match series.direction {
         Direction::Inbound => "destination",
-        Direction::Outbound => "source",
+        // Istio's gateways report as the source of what they send on.
+        Direction::Outbound | Direction::Edge => "source",
     };
     let grpc_status = series.grpc_status.map(|status| status.to_string()).unwrap_or_default();
     let mut out = format!("reporter=\"{reporter}\"");

@@ -1,7 +1,7 @@
 //! The decision record: one line per request, written when the request's last part is dropped.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -37,7 +37,18 @@ enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) address: SocketAddr,
-    pub(crate) tls: bool,
+    /// The version that the peer speaks; `None` in plaintext.
+    pub(crate) tls: Option<&'static str>,
+}
+
+/// What an edge knows of a client beside its socket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client {
+    /// By trusted hops or the PROXY header.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) server_name: Option<Arc<str>>,
+    /// SHA-256 of the certificate that it brought, in hex.
+    pub(crate) certificate: Option<Arc<str>>,
 }
 
 /// One request's record. Dropping it writes it, whatever happened (invariant 7).
@@ -67,7 +78,9 @@ pub(crate) struct Record {
     /// What rate limits said.
     pub(crate) limits: Verdicts,
     source_address: SocketAddr,
-    tls: bool,
+    tls: Option<&'static str>,
+    /// At the edge.
+    pub(crate) client: Option<Client>,
     /// Outbound: the upstream is reached by mesh mutual TLS.
     pub(crate) mesh_upstream: bool,
     request_id: Option<HeaderValue>,
@@ -116,6 +129,7 @@ impl Record {
             limits: Verdicts::default(),
             source_address: source.address,
             tls: source.tls,
+            client: None,
             mesh_upstream: false,
             request_id: None,
             method: None,
@@ -223,6 +237,17 @@ impl Record {
         self.grpc_status = grpc_status(headers);
     }
 
+    /// Notes an answer that we gave without asking an upstream.
+    pub(crate) fn answered_here(&mut self, status: StatusCode, details: &'static str) {
+        if self.outcome == Outcome::Failed {
+            // No policy was asked: there was nothing to let in.
+            self.outcome = Outcome::Allowed;
+            self.reason = details;
+        }
+        self.status = status.as_u16();
+        self.details = Cow::Borrowed(details);
+    }
+
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
@@ -288,6 +313,14 @@ impl Record {
         self.upstream_sent_at.is_none()
     }
 
+    /// Whether the connection in the mesh is mutual TLS: the caller's at a sidecar, else the one to the upstream.
+    fn is_mutual(&self) -> bool {
+        match self.direction {
+            Direction::Inbound => self.tls.is_some(),
+            Direction::Outbound | Direction::Edge => self.mesh_upstream,
+        }
+    }
+
     fn series(&self) -> Series {
         Series {
             direction: self.direction,
@@ -298,7 +331,7 @@ impl Record {
             status: self.status,
             grpc_status: self.grpc_status,
             flag: self.flag,
-            tls: self.tls || self.mesh_upstream,
+            tls: self.is_mutual(),
         }
     }
 
@@ -307,13 +340,7 @@ impl Record {
         o.text("time", &time_text(self.at));
         o.text("decision_id", self.id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
         o.bytes("request_id", self.request_id.as_ref().map(HeaderValue::as_bytes));
-        o.text(
-            "direction",
-            match self.direction {
-                Direction::Inbound => "inbound",
-                Direction::Outbound => "outbound",
-            },
-        );
+        o.text("direction", self.direction.name());
         o.text("decision", self.outcome.text());
         o.text("reason", self.reason);
         o.optional("source_principal", self.source.as_ref().map(SpiffeId::as_str));
@@ -364,11 +391,14 @@ impl Record {
         }
         o.optional("upstream_host", self.upstream_host.map(|host| host.to_string()).as_deref());
         o.optional("upstream_cluster", self.upstream_cluster.as_deref());
-        o.optional("tls_version", (self.tls || self.mesh_upstream).then_some("TLSv1.3"));
-        o.text(
-            "connection_security_policy",
-            if self.tls || self.mesh_upstream { "mutual_tls" } else { "none" },
-        );
+        let own_side = self.mesh_upstream.then_some("TLSv1.3");
+        o.optional("tls_version", self.tls.or(own_side));
+        o.text("connection_security_policy", if self.is_mutual() { "mutual_tls" } else { "none" });
+        if let Some(client) = &self.client {
+            o.optional("client_address", client.address.map(|address| address.to_string()).as_deref());
+            o.optional("requested_server_name", client.server_name.as_deref());
+            o.optional("client_certificate_sha256", client.certificate.as_deref());
+        }
         o.number("retry_count", self.retries);
         o.bytes("user_agent", self.user_agent.as_ref().map(HeaderValue::as_bytes));
         o.close();

@@ -64,6 +64,7 @@ pub fn settings(source: Source, folder: &Path) -> Settings {
         serves: vec![serve],
         outbound_proxy: Some(any),
         outbound_ports: Vec::new(),
+        edge: None,
         admin: any,
         access_log: Some(folder.join("records.jsonl")),
         workers: 1,

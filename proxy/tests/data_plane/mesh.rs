@@ -116,6 +116,7 @@ impl Sidecar {
             access_log: Some(log.clone()),
             workers: 1,
             drain: DrainSettings { withdraw_delay: Duration::ZERO, deadline: Duration::from_secs(5) },
+            edge: None,
             ready_file: None,
         };
         let (phase, drain) = Drain::new();

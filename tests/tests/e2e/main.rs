@@ -17,6 +17,7 @@ mod bad_flags;
 mod data_dir;
 mod demo;
 mod deny_by_default;
+mod edge;
 mod eviction;
 mod false_control_plane;
 mod fleet;

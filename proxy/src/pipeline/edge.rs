@@ -1,0 +1,316 @@
+//! Edge: from outside into the mesh, or to an upstream that the edge was told of.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue, LOCATION};
+use http::{Method, Request, Response, StatusCode, request};
+use hyper::body::Incoming;
+use palisade_policy::compile::edge::Server;
+use palisade_policy::compile::routes::{Action, Route};
+use palisade_policy::kind::gateway::host::plain_host;
+use palisade_policy::kind::request_match::MatchView;
+use palisade_policy::request::token::Token;
+use palisade_policy::{Decision, Permit, RequestView, Snapshot};
+
+use super::exchange::Exchange;
+use super::outbound::describe;
+use crate::edge::claims::{Origin, strip_claims};
+use crate::error::ProxyError;
+use crate::http::body::ResponseBody;
+use crate::http::headers::{REQUEST_ID, is_folded, remove_where};
+use crate::http::normalize::{self, Target};
+use crate::identity::Identity;
+use crate::limit::Asked;
+use crate::listen::edge::EdgeConnection;
+use crate::stage::authenticate::{Believed, authenticate, with_outputs_kept};
+use crate::stage::cors::{Leave, preflight};
+use crate::stage::forward::{address, forward};
+use crate::stage::identify;
+use crate::stage::limit::{self, Moment};
+use crate::stage::reach::{Manner, reach};
+use crate::stage::route::{self, Forwarding};
+use crate::stage::tunnel::Terms;
+use crate::telemetry::record::Record;
+use crate::worker::Direction;
+
+/// What becomes of a request that is not refused.
+enum Verdict {
+    Forward(Box<Going>),
+    /// The edge answers itself, for this reason.
+    Answer(Response<Bytes>, &'static str),
+}
+
+/// A request with leave to go on.
+struct Going {
+    permit: Permit,
+    forwarding: Forwarding,
+    identity: Arc<Identity>,
+    /// What a tunnel is judged by later; made only where one is wanted.
+    judged: Option<Judged>,
+    token_expires: Option<std::time::SystemTime>,
+}
+
+/// A request in the form that it was judged in.
+struct Judged {
+    method: Method,
+    headers: HeaderMap,
+    target: Target,
+    believed: Option<Believed>,
+    origin: Origin,
+}
+
+/// Serves one request. The record is open before anything can fail, and written whatever happens.
+pub(crate) async fn serve(
+    connection: Rc<EdgeConnection>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let worker = &connection.worker;
+    let (mut exchange, mut head, body) =
+        Exchange::begin(worker, Direction::Edge, open_record(&connection), request);
+    let going = match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
+        Ok(Verdict::Forward(going)) => *going,
+        Ok(Verdict::Answer(answer, details)) => return exchange.respond(answer, details, body),
+        Err(error) => return exchange.refuse(&error, Some(body)),
+    };
+    let Going { permit, forwarding, identity, judged, token_expires } = going;
+    let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
+    let destination = forwarding.destination.clone();
+    let mut way = match reach(worker, &destination, identity, manner).await {
+        Ok(way) => way,
+        Err(error) => return exchange.refuse(&ProxyError::Connection(error), Some(body)),
+    };
+    if let Some(timeout) = forwarding.timeout() {
+        // As in Istio, 0 waits for ever.
+        way.response_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+    }
+    let target = Target { authority: forwarding.authority.clone(), path: forwarding.path.clone() };
+    address(&mut head, &target, way.wire, &way.security);
+    exchange.dress.forwarding = Some(forwarding);
+    let outgoing = exchange.outgoing(head, body);
+    match forward(permit, worker, way, outgoing, &mut exchange.record).await {
+        Ok(answer) => exchange.answer(answer, || terms(&connection, judged, token_expires)),
+        Err(error) => exchange.refuse(&error, None),
+    }
+}
+
+/// A record with all that the connection knows.
+pub(crate) fn open_record(connection: &EdgeConnection) -> Box<Record> {
+    let mut record = Record::open(&connection.worker, Direction::Edge, &connection.source);
+    record.client = Some(connection.described());
+    record
+}
+
+/// Every check, in the order that is the security argument, all by one snapshot.
+async fn judge(
+    connection: &EdgeConnection,
+    head: &mut request::Parts,
+    exchange: &mut Exchange,
+) -> Result<Verdict, ProxyError> {
+    let worker = &connection.worker;
+    let record = &mut exchange.record;
+    if normalize::is_connect(head) {
+        return Err(ProxyError::Connect);
+    }
+    let identity = worker.shared.live.identity();
+    let identity = identity.as_ref().filter(|identity| identity.svid.not_after > record.at());
+    let identity = identity.ok_or(ProxyError::NoIdentity)?.clone();
+    record.source = Some(identity.svid.id.clone());
+    let snapshot = worker.shared.live.snapshot();
+    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
+    record.policy_version = snapshot.version;
+    let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
+    record.authority = Some(target.authority.clone());
+    record.path = Some(target.path.clone());
+
+    // Whatever a caller says about where it came from is read once and then gone.
+    let origin = claims(connection, &mut head.headers);
+    record.client =
+        record.client.take().map(|c| crate::telemetry::record::Client { address: Some(origin.client), ..c });
+
+    // Before anything that costs: floods end here.
+    let asked = Asked { address: origin.client, headers: &head.headers, token: None };
+    let early = matched(&head.method, &target, None);
+    limit::check(worker, snapshot, Moment::BeforeToken, early, &asked, record)?;
+
+    let server = server(connection, snapshot, &target)?;
+    if server.https_redirect && !origin.https {
+        return Ok(Verdict::Answer(to_https(&target), "https_redirect"));
+    }
+    let chosen = choose(connection, server, head, &target, &origin)?;
+    record.route = Some(chosen.id.clone());
+
+    // Preflights carry no token and reach no upstream.
+    if let Some(cors) = &chosen.cors {
+        if let Some(answer) = preflight(cors, &head.method, &head.headers) {
+            return Ok(Verdict::Answer(answer, "cors_preflight"));
+        }
+        exchange.dress.leave = Some(Leave::of(cors, &head.headers));
+    }
+
+    let authentication = snapshot.authentication();
+    let believed = authenticate(worker, authentication, head, &mut target.path, record).await?;
+    let token = believed.as_ref().map(|believed| &*believed.token);
+
+    let view = view(connection, &head.method, &head.headers, &target, &origin, token);
+    if snapshot.has_observers() {
+        record.observed(snapshot.observe(&view));
+    }
+    let routed = route::view(head, &target.authority, &target.path, scheme(&origin), connection.port);
+    let forwarding =
+        route::forwarding(&chosen, &routed, &target.authority, &target.path, &snapshot.mesh, route::random)?;
+    let permit = match &forwarding {
+        Some(forwarding) => {
+            describe(record, &forwarding.destination);
+            record.decided(snapshot.authorize_edge(&view, &forwarding.destination))?
+        }
+        None => record.decided(snapshot.authorize_answer(&view))?,
+    };
+
+    // Users' quotas are touched by verified users alone.
+    let asked = Asked { address: origin.client, headers: &head.headers, token };
+    let late = matched(&head.method, &target, Some(&chosen.id));
+    limit::check(worker, snapshot, Moment::AfterToken, late, &asked, record)?;
+
+    let Some(forwarding) = forwarding else {
+        let answer = route::own_answer(&chosen, scheme(&origin), &target.authority, &target.path);
+        let details = match chosen.action {
+            Action::Redirect(_) => "redirect",
+            Action::Forward(_) | Action::Direct(_) => "direct_response",
+        };
+        return Ok(Verdict::Answer(answer.ok_or(ProxyError::UncleanRewrite)?, details));
+    };
+    let token_expires = believed.as_ref().and_then(|believed| believed.expires);
+    let judged = exchange.upgrade.as_ref().map(|_| Judged {
+        method: head.method.clone(),
+        headers: head.headers.clone(),
+        target: target.clone(),
+        believed,
+        origin: origin.clone(),
+    });
+    with_outputs_kept(authentication, &mut head.headers, |headers| forwarding.change_request(headers));
+    origin.write(&mut head.headers, target.authority.as_str());
+    record.limits.mark(&mut head.headers);
+    let id = identify::request_id(&mut head.headers, || record.decision_id());
+    record.set_request_id(id);
+    Ok(Verdict::Forward(Box::new(Going { permit, forwarding, identity, judged, token_expires })))
+}
+
+/// Takes out of a request what only proxies may say, and gives what is believed of it.
+fn claims(connection: &EdgeConnection, headers: &mut HeaderMap) -> Origin {
+    let hops = connection.worker.shared.settings.edge.as_ref().map_or(0, |edge| edge.trusted_hops);
+    let origin = Origin::read(connection.client, connection.source.tls.is_some(), headers, hops);
+    strip_claims(headers);
+    // A caller that chose its id could pass for another request in every log behind us.
+    remove_where(headers, |name| is_folded(name, REQUEST_ID.as_str()));
+    origin
+}
+
+/// The server of the request's host, by the rules of which the connection must have been made: a host that asks for
+/// a certificate is not to be had through one that does not (RFC 9110 section 7.4).
+fn server<'s>(
+    connection: &EdgeConnection,
+    snapshot: &'s Snapshot,
+    target: &Target,
+) -> Result<&'s Arc<Server>, ProxyError> {
+    let port = snapshot.edge().port(connection.port).ok_or(ProxyError::NoRoute)?;
+    let server = port.server_for_host(target.authority.as_str());
+    match server {
+        Some(server) if server.tls == connection.tls => Ok(server),
+        Some(_) => Err(ProxyError::Misdirected),
+        None => Err(ProxyError::NoRoute),
+    }
+}
+
+fn choose(
+    connection: &EdgeConnection,
+    server: &Server,
+    head: &request::Parts,
+    target: &Target,
+    origin: &Origin,
+) -> Result<Arc<Route>, ProxyError> {
+    let view = route::view(head, &target.authority, &target.path, scheme(origin), connection.port);
+    route::find(server, &view)
+}
+
+fn scheme(origin: &Origin) -> &'static str {
+    if origin.https { "https" } else { "http" }
+}
+
+/// 301, as Istio's gateways answer.
+fn to_https(target: &Target) -> Response<Bytes> {
+    let host: Cow<'_, str> = plain_host(target.authority.as_str());
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(value) = HeaderValue::try_from(format!("https://{host}{}", target.path)) {
+        response.headers_mut().insert(LOCATION, value);
+    }
+    response
+}
+
+/// What limits are chosen by.
+fn matched<'r>(method: &'r Method, target: &'r Target, route: Option<&'r str>) -> MatchView<'r> {
+    let (host, path) = (target.authority.as_str(), target.path.path());
+    MatchView { host, method: method.as_str(), path, route }
+}
+
+/// All that policy may look at. Clients have no identity of the mesh, whatever certificate they bring.
+fn view<'r>(
+    connection: &'r EdgeConnection,
+    method: &'r Method,
+    headers: &'r HeaderMap,
+    target: &'r Target,
+    origin: &Origin,
+    token: Option<&'r Token>,
+) -> RequestView<'r> {
+    RequestView {
+        peer: None,
+        source_ip: connection.source.address.ip().to_canonical(),
+        remote_ip: origin.client,
+        destination_ip: connection.local_ip,
+        destination_port: connection.port,
+        method: method.as_str(),
+        path: target.path.path(),
+        host: target.authority.as_str(),
+        headers,
+        sni: connection.sni.as_deref(),
+        token,
+    }
+}
+
+/// What an upgraded connection is judged by from now on: the same request, by each new snapshot.
+fn terms(
+    connection: &Rc<EdgeConnection>,
+    judged: Option<Judged>,
+    token_expires: Option<std::time::SystemTime>,
+) -> Terms {
+    let client = connection.clone();
+    Terms {
+        allowed: Box::new(move |snapshot| {
+            judged.as_ref().is_some_and(|judged| still_allowed(&client, snapshot, judged))
+        }),
+        expires: connection.expires,
+        token_expires,
+        connection: connection.clone(),
+    }
+}
+
+/// Whether a new snapshot still has a way for the request, to any of the route's destinations.
+fn still_allowed(connection: &EdgeConnection, snapshot: &Snapshot, judged: &Judged) -> bool {
+    let Judged { method, headers, target, believed, origin } = judged;
+    let mut head = Request::new(()).into_parts().0;
+    head.method = method.clone();
+    head.headers = headers.clone();
+    let Ok(server) = server(connection, snapshot, target) else { return false };
+    let Ok(route) = choose(connection, server, &head, target, origin) else { return false };
+    let Action::Forward(forward) = &route.action else { return false };
+    let token = believed.as_ref().map(|believed| &*believed.token);
+    let view = view(connection, method, headers, target, origin, token);
+    forward
+        .targets()
+        .iter()
+        .filter_map(|target| target.destination.as_ref())
+        .any(|destination| matches!(snapshot.authorize_edge(&view, destination), Decision::Allow { .. }))
+}

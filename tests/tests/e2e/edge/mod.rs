@@ -1,0 +1,8 @@
+//! The edge: what of a request from outside reaches a service of the mesh.
+
+mod door;
+mod hosts;
+mod origin;
+mod routes;
+mod tls;
+mod users;

@@ -1,0 +1,135 @@
+//! Who a client is said to be, and who is believed.
+
+use http::StatusCode;
+use palisade_tests::{client, outside};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::door::{Door, EVERYBODY, GATEWAY, HOST, TO_LEDGER, request, with};
+use crate::kit::HTTP1;
+
+/// Headers by which a client could pass for somebody else, under several spellings.
+const FORGED: &[(&str, &str)] = &[
+    ("x-forwarded-for", "6.6.6.6"),
+    ("x_forwarded_for", "6.6.6.6"),
+    ("x-forwarded-proto", "http"),
+    ("x-forwarded-host", "evil.example"),
+    ("forwarded", "for=6.6.6.6"),
+    ("x-real-ip", "6.6.6.6"),
+    ("x_real_ip", "6.6.6.6"),
+    ("true-client-ip", "6.6.6.6"),
+    ("x-forwarded-client-cert", "URI=spiffe://test.mesh/ns/payments/sa/admin"),
+    ("x-palisade-flagged", "payments/a/b"),
+    ("x_palisade_flagged", "payments/a/b"),
+    ("x-envoy-original-path", "/admin"),
+    ("x-http-method-override", "DELETE"),
+    ("x-request-id", "chosen"),
+    ("x_request_id", "chosen"),
+];
+
+#[tokio::test]
+async fn what_a_client_says_about_where_it_comes_from_reaches_nobody() {
+    let door = Door::open(TO_LEDGER).await;
+    let mut forged = FORGED.to_vec();
+    // Naming our own headers as hop-by-hop must not remove what we set.
+    forged.push(("connection", "x-forwarded-for, x-forwarded-client-cert, x-request-id, close"));
+    assert_eq!(door.send(with(request("GET", "/", ""), &forged)).await.status, StatusCode::OK);
+    let headers = door.app().last().headers;
+    let all = format!("{headers:?}");
+    for trace in ["6.6.6.6", "evil.example", "sa/admin", "payments/a/b", "/admin", "DELETE", "chosen"] {
+        assert!(!all.contains(trace), "{trace}: {all}");
+    }
+    assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+    assert_eq!(headers["x-forwarded-host"], HOST);
+    assert!(!headers.contains_key("x_forwarded_for") && !headers.contains_key("x_request_id"));
+    assert_eq!(headers.get_all("x-request-id").iter().count(), 1);
+    let record = door.edge.records_with(1, &[("response_code", json!(200))]).await.remove(0);
+    assert_eq!(record["client_address"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn behind_one_trusted_proxy_the_client_is_the_address_that_it_wrote_and_no_other() {
+    let documents = format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}");
+    let door = Door::with(&documents, |edge| edge.arg("--trusted-hops", "1")).await;
+    let said = [("x-forwarded-for", "1.1.1.1, 2.2.2.2"), ("x-forwarded-proto", "http,https")];
+    let answer = door.send_plain(with(request("GET", "/", ""), &said)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let headers = door.app().last().headers;
+    assert_eq!(headers["x-forwarded-for"], "2.2.2.2, 127.0.0.1");
+    assert_eq!(headers["x-forwarded-proto"], "https");
+    let record = door.edge.records_with(1, &[("client_address", json!("2.2.2.2"))]).await.remove(0);
+    assert!(record["source_address"].as_str().unwrap().starts_with("127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn policies_judge_the_client_behind_trusted_proxies_by_remote_ip_blocks() {
+    let policy = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: edge, namespace: payments}
+spec: {selector: {matchLabels: {app: edge}}, action: ALLOW, rules: [{from: [{source: {remoteIpBlocks: [2.2.2.0/24]}}]}]}
+";
+    let documents = format!("{GATEWAY}---{policy}---{TO_LEDGER}");
+    let door = Door::with(&documents, |edge| edge.arg("--trusted-hops", "1")).await;
+    let ask = async |list: &str| {
+        door.send_plain(with(request("GET", "/", ""), &[("x-forwarded-for", list)])).await.status
+    };
+    assert_eq!(ask("2.2.2.2, 1.1.1.1").await, StatusCode::FORBIDDEN);
+    assert_eq!(ask("1.1.1.1, 3.3.3.3").await, StatusCode::FORBIDDEN);
+    door.app().assert_untouched();
+    assert_eq!(ask("1.1.1.1, 2.2.2.2").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_proxy_header_is_believed_from_listed_peers_and_demanded_of_them() {
+    let documents = format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}");
+    let door = Door::with(&documents, |edge| edge.arg("--proxy-protocol-from", "127.0.0.0/8")).await;
+    let v2 = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(), &[9, 9, 9, 9, 10, 0, 0, 1, 0, 80, 1, 187]]
+        .concat();
+    for header in [b"PROXY TCP4 9.9.9.9 10.0.0.1 80 443\r\n".to_vec(), v2] {
+        let mut socket = TcpStream::connect(door.edge.edge(443)).await.unwrap();
+        socket.write_all(&header).await.unwrap();
+        let stream = outside::connect_over(socket, HOST, door.outside.client(None, HTTP1)).await.unwrap();
+        assert_eq!(client::send_on(stream, request("GET", "/", "")).await.unwrap().status, StatusCode::OK);
+        assert_eq!(door.app().last().headers["x-forwarded-for"], "9.9.9.9");
+    }
+    door.app().clear();
+    assert!(
+        outside::connect(door.edge.edge(443), HOST, door.outside.client(None, HTTP1)).await.is_err(),
+        "a listed peer without a PROXY header was served"
+    );
+    door.edge.records_with(1, &[("reason", json!("proxy_header_missing"))]).await;
+    let mut socket = TcpStream::connect(door.plain()).await.unwrap();
+    let bytes = b"PROXY TCP4 9.9.9.9 1.1.1 1 1\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert!(client::raw(&mut socket, bytes).await.is_empty());
+    door.edge.records_with(1, &[("reason", json!("proxy_header_malformed"))]).await;
+    door.app().assert_untouched();
+}
+
+#[tokio::test]
+async fn a_proxy_header_from_anybody_else_ends_the_connection() {
+    let door = Door::open(TO_LEDGER).await;
+    let v2 = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(), &[9, 9, 9, 9, 10, 0, 0, 1, 0, 80, 1, 187]]
+        .concat();
+    for header in [b"PROXY TCP4 9.9.9.9 10.0.0.1 80 443\r\n".to_vec(), v2] {
+        let request = b"GET / HTTP/1.1\r\nhost: api.bank.example\r\n\r\n";
+        let mut socket = TcpStream::connect(door.plain()).await.unwrap();
+        let answer = client::raw(&mut socket, &[&header, request.as_slice()].concat()).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+        let mut socket = TcpStream::connect(door.edge.edge(443)).await.unwrap();
+        socket.write_all(&header).await.unwrap();
+        assert!(outside::connect_over(socket, HOST, door.outside.client(None, HTTP1)).await.is_err());
+    }
+    door.app().assert_untouched();
+}
+
+#[tokio::test]
+async fn a_connect_request_opens_nothing() {
+    let door = Door::open(TO_LEDGER).await;
+    let answer =
+        door.raw(b"CONNECT ledger.payments:8080 HTTP/1.1\r\nhost: ledger.payments:8080\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    door.app().assert_untouched();
+}
