@@ -104,7 +104,7 @@ mod tests {
             ("--listen 443", "--control-plane"),
             ("--control-plane a:1 --listen https", "is no port"),
             ("--control-plane a:1 --listen 443,bind=x", "is no value for bind="),
-            ("--control-plane a:1 --listen 443 --trusted-hops -1", "--trusted-hops"),
+            ("--control-plane a:1 --listen 443 --trusted-hops many", "--trusted-hops"),
             ("--control-plane a:1 --listen 443 --proxy-protocol-from 10.0.0.0/40", "is no network"),
             ("--control-plane a:1 --listen 443 --serve 80", "--serve"),
         ];

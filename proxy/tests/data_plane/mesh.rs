@@ -133,6 +133,7 @@ impl Sidecar {
             drain,
             telemetry: telemetry.clone(),
             keys: Arc::default(),
+            certificates: Arc::default(),
             limiter: Arc::new(palisade_proxy::limit::Limiter::new(1000)),
         };
         let workers = worker::start(&shared, 1).unwrap();
