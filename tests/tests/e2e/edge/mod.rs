@@ -2,6 +2,7 @@
 
 mod door;
 mod hosts;
+mod mesh;
 mod origin;
 mod routes;
 mod tls;
