@@ -99,6 +99,31 @@ async fn a_name_that_no_gateway_serves_gets_no_handshake_and_an_unknown_host_no_
 }
 
 #[tokio::test]
+async fn sessions_are_resumed_at_a_public_host_and_never_where_certificates_are_asked_for() {
+    use rustls::HandshakeKind;
+    let door = two_hosts().await;
+    let client = door.outside.issue(&["partner"]);
+    for (host, credential, second) in
+        [(HOST, None, HandshakeKind::Resumed), (PARTNER, Some(&client), HandshakeKind::Full)]
+    {
+        let config = door.outside.client(credential, HTTP1);
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let mut stream = outside::connect(door.edge.edge(443), host, config.clone()).await.unwrap();
+            // Tickets come with the first bytes of the answer.
+            let answer = client::raw(
+                &mut stream,
+                format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes(),
+            )
+            .await;
+            assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+            kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+        }
+        assert_eq!(kinds, [HandshakeKind::Full, second], "{host}");
+    }
+}
+
+#[tokio::test]
 async fn plaintext_leads_to_https_and_nothing_of_the_request_goes_on() {
     let door = two_hosts().await;
     let answer = door.send_plain(request_to("api.bank.example:80", "GET", "/a%20b?x=1", "")).await;

@@ -140,6 +140,23 @@ spec:
 }
 
 #[tokio::test]
+async fn a_grpc_client_is_refused_in_its_own_words_and_may_ask_for_trailers() {
+    let issuer = Issuer::new("k1");
+    let door = Door::with(&format!("{}---{TO_LEDGER}", users(&issuer)), |edge| edge).await;
+    let call = |token: &str| {
+        let request = super::door::request_h2("POST", super::door::HOST, "/headers", "message");
+        let token = bearer(token);
+        with(request, &[("content-type", "application/grpc"), ("te", "trailers"), ("authorization", &token)])
+    };
+    let answer = door.send_h2(call("a.b.c")).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (StatusCode::OK, Some("16")));
+    door.app().assert_untouched();
+    let answer = door.send_h2(call(&issuer.token(&claims("alice")))).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(door.app().last().headers["te"], "trailers");
+}
+
+#[tokio::test]
 async fn preflights_are_answered_at_the_edge_and_refusals_can_be_read_by_allowed_pages_alone() {
     let issuer = Issuer::new("k1");
     let cors = "corsPolicy: {allowOrigins: [{exact: 'https://app.bank.example'}], allowMethods: [GET, POST], allowHeaders: [authorization], allowCredentials: true, maxAge: 1h}";
