@@ -1,5 +1,6 @@
 //! HTTP as a proxy must handle it: codec limits, one spelling for requests, bodies that carry their record.
 
+mod authority;
 pub(crate) mod body;
 pub(crate) mod coalesce;
 pub(crate) mod codec;

@@ -6,6 +6,7 @@ use http::{Method, Version, request};
 use palisade_policy::kind::MeshConfigSpec;
 use palisade_policy::request::path::{self, PathError};
 
+use super::authority::is_plain;
 use super::headers;
 
 /// Why a request is refused before any policy is asked.
@@ -84,7 +85,7 @@ fn authority(head: &mut request::Parts) -> Result<Authority, Malformed> {
         (None, Some(host)) => host,
         (None, None) => return Err(Malformed::Authority),
     };
-    if authority.as_str().contains('@') || authority.host().is_empty() {
+    if !is_plain(&authority) {
         return Err(Malformed::Authority);
     }
     head.headers.remove(HOST);

@@ -182,8 +182,9 @@ impl Exchange {
 
     fn clean(&self, headers: &mut HeaderMap) {
         headers::strip_hop_by_hop(headers);
-        if self.direction == Direction::Inbound {
-            // What the application says under our names would pass for a sidecar's word.
+        let from_mesh = self.direction != Direction::Inbound && self.record.mesh_upstream;
+        if self.direction != Direction::Outbound && !from_mesh {
+            // What an application says under our names would pass for a sidecar's word.
             headers::strip_ours(headers);
         }
     }

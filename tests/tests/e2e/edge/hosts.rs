@@ -124,6 +124,30 @@ async fn sessions_are_resumed_at_a_public_host_and_never_where_certificates_are_
 }
 
 #[tokio::test]
+async fn a_host_that_two_readers_would_take_for_two_hosts_is_refused() {
+    let door = Door::open(TO_LEDGER).await;
+    for host in [
+        "api.bank.example:abc",
+        "api.bank.example:",
+        "api.bank.example:0",
+        "api.bank.example,evil.example",
+        "api..example",
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let answer = door.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{host}: {answer}");
+    }
+    let twice = b"GET / HTTP/1.1\r\nhost: api.bank.example\r\nhost: evil.example\r\n\r\n";
+    assert!(door.raw(twice).await.starts_with("HTTP/1.1 400"));
+    let absolute = b"GET http://evil.example/ HTTP/1.1\r\nhost: api.bank.example\r\n\r\n";
+    assert!(door.raw(absolute).await.starts_with("HTTP/1.1 400"));
+    let mut differs = request_h2("GET", HOST, "/", "");
+    differs.headers_mut().insert("host", "evil.example".parse().unwrap());
+    assert_eq!(door.send_h2(differs).await.status, StatusCode::BAD_REQUEST);
+    door.app().assert_untouched();
+}
+
+#[tokio::test]
 async fn plaintext_leads_to_https_and_nothing_of_the_request_goes_on() {
     let door = two_hosts().await;
     let answer = door.send_plain(request_to("api.bank.example:80", "GET", "/a%20b?x=1", "")).await;
