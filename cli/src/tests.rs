@@ -77,5 +77,8 @@ fn the_documents_that_are_built_in_have_no_errors() {
         .collect();
     let (objects, findings) = palisade_policy::document::parse(&files);
     assert!(findings.is_empty(), "{findings}");
-    palisade_policy::PolicySet::new(objects, &[]).unwrap();
+    let (set, warnings) = palisade_policy::PolicySet::new(objects, &[]).unwrap();
+    assert!(warnings.is_empty(), "{warnings}");
+    let report = palisade_policy::lint::lint(set.objects());
+    assert!(report.findings.is_empty() && report.ignored.is_empty(), "{}", report.findings);
 }

@@ -13,6 +13,7 @@ pub mod decision;
 pub mod document;
 pub mod finding;
 pub mod kind;
+pub mod lint;
 pub mod projection;
 pub mod request;
 pub mod set;

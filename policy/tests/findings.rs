@@ -317,6 +317,12 @@ fn every_code_is_explained_in_the_reference() {
             "{code} {title} is not in docs/reference/findings.md"
         );
     }
+    for (code, _) in code::ALL {
+        for alias in code::aliases(code) {
+            let named = |line: &str| line.starts_with("| IST") && line.contains(alias) && line.contains(code);
+            assert!(page.lines().any(named), "{alias} of {code} is not in docs/reference/findings.md");
+        }
+    }
     let rows = page.lines().filter(|line| line.starts_with("| PAL")).count();
     assert_eq!(rows, code::ALL.len(), "the page explains a code that does not exist");
 }

@@ -1,8 +1,12 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use palisade_policy::document;
-use palisade_proto::v1::{self, ApplyRequest, ApplyResponse, change::Action};
+use palisade_policy::kind::Object;
+use palisade_policy::{Severity, document, lint};
+use palisade_proto::v1::{
+    self, ApplyRequest, ApplyResponse, GetRequest, GetResponse, StoredObject, change::Action,
+};
 use palisade_proxy::settings::parse_duration;
 use serde_json::json;
 
@@ -47,17 +51,29 @@ impl Apply {
         };
         self.admin.with_client(self.wait, async |mut client| {
             let response = client.apply(request).await.map_err(admin::refused)?.into_inner();
-            self.report(&response, &sources)
+            let mut findings: Vec<Shown> = response.findings.iter().map(Shown::from).collect();
+            if !findings.iter().any(Shown::is_error) {
+                // It is applied already: what cannot be looked at any more is no failure.
+                match client.get(GetRequest::default()).await {
+                    Ok(everything) => findings.extend(meaning(&sources, &everything.into_inner())),
+                    Err(status) => tracing::warn!(error = %status, "applied, but not looked at by lint"),
+                }
+            }
+            self.report(&response, &findings, &sources)
         })
     }
 
-    fn report(&self, response: &ApplyResponse, sources: &[document::SourceFile]) -> Outcome {
-        let findings: Vec<Shown> = response.findings.iter().map(Shown::from).collect();
+    fn report(
+        &self,
+        response: &ApplyResponse,
+        findings: &[Shown],
+        sources: &[document::SourceFile],
+    ) -> Outcome {
         let refused = findings.iter().any(Shown::is_error);
         match self.output {
-            Format::Json => print(&serde_json::to_string_pretty(&self.to_json(response, &findings))?)?,
+            Format::Json => print(&serde_json::to_string_pretty(&self.to_json(response, findings))?)?,
             Format::Text => {
-                print_findings(&findings, sources)?;
+                print_findings(findings, sources)?;
                 if !refused {
                     print(&self.describe(response))?;
                 }
@@ -97,6 +113,27 @@ impl Apply {
             "pushes": response.pushes.iter().map(push::to_json).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What lint says about these documents beside all others that are in force. Nothing is refused because of it.
+fn meaning(sources: &[document::SourceFile], stored: &GetResponse) -> Vec<Shown> {
+    if stored.objects.len() > document::limits::FILES_MAX {
+        return Vec::new();
+    }
+    let (mut objects, _) = document::parse(sources);
+    let key = |o: &Object| (o.spec.kind(), o.meta.namespace.clone(), o.meta.name.clone());
+    let applied: BTreeSet<_> = objects.iter().map(key).collect();
+    let file = |o: &StoredObject| document::SourceFile { name: String::new(), text: o.text.clone() };
+    let files: Vec<_> = stored.objects.iter().map(file).collect();
+    let (others, _) = document::parse(&files);
+    objects.extend(others.into_iter().filter(|o| !applied.contains(&key(o))));
+    let found = lint::lint(&objects).findings.0;
+    let ours = found.iter().filter(|f| f.position.as_ref().is_some_and(|p| !p.file.is_empty()));
+    ours.map(|finding| match finding.severity {
+        Severity::Error => Shown { severity: Severity::Warning.name().to_owned(), ..Shown::from(finding) },
+        Severity::Warning | Severity::Note => Shown::from(finding),
+    })
+    .collect()
 }
 
 fn action_name(action: Action) -> &'static str {

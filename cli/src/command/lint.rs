@@ -1,60 +1,85 @@
 use std::path::PathBuf;
 
-use palisade_policy::{Findings, PolicySet, document};
+use palisade_policy::lint::{self, Report};
+use palisade_policy::{PolicySet, document};
 
 use crate::exit::{Failure, Outcome};
 use crate::files;
-use crate::output::{Shown, print, print_findings};
+use crate::output::{Shown, in_order, print, print_findings, sarif};
 
-/// Check policy documents without a control plane.
+/// Check policy documents without a control plane: their form, and what they lead to.
 ///
-/// Prints every problem with its file, line and column. Exit code 2 when there is an error among them;
-/// warnings alone are accepted.
+/// Prints every problem with its file, line and column. Exit code 2 when there is an error among them, or with
+/// --deny-warnings a warning.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Lint {
     /// Files, directories (every .yaml and .yml in them) or `-` for stdin.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// text: findings on stderr; json: an array on stdout.
+    /// text: findings on stderr; json: an array on stdout; sarif: SARIF 2.1.0 on stdout.
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
     output: Format,
+    /// Exit with 2 for warnings too. Notes never fail.
+    #[arg(long, env = "PALISADE_DENY_WARNINGS")]
+    deny_warnings: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     Text,
     Json,
+    Sarif,
 }
 
 impl Lint {
     pub(crate) fn run(self) -> Outcome {
         let files = files::read(&self.paths).map_err(Failure::input)?;
-        let (count, findings) = check(&files);
-        let shown: Vec<Shown> = findings.0.iter().map(Shown::from).collect();
-        let errors = match self.output {
-            Format::Text => print_findings(&shown, &files)?,
-            Format::Json => {
-                print(&serde_json::to_string_pretty(&shown)?)?;
-                findings.has_errors()
+        let (count, report) = check(&files);
+        let shown: Vec<Shown> = report.findings.0.iter().map(Shown::from).collect();
+        match self.output {
+            Format::Text => {
+                print_findings(&shown, &files)?;
             }
-        };
-        if errors {
+            Format::Json => print(&serde_json::to_string_pretty(&in_order(&shown, &files))?)?,
+            Format::Sarif => {
+                let accepted: Vec<Shown> = report.ignored.iter().map(|i| Shown::from(&i.finding)).collect();
+                let reasons = report.ignored.iter().map(|ignored| Some(ignored.reason.as_str()));
+                let open = in_order(&shown, &files).into_iter().map(|finding| (finding, None));
+                let results: Vec<_> = open.chain(accepted.iter().zip(reasons)).collect();
+                print(&serde_json::to_string_pretty(&sarif::log(&results, &std::env::current_dir()?))?)?;
+            }
+        }
+        let refused = |f: &Shown| f.is_error() || (self.deny_warnings && f.is_warning());
+        if shown.iter().any(refused) {
             return Err(Failure::input_reported());
         }
         if self.output == Format::Text {
-            print(&format!("{count} documents in {} files: no errors", files.len()))?;
+            let ignored = match report.ignored.len() {
+                0 => String::new(),
+                ignored => format!(", {ignored} ignored"),
+            };
+            print(&format!("{count} documents in {} files: no errors{ignored}", files.len()))?;
         }
         Ok(())
     }
 }
 
-/// Reads the documents and checks them alone and against each other.
-fn check(files: &[document::SourceFile]) -> (usize, Findings) {
+/// Reads the documents and checks them alone, against each other, and for what they lead to. What a set means that
+/// is not accepted is anybody's guess, so the last is left out then.
+fn check(files: &[document::SourceFile]) -> (usize, Report) {
     let (objects, mut findings) = document::parse(files);
     let count = objects.len();
+    let malformed = findings.has_errors();
     match PolicySet::new(objects, &[]) {
-        Ok((_set, warnings)) => findings.extend(warnings),
-        Err(errors) => findings.extend(errors),
+        Ok((set, warnings)) => {
+            findings.extend(warnings);
+            let mut report = if malformed { Report::default() } else { lint::lint(set.objects()) };
+            findings.extend(std::mem::take(&mut report.findings));
+            (count, Report { findings, ..report })
+        }
+        Err(errors) => {
+            findings.extend(errors);
+            (count, Report { findings, ..Report::default() })
+        }
     }
-    (count, findings)
 }

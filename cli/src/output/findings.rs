@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use palisade_policy::document::SourceFile;
+use palisade_policy::finding::code;
 use palisade_policy::{Finding, Severity};
 
 use super::printable;
@@ -21,18 +22,16 @@ pub(crate) struct Shown {
     pub(crate) path: String,
     pub(crate) message: String,
     pub(crate) help: String,
+    /// What Istio calls the code.
+    pub(crate) aliases: &'static [&'static str],
 }
 
 impl From<&Finding> for Shown {
     fn from(finding: &Finding) -> Self {
-        let severity = match finding.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
         let place = finding.position.as_ref();
         Self {
             code: finding.code.to_owned(),
-            severity: severity.to_owned(),
+            severity: finding.severity.name().to_owned(),
             file: place.map(|p| p.file.clone()).unwrap_or_default(),
             line: place.map_or(0, |p| p.line),
             column: place.map_or(0, |p| p.column),
@@ -40,6 +39,7 @@ impl From<&Finding> for Shown {
             path: finding.path.clone(),
             message: finding.message.clone(),
             help: finding.help.clone().unwrap_or_default(),
+            aliases: code::aliases(finding.code),
         }
     }
 }
@@ -56,13 +56,22 @@ impl From<&palisade_proto::v1::Finding> for Shown {
             path: f.path.clone(),
             message: f.message.clone(),
             help: f.help.clone(),
+            aliases: code::aliases(&f.code),
         }
     }
 }
 
 impl Shown {
     pub(crate) fn is_error(&self) -> bool {
-        self.severity != "warning"
+        !self.is_warning() && !self.is_note()
+    }
+
+    pub(crate) fn is_warning(&self) -> bool {
+        self.severity == Severity::Warning.name()
+    }
+
+    pub(crate) fn is_note(&self) -> bool {
+        self.severity == Severity::Note.name()
     }
 
     /// Several lines: the problem, the place, the line with a caret, what to do.
@@ -109,16 +118,30 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
 
 /// Prints findings to stderr, with a count at the end. Says whether there is an error among them.
 pub(crate) fn print_findings(findings: &[Shown], files: &[SourceFile]) -> std::io::Result<bool> {
-    let errors = findings.iter().filter(|f| f.is_error()).count();
-    let mut sorted: Vec<&Shown> = findings.iter().collect();
-    sorted.sort_by_key(|f| (files.iter().position(|file| file.name == f.file), f.line, f.column));
+    let number = |wanted: fn(&Shown) -> bool| findings.iter().filter(|f| wanted(f)).count();
+    let (errors, warnings, notes) =
+        (number(Shown::is_error), number(Shown::is_warning), number(Shown::is_note));
+    let sorted = in_order(findings, files);
     let mut text = sorted.iter().map(|f| f.render(files)).collect::<Vec<_>>().join("\n\n");
     if !findings.is_empty() {
-        let (errors, warnings) = (count(errors, "error"), count(findings.len() - errors, "warning"));
-        let _ok = write!(text, "\n\n{errors}, {warnings}");
+        let _ok = write!(text, "\n\n{}, {}", count(errors, "error"), count(warnings, "warning"));
+        if notes > 0 {
+            let _ok = write!(text, ", {}", count(notes, "note"));
+        }
         writeln!(std::io::stderr().lock(), "{text}")?;
     }
     Ok(errors > 0)
+}
+
+/// By file as they were named, by line, by code: the same documents always give the same text.
+pub(crate) fn in_order<'f>(findings: &'f [Shown], files: &[SourceFile]) -> Vec<&'f Shown> {
+    let mut sorted: Vec<&Shown> = findings.iter().collect();
+    sorted.sort_by(|a, b| {
+        let place = |f: &Shown| (files.iter().position(|file| file.name == f.file), f.line, f.column);
+        let what = |f: &Shown| (f.code.clone(), f.path.clone(), f.message.clone());
+        place(a).cmp(&place(b)).then_with(|| what(a).cmp(&what(b)))
+    });
+    sorted
 }
 
 fn count(number: usize, noun: &str) -> String {
@@ -152,6 +175,7 @@ mod tests {
             path: "spec.methds".into(),
             message: "unknown field \"methds\"".into(),
             help: "did you mean \"methods\"?".into(),
+            aliases: &[],
         };
         let expected = "error[PAL0102]: unknown field \"methds\"\n  --> a.yaml:3:2\n   |\n 3 |  \
                         methds: [GET]\n   |  ^\n   = at: spec.methds of AuthorizationPolicy \

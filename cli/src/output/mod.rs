@@ -2,9 +2,10 @@
 
 mod findings;
 pub(crate) mod push;
+pub(crate) mod sarif;
 mod table;
 
-pub(crate) use findings::{Shown, print_findings};
+pub(crate) use findings::{Shown, in_order, print_findings};
 pub(crate) use table::{or_dash, table};
 
 use std::io::Write;

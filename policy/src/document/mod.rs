@@ -92,6 +92,35 @@ fn read_object(reader: &mut Reader<'_>, root: &Node, text: String) -> Option<Obj
     Some(Object { meta: envelope.meta, spec, position: place, text })
 }
 
+/// Where the fields of an object stand in its file.
+#[derive(Debug)]
+pub(crate) struct Places<'o> {
+    object: &'o Object,
+    /// Of the document's own text, which starts somewhere in the file.
+    root: Option<Node>,
+}
+
+impl<'o> Places<'o> {
+    pub(crate) fn new(object: &'o Object) -> Self {
+        let root = yaml::read(&object.text).0.into_iter().map(|document| document.root);
+        Self { object, root: root.into_iter().next() }
+    }
+
+    /// The place of a path such as `spec.rules[0]`, or of the longest part of it that exists.
+    pub(crate) fn find(&self, path: &str) -> Option<Position> {
+        let start = self.object.position.as_ref()?;
+        let Some(root) = &self.root else { return Some(start.clone()) };
+        let found = root.locate(path);
+        // What stands on the first line of the document may have had `--- ` before it.
+        let shift = match found.line == root.mark.line {
+            true => start.column.saturating_sub(root.mark.column),
+            false => 0,
+        };
+        let line = (start.line + found.line).saturating_sub(root.mark.line);
+        Some(Position { file: start.file.clone(), line, column: found.column + shift })
+    }
+}
+
 /// YAML leaves open which of two equal keys counts; readers differ, so neither does here.
 fn refuse_duplicate_keys(reader: &mut Reader<'_>, node: &Node, path: &str) {
     match &node.value {

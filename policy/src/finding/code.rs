@@ -103,6 +103,54 @@ codes! {
     JWT_KEYS = "PAL1801", "A token rule does not say where its keys are, or says what cannot be used";
     JWT_LOCATION = "PAL1802", "A place of tokens cannot be one";
     JWT_OUTPUT = "PAL1803", "A claim cannot be handed on so";
+    // What documents lead to: the edge.
+    OPEN_ROUTE = "PAL3001", "A route of an edge needs no token and is not marked public";
+    TOKEN_NOT_NEEDED = "PAL3002", "Tokens are read and nothing needs one";
+    WRITE_BY_READ_SCOPE = "PAL3003", "A scope for reading is enough to write";
+    LOGIN_WITHOUT_LIMIT = "PAL3004", "A route that takes credentials has no rate limit";
+    CORS_WIDE = "PAL3005", "The CORS policy lets in pages of strangers";
+    UNREACHABLE_ROUTE = "PAL3006", "No request comes to the route";
+    INEFFECTIVE_MATCH = "PAL3007", "No request comes to an item of a match";
+    // What documents lead to: access rules.
+    RULE_DENIED = "PAL3101", "A DENY takes all that the rule allows";
+    RULE_COVERED = "PAL3102", "Another rule does all that the rule does";
+    DENY_PLAINTEXT = "PAL3103", "A DENY by identity lets callers without a certificate pass";
+    PATH_PREFIX = "PAL3104", "A path prefix does not end where a segment ends";
+    DENY_WITHOUT_FOLDER = "PAL3105", "A DENY of what is below a path leaves the path itself open";
+    PATH_CONFUSION = "PAL3106", "Paths that servers read differently get past the rule";
+    PATH_CASE = "PAL3107", "A DENY by path counts on letters being written one way";
+    HTTP_ON_TCP = "PAL3108", "A rule looks at HTTP on a port without HTTP";
+    SPLIT_RULE = "PAL3109", "Two items stand where one may be meant";
+    HOST_WITHOUT_PORT = "PAL3110", "A host is allowed without a port behind it";
+    // About lint itself.
+    BAD_IGNORE = "PAL3901", "The annotation that ignores findings cannot be read";
+    UNUSED_IGNORE = "PAL3902", "The annotation ignores nothing";
+}
+
+/// Codes that Istio's analyzer gives to the same problem, for teams who know them by these.
+const ALIASES: &[(&str, &[&str])] = &[
+    (UNKNOWN_SERVICE, &["IST0101", "IST0112", "IST0174"]),
+    (BAD_DRY_RUN, &["IST0125"]),
+    (GATEWAY_CONFLICT, &["IST0145"]),
+    (UNKNOWN_GATEWAY, &["IST0101"]),
+    (HOST_NOT_SERVED, &["IST0132"]),
+    (UNREACHABLE_ROUTE, &["IST0130"]),
+    (INEFFECTIVE_MATCH, &["IST0131"]),
+];
+
+/// What Istio calls a code.
+pub fn aliases(code: &str) -> &'static [&'static str] {
+    ALIASES.iter().find(|(ours, _)| *ours == code).map(|(_, theirs)| *theirs).unwrap_or_default()
+}
+
+/// What a code stands for.
+pub fn title(code: &str) -> Option<&'static str> {
+    ALL.iter().find(|(known, _)| *known == code).map(|(_, title)| *title)
+}
+
+/// Whether a code is about what documents lead to, not about their form.
+pub fn is_of_meaning(code: &str) -> bool {
+    code.starts_with("PAL3")
 }
 
 /// The table's own spelling of a code that came by wire.

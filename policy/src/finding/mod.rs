@@ -6,12 +6,25 @@ mod render;
 
 use std::fmt;
 
-/// How bad a finding is. A set with an error is refused whole; a warning is reported and accepted.
+/// How bad a finding is. A set with an error is refused whole; a warning is reported and accepted. A note is about
+/// what may well be meant as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    Note,
     Warning,
     Error,
+}
+
+impl Severity {
+    /// As it is shown and sent.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// A place in a source text. Lines and columns count from 1.
@@ -62,10 +75,7 @@ impl Findings {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
+        let severity = self.severity.name();
         if let Some(p) = &self.position {
             write!(f, "{}:{}:{}: ", p.file, p.line, p.column)?;
         }

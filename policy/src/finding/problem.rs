@@ -30,11 +30,19 @@ impl Problems {
         self.push(code, Severity::Warning, path.into(), message.into());
     }
 
+    pub(crate) fn note(&mut self, code: &'static str, path: impl Into<String>, message: impl Into<String>) {
+        self.push(code, Severity::Note, path.into(), message.into());
+    }
+
     /// Says what to do about the problem reported last.
     pub(crate) fn help(&mut self, help: impl Into<String>) {
         if let Some(last) = self.0.last_mut() {
             last.help = Some(help.into());
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(crate) fn has_errors(&self) -> bool {

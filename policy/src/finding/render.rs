@@ -24,20 +24,22 @@ impl Findings {
         out
     }
 
-    /// `2 errors, 1 warning`.
+    /// `2 errors, 1 warning`, and notes where there are some.
     pub fn summary(&self) -> String {
-        let errors = self.0.iter().filter(|f| f.severity == Severity::Error).count();
-        let warnings = self.0.len() - errors;
+        let count = |severity| self.0.iter().filter(|f| f.severity == severity).count();
+        let (errors, warnings, notes) =
+            (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
         let plural = |n: usize| if n == 1 { "" } else { "s" };
-        format!("{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings))
+        let mut text = format!("{errors} error{}, {warnings} warning{}", plural(errors), plural(warnings));
+        if notes > 0 {
+            text.push_str(&format!(", {notes} note{}", plural(notes)));
+        }
+        text
     }
 }
 
 fn render(out: &mut String, finding: &Finding, files: &[SourceFile]) {
-    let severity = match finding.severity {
-        Severity::Warning => "warning",
-        Severity::Error => "error",
-    };
+    let severity = finding.severity.name();
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{severity}[{}]: {}", finding.code, printable(&finding.message));
     if let Some(position) = &finding.position {

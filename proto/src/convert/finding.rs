@@ -11,10 +11,7 @@ impl From<&Finding> for v1::Finding {
         let position = finding.position.as_ref();
         Self {
             code: finding.code.to_owned(),
-            severity: match finding.severity {
-                Severity::Error => "error".to_owned(),
-                Severity::Warning => "warning".to_owned(),
-            },
+            severity: finding.severity.name().to_owned(),
             file: position.map_or_else(String::new, |p| p.file.clone()),
             line: position.map_or(0, |p| number(p.line)),
             column: position.map_or(0, |p| number(p.column)),
@@ -33,10 +30,11 @@ impl TryFrom<v1::Finding> for Finding {
     /// it found is still worth reading.
     fn try_from(message: v1::Finding) -> Result<Self, WireError> {
         let severity = match message.severity.as_str() {
+            "note" => Severity::Note,
             "warning" => Severity::Warning,
             "error" => Severity::Error,
             other => {
-                let problem = format!("{other:?} is neither \"error\" nor \"warning\"");
+                let problem = format!("{other:?} is none of \"error\", \"warning\" and \"note\"");
                 return Err(WireError::new("severity", problem));
             }
         };

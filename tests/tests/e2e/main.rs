@@ -29,6 +29,7 @@ mod kinds;
 mod kit;
 mod lifecycle;
 mod limits;
+mod lint;
 mod mutual_tls;
 mod observers;
 mod outage;

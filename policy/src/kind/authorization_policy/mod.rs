@@ -8,11 +8,11 @@ pub(crate) mod build;
 pub(super) mod clause;
 mod header;
 pub(super) mod host;
-pub(super) mod path;
+pub(crate) mod path;
 pub(crate) mod read;
 pub(crate) mod rule_set;
 mod source_account;
-pub(super) mod text;
+pub(crate) mod text;
 mod token;
 
 use super::{Meta, Selector};

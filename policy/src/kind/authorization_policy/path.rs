@@ -3,14 +3,14 @@
 use super::text::{Case, TextMatch};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::kind) enum PathMatch {
+pub(crate) enum PathMatch {
     Text(TextMatch),
     Template(Template),
 }
 
 /// `/a/{*}/b/{**}/c`: segments up to `{**}`, then a fixed end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::kind) struct Template {
+pub(crate) struct Template {
     head: Box<[Segment]>,
     /// What follows `{**}`; `None` where the template has no `{**}`.
     tail: Option<Box<str>>,
@@ -25,7 +25,7 @@ enum Segment {
 
 /// Why a value is no template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::kind) enum TemplateError {
+pub(crate) enum TemplateError {
     #[error("a path template starts with a slash")]
     NotAbsolute,
     #[error("braces stand only in {{*}} and {{**}}, and fill a whole segment")]
@@ -37,7 +37,7 @@ pub(in crate::kind) enum TemplateError {
 }
 
 impl PathMatch {
-    pub(in crate::kind) fn new(pattern: &str) -> Result<Self, TemplateError> {
+    pub(crate) fn new(pattern: &str) -> Result<Self, TemplateError> {
         if pattern.contains(['{', '}']) {
             Template::new(pattern).map(Self::Template)
         } else {
@@ -45,7 +45,7 @@ impl PathMatch {
         }
     }
 
-    pub(in crate::kind) fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         match self {
             Self::Text(text) => text.matches(path.as_bytes(), Case::Exact),
             Self::Template(template) => template.matches(path),

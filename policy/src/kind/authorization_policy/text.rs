@@ -2,7 +2,7 @@
 
 /// A pattern, ready to compare. Works on bytes: header values need not be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::kind) enum TextMatch {
+pub(crate) enum TextMatch {
     /// Anything but the empty text.
     Present,
     Exact(Box<[u8]>),
@@ -12,13 +12,13 @@ pub(in crate::kind) enum TextMatch {
 
 /// Whether letters must agree in case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::kind) enum Case {
+pub(crate) enum Case {
     Exact,
     Ignore,
 }
 
 impl TextMatch {
-    pub(in crate::kind) fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         let bytes = |text: &str| text.as_bytes().into();
         match (pattern, pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
             ("*", _, _) => Self::Present,
@@ -29,7 +29,7 @@ impl TextMatch {
         }
     }
 
-    pub(in crate::kind) fn matches(&self, text: &[u8], case: Case) -> bool {
+    pub(crate) fn matches(&self, text: &[u8], case: Case) -> bool {
         let equal = |a: &[u8], b: &[u8]| match case {
             Case::Exact => a == b,
             Case::Ignore => a.eq_ignore_ascii_case(b),
@@ -47,7 +47,7 @@ impl TextMatch {
 }
 
 /// A `*` that is neither first nor last has no meaning in Istio; it only matches itself.
-pub(in crate::kind) fn has_inner_wildcard(pattern: &str) -> bool {
+pub(crate) fn has_inner_wildcard(pattern: &str) -> bool {
     let inner = match pattern.strip_suffix('*') {
         Some(rest) => rest,
         None => pattern.strip_prefix('*').unwrap_or(pattern),

@@ -1,0 +1,107 @@
+//! Whether a request without a token gets through an edge.
+
+use std::collections::BTreeSet;
+
+use super::Desk;
+use super::edge::EdgeRoute;
+use super::requests::{Requests, Scope};
+use super::selection::Reach;
+use super::world::World;
+use crate::finding::code;
+use crate::kind::authorization_policy::{Action, Rule, Source};
+
+pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
+    open_routes(world, desk);
+    tokens_not_needed(world, desk);
+}
+
+fn open_routes(world: &World<'_>, desk: &mut Desk) {
+    let mut reported = BTreeSet::new();
+    for route in world.edge_routes().iter().filter(|route| route.forwards()) {
+        let requests = route.requests();
+        let Some(open) = requests.iter().find(|r| is_open(world, route, r)) else { continue };
+        if !reported.insert((route.service.index, route.number)) {
+            continue;
+        }
+        let (method, path) = (open.method.shown(), open.path.shown());
+        let message = format!(
+            "{method} {path} of {} needs no token, and nothing marks it as public",
+            open.host.shown()
+        );
+        let problems = desk.about(route.service.index);
+        problems.error(code::OPEN_ROUTE, route.path(), message);
+        problems.help(HELP);
+    }
+}
+
+const HELP: &str =
+    "deny what has no token at the edge (AuthorizationPolicy with notRequestPrincipals: [\"*\"])";
+
+/// Whether somebody without a token and without an identity may be let in. No unless that is certain.
+fn is_open(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
+    !is_closed(world, route, requests)
+}
+
+fn is_closed(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
+    let rules = |action: Action| {
+        let policies = world.deciding.iter().filter(move |p| p.spec.action == action);
+        policies.map(|policy| (Reach::of(policy), policy.spec.rules.as_slice()))
+    };
+    let denied = rules(Action::Deny).any(|(reach, rules)| {
+        reach.includes(&route.edges) && rules.iter().any(|rule| turns_away(rule, requests))
+    });
+    if denied {
+        return true;
+    }
+    let by_default = rules(Action::Allow).any(|(reach, _)| reach.includes(&route.edges));
+    let let_in = |rule: &Rule| {
+        lets_strangers_in(rule) && Scope::of_rule(rule).iter().any(|scope| scope.overlaps(requests))
+    };
+    by_default
+        && !rules(Action::Allow).any(|(reach, rules)| reach.meets(&route.edges) && rules.iter().any(let_in))
+}
+
+/// Whether a DENY rule surely matches all of these requests when they come without a token.
+fn turns_away(rule: &Rule, requests: &Requests<'_>) -> bool {
+    let source = |s: &Source| {
+        let others = Source { not_request_principals: Vec::new(), ..s.clone() };
+        others == Source::default()
+    };
+    let from = rule.from.is_empty() || rule.from.iter().any(source);
+    let when = rule.when.iter().all(|c| c.key.starts_with("request.auth.") && c.values.is_empty());
+    from && when && Scope::of_rule(rule).iter().any(|scope| scope.covers(requests))
+}
+
+/// Whether an ALLOW rule may match a request of somebody without a token and without a certificate of the mesh.
+fn lets_strangers_in(rule: &Rule) -> bool {
+    let nothing_of_identity = |s: &Source| {
+        let asked =
+            [&s.request_principals, &s.principals, &s.namespaces, &s.service_accounts, &s.trust_domains];
+        asked.iter().all(|list| list.is_empty())
+    };
+    let identity = |key: &str| {
+        let of_peer = ["source.principal", "source.namespace", "source.trustDomain", "source.serviceAccount"];
+        key.starts_with("request.auth.") || of_peer.contains(&key)
+    };
+    (rule.from.is_empty() || rule.from.iter().any(nothing_of_identity))
+        && !rule.when.iter().any(|c| identity(&c.key) && !c.values.is_empty())
+}
+
+/// RequestAuthentication refuses bad tokens; it lets pass who brings none.
+fn tokens_not_needed(world: &World<'_>, desk: &mut Desk) {
+    for tokens in &world.tokens {
+        let reach = Reach::of(tokens);
+        let asked = |rule: &Rule| rule.asks_for_token();
+        let needed = world
+            .deciding
+            .iter()
+            .any(|policy| Reach::of(policy).meets(&reach) && policy.spec.rules.iter().any(asked));
+        if needed {
+            continue;
+        }
+        let problems = desk.about(tokens.index);
+        let message = "a request without a token passes: no rule for these workloads looks at tokens";
+        problems.warning(code::TOKEN_NOT_NEEDED, "spec", message);
+        problems.help(HELP);
+    }
+}

@@ -1,0 +1,100 @@
+//! All objects, by kind.
+
+use crate::kind::authorization_policy::{Action, AuthorizationPolicySpec, is_dry_run};
+use crate::kind::{
+    GatewaySpec, MeshConfigSpec, Object, PeerAuthenticationSpec, RateLimitPolicySpec,
+    RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec,
+};
+
+/// An object of one kind.
+#[derive(Debug)]
+pub(super) struct Of<'o, T> {
+    /// Its place in the list of objects.
+    pub(super) index: usize,
+    pub(super) object: &'o Object,
+    pub(super) spec: &'o T,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct World<'o> {
+    /// Those that decide: neither dry runs nor AUDIT.
+    pub(super) deciding: Vec<Of<'o, AuthorizationPolicySpec>>,
+    pub(super) tokens: Vec<Of<'o, RequestAuthenticationSpec>>,
+    pub(super) peers: Vec<Of<'o, PeerAuthenticationSpec>>,
+    pub(super) gateways: Vec<Of<'o, GatewaySpec>>,
+    pub(super) services: Vec<Of<'o, VirtualServiceSpec>>,
+    pub(super) limits: Vec<Of<'o, RateLimitPolicySpec>>,
+    pub(super) entries: Vec<Of<'o, ServiceEntrySpec>>,
+    pub(super) mesh: MeshConfigSpec,
+}
+
+impl<'o> World<'o> {
+    pub(super) fn new(objects: &'o [Object]) -> Self {
+        let mut world = Self::default();
+        for (index, object) in objects.iter().enumerate() {
+            match &object.spec {
+                Spec::AuthorizationPolicy(spec) => {
+                    let decides = spec.action != Action::Audit && is_dry_run(&object.meta) == Ok(false);
+                    world.deciding.extend(decides.then_some(Of { index, object, spec }));
+                }
+                Spec::RequestAuthentication(spec) => world.tokens.push(Of { index, object, spec }),
+                Spec::PeerAuthentication(spec) => world.peers.push(Of { index, object, spec }),
+                Spec::Gateway(spec) => world.gateways.push(Of { index, object, spec }),
+                Spec::VirtualService(spec) => world.services.push(Of { index, object, spec }),
+                Spec::RateLimitPolicy(spec) => world.limits.push(Of { index, object, spec }),
+                Spec::ServiceEntry(spec) => world.entries.push(Of { index, object, spec }),
+                Spec::MeshConfig(spec) => world.mesh = spec.clone(),
+                Spec::DestinationRule(_) => {}
+            }
+        }
+        world
+    }
+}
+
+// Derived, they would ask the same of the kind.
+impl<T> Clone for Of<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Of<'_, T> {}
+
+impl<'o, T> Of<'o, T> {
+    pub(super) fn namespace(&self) -> &'o str {
+        &self.object.meta.namespace
+    }
+
+    /// `Kind namespace/name`, and where it stands.
+    pub(super) fn named(&self) -> String {
+        let place = self.object.position.as_ref().map(|p| format!(" at {}:{}", p.file, p.line));
+        format!("{}{}", title(self.object), place.unwrap_or_default())
+    }
+}
+
+/// Objects that select workloads.
+pub(super) trait Selecting {
+    fn selector(&self) -> &Selector;
+}
+
+macro_rules! selecting {
+    ($($spec:ty),*) => {
+        $(impl Selecting for $spec {
+            fn selector(&self) -> &Selector {
+                &self.selector
+            }
+        })*
+    };
+}
+
+selecting!(
+    AuthorizationPolicySpec,
+    RequestAuthenticationSpec,
+    PeerAuthenticationSpec,
+    GatewaySpec,
+    RateLimitPolicySpec
+);
+
+pub(super) fn title(object: &Object) -> String {
+    format!("{} {}/{}", object.spec.kind().name(), object.meta.namespace, object.meta.name)
+}
