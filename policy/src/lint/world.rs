@@ -44,7 +44,8 @@ impl<'o> World<'o> {
                 Spec::RateLimitPolicy(spec) => world.limits.push(Of { index, object, spec }),
                 Spec::ServiceEntry(spec) => world.entries.push(Of { index, object, spec }),
                 Spec::MeshConfig(spec) => world.mesh = spec.clone(),
-                Spec::DestinationRule(_) => {}
+                // Of the others nothing is asked here.
+                _ => {}
             }
         }
         world
