@@ -12,9 +12,9 @@ use crate::kind::authorization_policy::DRY_RUN_ANNOTATION;
 use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, MeshConfigSpec, Meta, Named, Object,
-    PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec,
-    VirtualServiceSpec, selects, virtual_service,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Meta, Named,
+    Object, PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, Selector,
+    ServiceEntrySpec, Spec, VirtualServiceSpec, selects, virtual_service,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -72,6 +72,7 @@ pub struct Projection {
     pub gateways: Vec<Named<GatewaySpec>>,
     pub virtual_services: Vec<Named<VirtualServiceSpec>>,
     pub request_authentication: Vec<Named<RequestAuthenticationSpec>>,
+    pub jwt_policies: Vec<Named<JwtPolicySpec>>,
     pub rate_limits: Vec<Named<RateLimitPolicySpec>>,
 }
 
@@ -105,6 +106,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         gateways: Vec::new(),
         virtual_services: Vec::new(),
         request_authentication: Vec::new(),
+        jwt_policies: Vec::new(),
         rate_limits: Vec::new(),
     };
     for Object { meta, spec, .. } in set.objects() {
@@ -120,6 +122,9 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
             }
             Spec::RequestAuthentication(spec) if mine(meta, &spec.selector) => {
                 projection.request_authentication.push(named(meta, spec));
+            }
+            Spec::JwtPolicy(spec) if mine(meta, &spec.selector) => {
+                projection.jwt_policies.push(named(meta, spec));
             }
             Spec::RateLimitPolicy(spec) if mine(meta, &spec.selector) => {
                 projection.rate_limits.push(named(meta, spec));

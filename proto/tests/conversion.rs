@@ -206,8 +206,9 @@ fn gateway() -> impl Strategy<Value = GatewaySpec> {
 fn request_authentication() -> impl Strategy<Value = RequestAuthenticationSpec> {
     let lists = (texts(), texts(), texts());
     let pairs = (vec((text(), text()), 0..3), vec((text(), text()), 0..3));
-    let rule = (text(), lists, vec(option::of(text()), 3), pairs, any::<bool>()).prop_map(
-        |(issuer, (audiences, from_params, from_cookies), mut texts, (headers, claims), forward)| {
+    let late = (texts(), option::of(0..100_000u64));
+    let rule = (text(), lists, vec(option::of(text()), 3), pairs, any::<bool>(), late).prop_map(
+        |(issuer, (audiences, from_params, from_cookies), mut texts, (headers, claims), forward, late)| {
             let header = |(name, prefix)| FromHeader { name, prefix };
             let claim = |(header, claim)| ClaimToHeader { header, claim };
             JwtRuleSpec {
@@ -221,6 +222,8 @@ fn request_authentication() -> impl Strategy<Value = RequestAuthenticationSpec> 
                 output_payload_to_header: texts.pop().unwrap(),
                 output_claim_to_headers: claims.into_iter().map(claim).collect(),
                 forward_original_token: forward,
+                space_delimited_claims: late.0,
+                timeout: late.1.map(std::time::Duration::from_millis),
             }
         },
     );
@@ -256,6 +259,7 @@ fn projection() -> impl Strategy<Value = Projection> {
                     gateways,
                     request_authentication: tokens,
                     virtual_services: Vec::new(),
+                    jwt_policies: Vec::new(),
                     rate_limits: Vec::new(),
                 }
             },

@@ -97,6 +97,11 @@ impl Consequence {
     pub fn is_unauthenticated(&self) -> bool {
         self.grpc_status == UNAUTHENTICATED
     }
+
+    /// The caller is known, and not allowed.
+    pub fn is_denied(&self) -> bool {
+        self.grpc_status == PERMISSION_DENIED
+    }
 }
 
 impl ProxyError {

@@ -104,11 +104,11 @@ impl Snapshot {
         let routes = Routes::new(&projection.virtual_services, built, &destinations);
         let edge = Edge::new(&projection.gateways, &routes, &mut findings);
         let limits = limits(projection, &mut findings);
+        let authentication = Authentication::new(projection, &mut findings);
         if findings.has_errors() {
             return Err(findings);
         }
         let (workload, mesh) = (workload.clone(), projection.mesh.clone());
-        let authentication = Authentication::new(&projection.request_authentication);
         Ok(Self { version, workload, mesh, authentication, authorization, modes, destinations, edge, limits })
     }
 
@@ -257,6 +257,11 @@ fn check(projection: &Projection, findings: &mut Findings) {
         }
         let object = format!("{} {}/{}", Kind::RequestAuthentication.name(), meta.namespace, meta.name);
         report(findings, &object, |p| request_authentication::check(spec, p));
+    }
+    for Named { meta, spec } in &projection.jwt_policies {
+        if !selected(meta, &spec.selector) {
+            strange(findings, Kind::JwtPolicy, meta);
+        }
     }
     report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
 }

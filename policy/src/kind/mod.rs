@@ -3,6 +3,7 @@
 pub mod authorization_policy;
 pub mod destination_rule;
 pub mod gateway;
+pub mod jwt_policy;
 pub mod mesh_config;
 pub mod peer_authentication;
 pub mod rate_limit_policy;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 pub use authorization_policy::AuthorizationPolicySpec;
 pub use destination_rule::DestinationRuleSpec;
 pub use gateway::GatewaySpec;
+pub use jwt_policy::JwtPolicySpec;
 pub use mesh_config::MeshConfigSpec;
 pub use peer_authentication::PeerAuthenticationSpec;
 pub use rate_limit_policy::RateLimitPolicySpec;
@@ -41,10 +43,11 @@ pub enum Kind {
     Gateway,
     RequestAuthentication,
     VirtualService,
+    JwtPolicy,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
@@ -53,6 +56,7 @@ impl Kind {
         Self::Gateway,
         Self::VirtualService,
         Self::RequestAuthentication,
+        Self::JwtPolicy,
         Self::RateLimitPolicy,
     ];
 
@@ -68,6 +72,7 @@ impl Kind {
             Self::Gateway => "Gateway",
             Self::RequestAuthentication => "RequestAuthentication",
             Self::VirtualService => "VirtualService",
+            Self::JwtPolicy => "JwtPolicy",
         }
     }
 
@@ -80,7 +85,7 @@ impl Kind {
             Self::ServiceEntry | Self::DestinationRule | Self::Gateway | Self::VirtualService => {
                 "networking.istio.io/v1"
             }
-            Self::MeshConfig | Self::RateLimitPolicy => "palisade.mesh/v1",
+            Self::MeshConfig | Self::RateLimitPolicy | Self::JwtPolicy => "palisade.mesh/v1",
         }
     }
 }
@@ -107,6 +112,7 @@ pub enum Spec {
     Gateway(GatewaySpec),
     RequestAuthentication(RequestAuthenticationSpec),
     VirtualService(VirtualServiceSpec),
+    JwtPolicy(JwtPolicySpec),
 }
 
 /// One document, read and checked on its own.
@@ -143,6 +149,7 @@ impl Spec {
             Self::Gateway(_) => Kind::Gateway,
             Self::RequestAuthentication(_) => Kind::RequestAuthentication,
             Self::VirtualService(_) => Kind::VirtualService,
+            Self::JwtPolicy(_) => Kind::JwtPolicy,
         }
     }
 }
@@ -159,6 +166,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::Gateway => Spec::Gateway(gateway::read(reader, at)?),
         Kind::RequestAuthentication => Spec::RequestAuthentication(request_authentication::read(reader, at)?),
         Kind::VirtualService => Spec::VirtualService(virtual_service::read(reader, at)?),
+        Kind::JwtPolicy => Spec::JwtPolicy(jwt_policy::read(reader, at)?),
     })
 }
 
@@ -179,6 +187,9 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         Spec::RequestAuthentication(spec) => request_authentication::check(spec, problems),
         Spec::VirtualService(spec) => {
             virtual_service::build(meta, spec, problems);
+        }
+        Spec::JwtPolicy(spec) => {
+            jwt_policy::build(meta, spec, problems);
         }
     }
 }

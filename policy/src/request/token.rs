@@ -1,5 +1,7 @@
 //! What a token says (RFC 7519). Read strictly, since two readers of one token must not come to two people.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::json;
@@ -18,6 +20,8 @@ pub struct Token {
     /// `azp`: whom the token was given to.
     pub presenter: Option<String>,
     pub claims: Map<String, Value>,
+    /// Claims whose text is a list with spaces, as the rule that took the token says.
+    pub space_delimited: Arc<[String]>,
 }
 
 /// The claims that are times, in seconds since 1970.
@@ -68,7 +72,8 @@ impl Token {
         };
         let audiences = audiences(&claims)?;
         let presenter = text(&claims, "azp")?;
-        Ok((Self { issuer, subject, principal, audiences, presenter, claims }, times))
+        let space_delimited = Arc::default();
+        Ok((Self { issuer, subject, principal, audiences, presenter, claims, space_delimited }, times))
     }
 
     /// A claim by its path: `["realm", "role"]` is the member `role` of the claim `realm`.

@@ -8,7 +8,6 @@ use super::names::{canonical, mesh_name, resolve};
 use super::{ROOT_NAMESPACE, key};
 use crate::finding::problem::{Problems, did_you_mean};
 use crate::finding::{Findings, Position, code};
-use crate::kind::authorization_policy::Rule;
 use crate::kind::destination_rule::{DestinationRuleSpec, TlsMode};
 use crate::kind::gateway::conflicts;
 use crate::kind::service_entry::{Location, ServiceEntrySpec};
@@ -31,6 +30,8 @@ pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
             }
             Spec::DestinationRule(spec) => checker.rule_host(object, spec),
             Spec::VirtualService(spec) => checker.routes(object, spec, objects),
+            Spec::RequestAuthentication(spec) => checker.token_rules(object, spec, objects),
+            Spec::JwtPolicy(spec) => checker.token_policy(object, spec, objects),
             _ => {}
         }
     }
@@ -244,26 +245,6 @@ impl<'o> Checker<'o> {
                     self.warn_unknown(object, code::UNKNOWN_SERVICE_ACCOUNT, &path, &host);
                 }
             }
-        }
-    }
-
-    /// A rule about tokens where nothing reads them does not mean what it says.
-    fn tokens(&mut self, object: &Object, spec: &AuthorizationPolicySpec, objects: &[Object]) {
-        let read = objects.iter().any(|other| match &other.spec {
-            Spec::RequestAuthentication(reader) => {
-                let (here, there) = (&object.meta.namespace, &other.meta.namespace);
-                (here == there || [here, there].into_iter().any(|n| n == ROOT_NAMESPACE))
-                    && reader.selector.iter().all(|(k, v)| spec.selector.get(k).is_none_or(|w| w == v))
-            }
-            _ => false,
-        });
-        let asking = spec.rules.iter().position(Rule::asks_for_token).filter(|_| !read);
-        if let Some(i) = asking {
-            self.report(object, |p| {
-                let message = "no RequestAuthentication reads tokens where this policy holds";
-                p.warning(code::NEEDS_TOKEN, format!("spec.rules[{i}]"), message);
-                p.help("write a RequestAuthentication for the same workloads, or leave the attribute out");
-            });
         }
     }
 

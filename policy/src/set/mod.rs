@@ -3,6 +3,7 @@
 mod check;
 pub(crate) mod names;
 mod routes;
+mod tokens;
 
 use crate::finding::Findings;
 use crate::kind::{Kind, MeshConfigSpec, Object, Spec};

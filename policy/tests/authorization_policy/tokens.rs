@@ -129,3 +129,15 @@ fn a_rule_about_tokens_where_nothing_reads_them_is_noticed() {
     assert!(noticed(&format!("{selective}{}", reader("bank", "app: ledger"))));
     assert!(!noticed(&format!("{selective}{}", reader("bank", "app: web"))));
 }
+
+#[test]
+fn claims_that_the_token_rule_lists_are_split_at_spaces_and_nested_ones_never() {
+    let mut ask = Ask::new().token(
+        r#"{"iss":"https://auth.example","roles":"admin clerk","other":"admin clerk","realm":{"roles":"admin clerk"}}"#,
+    );
+    ask.token.as_mut().unwrap().space_delimited = ["roles".to_owned()].into();
+    for (key, fits) in [("roles", true), ("other", false), ("realm][roles", false)] {
+        check(&when(&format!("request.auth.claims[{key}]"), "values: [admin]"), &ask, fits);
+        check(&when(&format!("request.auth.claims[{key}]"), "values: ['admin clerk']"), &ask, !fits);
+    }
+}

@@ -26,7 +26,7 @@ fn what_is_not_said_has_a_safe_meaning() {
     let rule = &snapshot.authentication().rules[0];
     assert_eq!(&*rule.id, "bank/users/0");
     let url = "https://auth.example/keys".into();
-    assert_eq!(rule.keys.origin, KeyOrigin::Url { url, allow_private: false });
+    assert_eq!(rule.keys.origin, KeyOrigin::Url { url, allow_private: false, ca_certificates: None });
     assert_eq!(rule.locations.headers, [("authorization".to_owned(), "Bearer ".to_owned())]);
     assert_eq!(
         (rule.locations.params.as_slice(), rule.locations.cookies.len()),
@@ -35,6 +35,7 @@ fn what_is_not_said_has_a_safe_meaning() {
     assert!(!rule.forward_original_token);
     assert!(!rule.algorithms.iter().any(|name| name.starts_with("HS") || name == "none"));
     assert_eq!((rule.clock_skew.as_secs(), rule.max_token_bytes), (60, 8192));
+    assert_eq!((rule.keys.timeout.as_secs(), rule.space_delimited.len()), (5, 0));
 }
 
 #[test]
@@ -69,9 +70,31 @@ fn only_workloads_that_are_selected_get_the_rules() {
 }
 
 #[test]
+fn issuers_within_each_other_are_refused_where_they_meet() {
+    let object = |name: &str, namespace: &str, app: &str, issuer: &str| {
+        let selector = format!("selector: {{matchLabels: {{{app}}}}}, ");
+        rules(namespace, &selector, &format!("{{issuer: {issuer}, {URI}}}")).replace("users", name)
+    };
+    let rows = [
+        (object("b", "bank", "app: a", "i/j"), true),
+        (object("b", "bank", "", "i/j"), true),
+        (object("b", "palisade-system", "", "i/j"), true),
+        (object("b", "bank", "app: b", "i/j"), false),
+        (object("b", "shop", "app: a", "i/j"), false),
+    ];
+    for (other, refused) in rows {
+        let all = findings(&(object("a", "bank", "app: a", "i") + &other));
+        let codes: Vec<_> = all.0.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, if refused { vec!["PAL1804"] } else { vec![] }, "{other}");
+    }
+}
+
+#[test]
 fn what_would_be_unsafe_or_unclear_is_refused_by_code() {
     let keys = r#"jwks: '{"keys":[]}'"#;
     let output = |header: &str| format!("{URI}, outputClaimToHeaders: [{{header: {header}, claim: sub}}]");
+    let two =
+        |a: &str, b: &str| rules("bank", "", &format!("{{issuer: {a}, {URI}}}, {{issuer: {b}, {URI}}}"));
     let rows = [
         (rule(URI), ""),
         (rule(keys), ""),
@@ -92,7 +115,20 @@ fn what_would_be_unsafe_or_unclear_is_refused_by_code() {
         (rule(&output("'a b'")), "PAL1803"),
         (rule(&output("x").replace("claim: sub", "claim: a..b")), "PAL1803"),
         (rule(&format!("{URI}, forwardOriginalToken: 'true'")), "PAL0010"),
-        (rule(&format!("{URI}, timeout: 5s")), "PAL0009"),
+        (rule("jwksUri: 'https://user:pass@auth.example/keys'"), "PAL1801"),
+        (rule("jwksUri: 'https://10.1.2.3/keys'"), "PAL1801"),
+        (rule("jwksUri: 'https://[::1]:8443/keys'"), "PAL1801"),
+        (rule("jwksUri: 'https://LocalHost/keys'"), "PAL1801"),
+        (rule(&format!("{URI}, timeout: 5s, spaceDelimitedClaims: [roles]")), ""),
+        (rule(&format!("{URI}, timeout: 50ms")), "PAL1805"),
+        (rule(&format!("{URI}, timeout: 31s")), "PAL1805"),
+        (rule(&format!("{URI}, timeout: 5")), "PAL0010"),
+        (rule(&format!("{URI}, spaceDelimitedClaims: roles")), "PAL0010"),
+        (two("i", "i/j"), "PAL1804"),
+        (two("i/j", "i"), "PAL1804"),
+        (two("i", "i/"), "PAL1804"),
+        (two("i", "ij"), ""),
+        (two("i", "i"), ""),
         (rule(&format!("{URI}, audience: [a]")), "PAL0008"),
         (rules("bank", "", &format!("{{{URI}}}")), "PAL0012"),
         (rules("bank", "targetRefs: [], ", ""), "PAL0009"),

@@ -5,6 +5,7 @@ mod authorization_policy;
 mod destination_rule;
 mod finding;
 mod gateway;
+mod jwt_policy;
 mod mesh_config;
 mod peer_authentication;
 mod projection;

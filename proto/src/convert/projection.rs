@@ -22,6 +22,7 @@ impl From<&Projection> for v1::SnapshotBody {
             gateways: projection.gateways.iter().map(Into::into).collect(),
             virtual_services: projection.virtual_services.iter().map(Into::into).collect(),
             request_authentication: projection.request_authentication.iter().map(Into::into).collect(),
+            jwt_policies: projection.jwt_policies.iter().map(Into::into).collect(),
             rate_limit_policies: projection.rate_limits.iter().map(Into::into).collect(),
         }
     }
@@ -75,6 +76,7 @@ impl TryFrom<v1::SnapshotBody> for Projection {
                 body.request_authentication,
                 TryInto::try_into,
             )?,
+            jwt_policies: each("jwt_policies", body.jwt_policies, TryInto::try_into)?,
             rate_limits: each("rate_limit_policies", body.rate_limit_policies, TryInto::try_into)?,
         })
     }

@@ -4,7 +4,7 @@ use palisade_policy::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode};
 use palisade_policy::kind::{Named, RateLimitPolicySpec};
 
 use super::WireError;
-use super::scalar::{each, enumeration, meta, named, unspecified};
+use super::scalar::{each, enumeration, meta, milliseconds, named, unspecified};
 use crate::v1;
 use crate::v1::rate_limit_policy as wire;
 
@@ -44,8 +44,7 @@ fn limit_to_wire(limit: &LimitSpec) -> wire::Limit {
         r#match: limit.matches.iter().map(Into::into).collect(),
         key: limit.key.iter().map(|p| wire::KeyPart { part: Some(part(p)) }).collect(),
         limit: limit.limit,
-        // A window beyond the range of u64 is refused on both sides.
-        window_ms: u64::try_from(limit.window.as_millis()).unwrap_or(u64::MAX),
+        window_ms: milliseconds(limit.window),
         burst: limit.burst,
         cost: limit.cost,
         mode: mode.into(),

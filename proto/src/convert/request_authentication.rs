@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use palisade_policy::kind::request_authentication::{ClaimToHeader, FromHeader, JwtRuleSpec};
 use palisade_policy::kind::{Named, RequestAuthenticationSpec};
 
 use super::WireError;
-use super::scalar::{meta, named, optional_text};
+use super::scalar::{meta, milliseconds, named, optional_text};
 use crate::v1;
 use crate::v1::request_authentication as wire;
 
@@ -30,6 +32,8 @@ fn rule_to_wire(rule: &JwtRuleSpec) -> wire::Rule {
         output_payload_to_header: rule.output_payload_to_header.clone().unwrap_or_default(),
         output_claim_to_headers: rule.output_claim_to_headers.iter().map(claim).collect(),
         forward_original_token: rule.forward_original_token,
+        space_delimited_claims: rule.space_delimited_claims.clone(),
+        timeout_ms: rule.timeout.map(milliseconds),
     }
 }
 
@@ -57,5 +61,7 @@ fn rule_from_wire(rule: wire::Rule) -> JwtRuleSpec {
         output_payload_to_header: optional_text(rule.output_payload_to_header),
         output_claim_to_headers: rule.output_claim_to_headers.into_iter().map(claim).collect(),
         forward_original_token: rule.forward_original_token,
+        space_delimited_claims: rule.space_delimited_claims,
+        timeout: rule.timeout_ms.map(Duration::from_millis),
     }
 }

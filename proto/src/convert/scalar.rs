@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use palisade_identity::SpiffeId;
 use palisade_policy::kind::service_entry::Protocol;
@@ -24,6 +25,11 @@ pub(super) fn optional_port(field: &str, number: u32) -> Result<Option<u16>, Wir
 
 pub(super) fn optional_text(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
+}
+
+/// A duration beyond the range of u64 is refused on both sides.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn spiffe_id(field: &str, text: &str) -> Result<SpiffeId, WireError> {

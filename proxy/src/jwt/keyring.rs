@@ -1,7 +1,6 @@
 //! The keys of all issuers. One task of the control thread looks after each source; workers only read.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,8 @@ use super::jwk::parse_set;
 use super::jws::Jws;
 use super::keys::Source;
 pub(crate) use super::keys::{KeyOrigin, KeySource, Loaded};
-use super::verify::{KeySet, Secret};
+use super::secret;
+use super::verify::KeySet;
 use crate::live::Live;
 
 /// How long a request waits for keys that it has reason to hope for. 2 s: a fetch across the world, and bounded.
@@ -25,15 +25,21 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After a failed look, the next one: from here, doubling, up to the source's refresh interval or a minute.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// A secret is a few dozen bytes; a file that is larger is another file.
-const SECRET_BYTES_MAX: u64 = 4096;
 
 /// Keys by rule. Cheap to read.
 #[derive(Debug, Default)]
 pub struct KeyRing {
-    sources: ArcSwap<HashMap<Arc<str>, Arc<Source>>>,
+    sources: ArcSwap<HashMap<Arc<str>, Named>>,
     /// Sent after each change of `sources`.
     synced: watch::Sender<()>,
+}
+
+/// A rule's source, and what the newest snapshot says of it: whoever comes with the same allocation need not compare
+/// key sets.
+#[derive(Debug)]
+struct Named {
+    spec: Arc<KeySource>,
+    source: Arc<Source>,
 }
 
 impl KeyRing {
@@ -42,7 +48,7 @@ impl KeyRing {
     pub(crate) async fn verify(
         &self,
         rule: &str,
-        spec: &KeySource,
+        spec: &Arc<KeySource>,
         jws: &Jws<'_>,
     ) -> Result<Arc<Loaded>, TokenFault> {
         let source = self.source_soon(rule, spec).await.ok_or(TokenFault::NoKeys)?;
@@ -73,12 +79,12 @@ impl KeyRing {
 
     /// The generation of the keys in force for a rule; `None` where there are none. What was verified under another
     /// generation counts for nothing.
-    pub(crate) fn generation(&self, rule: &str, spec: &KeySource) -> Option<u64> {
+    pub(crate) fn generation(&self, rule: &str, spec: &Arc<KeySource>) -> Option<u64> {
         self.source(rule, spec)?.loaded().as_ref().map(|loaded| loaded.generation)
     }
 
     /// A rule that came with the newest snapshot may be ahead of its source by a moment.
-    async fn source_soon(&self, rule: &str, spec: &KeySource) -> Option<Arc<Source>> {
+    async fn source_soon(&self, rule: &str, spec: &Arc<KeySource>) -> Option<Arc<Source>> {
         let mut synced = self.synced.subscribe();
         if let Some(source) = self.source(rule, spec) {
             return Some(source);
@@ -87,8 +93,11 @@ impl KeyRing {
         self.source(rule, spec)
     }
 
-    fn source(&self, rule: &str, spec: &KeySource) -> Option<Arc<Source>> {
-        self.sources.load().get(rule).filter(|source| source.spec == *spec).cloned()
+    fn source(&self, rule: &str, spec: &Arc<KeySource>) -> Option<Arc<Source>> {
+        let sources = self.sources.load();
+        let named = sources.get(rule)?;
+        let same = Arc::ptr_eq(&named.spec, spec) || named.spec == *spec;
+        same.then(|| named.source.clone())
     }
 }
 
@@ -122,22 +131,22 @@ impl Keeper {
     }
 
     /// Makes the ring fit these rules. A source that is still named keeps its keys.
-    pub(super) fn sync(&mut self, rules: Vec<(Arc<str>, KeySource)>) {
+    pub(super) fn sync(&mut self, rules: Vec<(Arc<str>, Arc<KeySource>)>) {
         self.tasks.retain(|(source, _)| rules.iter().any(|(_, spec)| *spec == source.spec));
         let mut sources = HashMap::with_capacity(rules.len());
         for (rule, spec) in rules {
             let known = self.tasks.iter().find(|(source, _)| source.spec == spec);
             let source = match known {
                 Some((source, _)) => source.clone(),
-                None => self.start(spec),
+                None => self.start(spec.clone()),
             };
-            sources.insert(rule, source);
+            sources.insert(rule, Named { spec, source });
         }
         self.ring.sources.store(Arc::new(sources));
         self.ring.synced.send_replace(());
     }
 
-    fn start(&mut self, spec: KeySource) -> Arc<Source> {
+    fn start(&mut self, spec: Arc<KeySource>) -> Arc<Source> {
         let source = Arc::new(Source::new(spec));
         let mut task = JoinSet::new();
         if let KeyOrigin::Inline(text) = &source.spec.origin {
@@ -183,26 +192,20 @@ async fn look_after(source: Arc<Source>) {
 async fn look(source: &Source) -> bool {
     match &source.spec.origin {
         KeyOrigin::Inline(text) => take(source, text.as_bytes()),
-        KeyOrigin::Url { url, allow_private } => match fetch::fetch(url, *allow_private).await {
+        KeyOrigin::Url { url, .. } => match fetch::fetch(&source.spec).await {
             Ok(body) => take(source, &body),
             Err(error) => {
                 tracing::warn!(%url, reason = error.code(), %error, kept = source.loaded().is_some(), "key set not fetched");
                 false
             }
         },
-        KeyOrigin::Secret(path) => match read_secret(path) {
-            Ok(bytes) => {
-                let secret = Secret::new(&bytes);
-                let digest = sha256(&bytes);
-                if let Some(secret) = secret {
-                    source.store(KeySet::Secret(secret), digest);
-                    return true;
-                }
-                tracing::error!(path = %path.display(), reason = "secret_short", "the secret has fewer than 32 bytes and is not used");
-                false
+        KeyOrigin::Secret(path) => match secret::read(path) {
+            Ok((secret, digest)) => {
+                source.store(KeySet::Secret(secret), digest);
+                true
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), reason = "secret_unreadable", %error, "the secret cannot be read");
+                tracing::error!(path = %path.display(), reason = error.code(), %error, kept = source.loaded().is_some(), "the secret is not used");
                 false
             }
         },
@@ -226,23 +229,6 @@ fn take(source: &Source, text: &[u8]) -> bool {
             false
         }
     }
-}
-
-fn read_secret(path: &Path) -> std::io::Result<zeroize::Zeroizing<Vec<u8>>> {
-    use std::io::Read as _;
-    let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    std::fs::File::open(path)?.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > SECRET_BYTES_MAX {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "larger than 4 KiB"));
-    }
-    // Editors and `echo` leave one line end.
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    Ok(bytes)
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::fault::TokenFault;
-use super::fetch::{FetchError, fetch};
+use super::fetch::FetchError;
 use super::jws::Jws;
 use super::keyring::{Keeper, KeyOrigin, KeyRing, KeySource};
 
@@ -84,24 +84,36 @@ impl Server {
         self.answer.send_replace(answer);
     }
 
-    fn spec(&self, refetch_min: Duration) -> KeySource {
-        let origin = KeyOrigin::Url { url: self.url.clone(), allow_private: true };
-        KeySource { origin, refresh: Duration::from_secs(300), refetch_min }
+    fn spec(&self, refetch_min: Duration) -> Arc<KeySource> {
+        spec(url(&self.url, true), refetch_min)
     }
+}
+
+fn spec(origin: KeyOrigin, refetch_min: Duration) -> Arc<KeySource> {
+    let (refresh, timeout) = (Duration::from_secs(300), Duration::from_secs(5));
+    Arc::new(KeySource { origin, refresh, refetch_min, timeout })
+}
+
+fn url(url: &str, allow_private: bool) -> KeyOrigin {
+    KeyOrigin::Url { url: url.into(), allow_private, ca_certificates: None }
+}
+
+async fn fetch(text: &str, allow_private: bool) -> Result<bytes::Bytes, FetchError> {
+    super::fetch::fetch(&spec(url(text, allow_private), Duration::ZERO)).await
 }
 
 fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn ring(spec: &KeySource) -> (Arc<KeyRing>, Keeper) {
+fn ring(spec: &Arc<KeySource>) -> (Arc<KeyRing>, Keeper) {
     let ring = Arc::new(KeyRing::default());
     let mut keeper = Keeper::new(ring.clone());
     keeper.sync(vec![("rule".into(), spec.clone())]);
     (ring, keeper)
 }
 
-async fn ask(ring: &KeyRing, spec: &KeySource, token: &str) -> Result<u64, TokenFault> {
+async fn ask(ring: &KeyRing, spec: &Arc<KeySource>, token: &str) -> Result<u64, TokenFault> {
     let jws = Jws::parse(token.as_bytes(), 8192)?;
     ring.verify("rule", spec, &jws).await.map(|loaded| loaded.generation)
 }
@@ -229,18 +241,17 @@ async fn the_last_good_keys_stay_while_the_server_fails_and_nothing_passes_befor
 #[tokio::test]
 async fn rules_that_say_something_else_never_see_each_others_keys() {
     let issuer = Issuer::new("k");
-    let spec = |text: String| KeySource {
-        origin: KeyOrigin::Inline(text),
-        refresh: Duration::from_secs(300),
-        refetch_min: Duration::from_secs(600),
-    };
-    let (ours, other) = (spec(issuer.set()), spec(Issuer::new("k").set()));
+    let inline = |text: String| spec(KeyOrigin::Inline(text.into()), Duration::from_secs(600));
+    let (ours, other) = (inline(issuer.set()), inline(Issuer::new("k").set()));
     let (ring, mut keeper) = ring(&ours);
     let generation = ask(&ring, &ours, &issuer.token()).await.unwrap();
     assert_eq!(ring.generation("rule", &other), None);
     keeper.sync(vec![("rule".into(), other.clone())]);
     assert_eq!(ring.generation("rule", &ours), None);
     assert_eq!(ask(&ring, &other, &issuer.token()).await, Err(TokenFault::Signature));
+    // The same words in another snapshot are the same source.
+    let again = Arc::new(KeySource::clone(&other));
+    assert_eq!(ring.generation("rule", &again), ring.generation("rule", &other));
     keeper.sync(vec![("rule".into(), ours.clone())]);
     assert!(ask(&ring, &ours, &issuer.token()).await.unwrap() > generation);
 }
@@ -256,8 +267,7 @@ async fn a_secret_comes_from_a_file_of_at_least_32_bytes() {
         let path = folder.path().join("secret");
         std::fs::write(&path, content).unwrap();
         let origin = KeyOrigin::Secret(path);
-        let spec =
-            KeySource { origin, refresh: Duration::from_secs(300), refetch_min: Duration::from_secs(600) };
+        let spec = spec(origin, Duration::from_secs(600));
         let (ring, _keeper) = ring(&spec);
         // The token is of ES256: a secret that was taken says so.
         assert_eq!(ask(&ring, &spec, &Issuer::new("k").token()).await, Err(expected), "{content}");

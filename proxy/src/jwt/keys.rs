@@ -26,7 +26,7 @@ pub(crate) struct Loaded {
 /// A source and what is known of it. Workers read; the control thread writes.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) spec: KeySource,
+    pub(super) spec: Arc<KeySource>,
     loaded: ArcSwapOption<Loaded>,
     /// SHA-256 of what the keys in force were read from: the same answer again changes nothing.
     digest: Mutex<Option<[u8; 32]>>,
@@ -43,7 +43,7 @@ pub(super) struct Looks {
 }
 
 impl Source {
-    pub(super) fn new(spec: KeySource) -> Self {
+    pub(super) fn new(spec: Arc<KeySource>) -> Self {
         Self {
             spec,
             loaded: ArcSwapOption::empty(),

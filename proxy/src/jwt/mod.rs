@@ -10,12 +10,15 @@ mod jws;
 mod keyring;
 mod keys;
 mod locate;
+mod secret;
 mod url;
 mod verify;
 mod weak;
 
 #[cfg(test)]
 mod attack_tests;
+#[cfg(test)]
+mod fetch_tests;
 #[cfg(test)]
 mod keyring_tests;
 #[cfg(test)]
@@ -36,11 +39,12 @@ pub(crate) fn rule_for_tests() -> palisade_policy::compile::authentication::JwtR
         id: "ns/rule/0".into(),
         issuer: "https://auth.example".into(),
         audiences: Vec::new(),
-        keys: keys::KeySource {
+        keys: std::sync::Arc::new(keys::KeySource {
             origin: keys::KeyOrigin::Inline(r#"{"keys":[]}"#.into()),
             refresh: Duration::from_secs(300),
             refetch_min: Duration::from_secs(10),
-        },
+            timeout: Duration::from_secs(5),
+        }),
         locations: palisade_policy::compile::authentication::Locations::default(),
         forward_original_token: false,
         output_payload_to_header: None,
@@ -50,5 +54,6 @@ pub(crate) fn rule_for_tests() -> palisade_policy::compile::authentication::JwtR
         max_age: None,
         required_claims: Vec::new(),
         max_token_bytes: 8192,
+        space_delimited: std::sync::Arc::default(),
     }
 }

@@ -103,3 +103,22 @@ fn the_examples_of_rfc_7520_verify() {
         assert!(!accepts(&[key], &format!("{signed}.{swapped}{rest}")), "{}", example["title"]);
     }
 }
+
+/// RFC 7515 appendix A.1: HS256, its secret in a file as a deployment has it.
+#[test]
+fn the_example_of_rfc_7515_with_a_shared_secret_verifies() {
+    let key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leG\
+                 FtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, URL_SAFE_NO_PAD.decode(key).unwrap()).unwrap();
+    let (secret, _) = super::secret::read(&path).unwrap();
+    let set = KeySet::Secret(secret);
+    let verify = |token: &str| set.verify(&Jws::parse(token.as_bytes(), 8192).unwrap()).is_ok();
+    assert!(verify(token));
+    assert!(!verify(&token.replace("dBjf", "dBjg")));
+    // As a set of keys, the same secret is none: whoever publishes one has none.
+    let jwk = json!({"kty": "oct", "k": key, "alg": "HS256"});
+    assert_eq!(parse_set(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap().len(), 0);
+}

@@ -17,6 +17,7 @@ use crate::http::normalize::{self, Target};
 use crate::limit::Asked;
 use crate::listen::inbound::Inbound;
 use crate::stage::authenticate::{Believed, authenticate};
+use crate::stage::demand::demand;
 use crate::stage::forward::{Route, address, forward};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
@@ -93,6 +94,7 @@ async fn judge(
     limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record)?;
     let authentication = snapshot.authentication();
     let believed = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
+    demand(snapshot, &matched(&head.method, &target), believed.as_ref(), record)?;
     let token = believed.as_ref().map(|believed| &*believed.token);
     let view = view(connection, &head.method, &head.headers, &target, token);
     if snapshot.has_observers() {
@@ -105,7 +107,7 @@ async fn judge(
     Ok((permit, target, believed))
 }
 
-/// What limits are chosen by.
+/// What limits and demands for tokens are chosen by.
 fn matched<'r>(method: &'r http::Method, target: &'r Target) -> MatchView<'r> {
     let (host, path) = (target.authority.as_str(), target.path.path());
     MatchView { host, method: method.as_str(), path, route: None }
@@ -161,7 +163,8 @@ fn terms(connection: &Rc<Inbound>, judged: Option<Judged>) -> Terms {
             judged.as_ref().is_some_and(|(method, headers, target, believed)| {
                 let token = believed.as_ref().map(|believed| &*believed.token);
                 let view = view(&judge, method, headers, target, token);
-                matches!(snapshot.authorize(&view), Decision::Allow { .. })
+                snapshot.authentication().demand(&matched(method, target), token).is_ok()
+                    && matches!(snapshot.authorize(&view), Decision::Allow { .. })
             })
         }),
         expires: connection.expires,

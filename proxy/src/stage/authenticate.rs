@@ -9,6 +9,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request;
 use http::uri::PathAndQuery;
 use palisade_policy::compile::authentication::{Authentication, JwtRule, TokenRefusal};
+use palisade_policy::kind::jwt_policy::access::{Lack, Unmet};
 use palisade_policy::request::token::{ClaimError, Times, Token};
 use serde_json::Value;
 
@@ -27,6 +28,9 @@ pub enum TokenError {
     Claims(ClaimError),
     #[error("{}", .0.code())]
     Refused(TokenRefusal),
+    /// A JwtPolicy asks for more than the request brings.
+    #[error("{}", .0.code())]
+    Unmet(Unmet),
 }
 
 impl TokenError {
@@ -36,21 +40,36 @@ impl TokenError {
             Self::Fault(fault) => fault.code(),
             Self::Claims(error) => error.code(),
             Self::Refused(refusal) => refusal.code(),
+            Self::Unmet(unmet) => unmet.code(),
         }
     }
 
     /// 403 where the token is good and not good enough, as Istio answers; otherwise 401.
     pub(crate) fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Refused(TokenRefusal::Audience))
+        match self {
+            Self::Refused(refusal) => *refusal == TokenRefusal::Audience,
+            Self::Unmet(unmet) => unmet.lack != Lack::Token,
+            Self::Fault(_) | Self::Claims(_) => false,
+        }
     }
 
-    /// `WWW-Authenticate` (RFC 6750 section 3): all that the caller hears of the reason.
+    /// `WWW-Authenticate` (RFC 6750 section 3): all that the caller hears of the reason. Whoever brought no token is told
+    /// no error, since none was made. Scopes were checked to need no escaping.
     pub(crate) fn challenge(&self) -> Option<HeaderValue> {
         let error = match self {
             Self::Fault(fault) if fault.is_about_request() => "invalid_request",
             Self::Fault(_) | Self::Claims(_) => "invalid_token",
-            Self::Refused(TokenRefusal::Audience) => return None,
+            Self::Refused(TokenRefusal::Audience) | Self::Unmet(Unmet { lack: Lack::Audience, .. }) => {
+                return None;
+            }
             Self::Refused(_) => "invalid_token",
+            Self::Unmet(Unmet { lack: Lack::Token, .. }) => {
+                return Some(HeaderValue::from_static(r#"Bearer realm="api""#));
+            }
+            Self::Unmet(Unmet { lack: Lack::Scope(scope), .. }) => {
+                let text = format!(r#"Bearer realm="api", error="insufficient_scope", scope="{scope}""#);
+                return HeaderValue::try_from(text).ok();
+            }
         };
         HeaderValue::try_from(format!(r#"Bearer realm="api", error="{error}""#)).ok()
     }
@@ -70,7 +89,7 @@ pub(crate) struct Believed {
 }
 
 /// Verifies the token of a request, if there is one, and leaves in the head what may go further. `target` loses a
-/// token in its query. A request without a token passes; whether it needed one is for authorization to say. May wait, within
+/// token in its query. A request without a token passes; whether it needed one is for [`demand`](super::demand) and authorization to say. May wait, within
 /// bounds, for keys.
 pub(crate) async fn authenticate(
     worker: &Worker,
@@ -121,24 +140,31 @@ async fn believe(
     let longest = rules.iter().map(|rule| rule.max_token_bytes).max().unwrap_or(0);
     let jws = Jws::parse(text, longest)?;
     // Read before it is verified, to find out whose keys to ask. Nothing of it goes anywhere until then.
-    let (token, times) = Token::parse(&jws.payload).map_err(TokenError::Claims)?;
-    let token = Arc::new(token);
+    let (mut token, times) = Token::parse(&jws.payload).map_err(TokenError::Claims)?;
     let mut error = TokenError::Fault(TokenFault::UnknownIssuer);
+    let mut found = None;
     for rule in rules.iter().filter(|rule| rule.issuer == token.issuer && place.is_of(&rule.locations)) {
         match verify(worker, rule, &jws, text, &token, times, now).await {
-            Ok(verified) => {
-                worker.tokens.put(key, Arc::new(verified), text.len());
-                return Ok((rule.clone(), token, times));
+            Ok(generation) => {
+                found = Some((rule, generation));
+                break;
             }
             Err(why) => error = why,
         }
     }
-    Err(error)
+    let Some((rule, generation)) = found else { return Err(error) };
+    token.space_delimited = rule.space_delimited.clone();
+    let token = Arc::new(token);
+    let (id, algorithm) = (rule.id.clone(), jws.algorithm());
+    let verified = Verified { rule: id, generation, algorithm, token: token.clone(), times };
+    worker.tokens.put(key, Arc::new(verified), text.len());
+    Ok((rule.clone(), token, times))
 }
 
 fn still_counts(worker: &Worker, rule: &JwtRule, verified: &Verified, text: &[u8], place: &Place) -> bool {
     rule.id == verified.rule
         && rule.issuer == verified.token.issuer
+        && rule.space_delimited == verified.token.space_delimited
         && text.len() <= rule.max_token_bytes
         && place.is_of(&rule.locations)
         && allows(rule, verified.algorithm.name())
@@ -149,15 +175,16 @@ fn allows(rule: &JwtRule, algorithm: &str) -> bool {
     rule.algorithms.iter().any(|allowed| allowed == algorithm)
 }
 
+/// The generation of the keys that verify the token.
 async fn verify(
     worker: &Worker,
     rule: &JwtRule,
     jws: &Jws<'_>,
     text: &[u8],
-    token: &Arc<Token>,
+    token: &Token,
     times: Times,
     now: i64,
-) -> Result<Verified, TokenError> {
+) -> Result<u64, TokenError> {
     if text.len() > rule.max_token_bytes {
         return Err(TokenFault::TooLarge.into());
     }
@@ -166,13 +193,7 @@ async fn verify(
     }
     let loaded = worker.shared.keys.verify(&rule.id, &rule.keys, jws).await?;
     rule.check(token, &times, now).map_err(TokenError::Refused)?;
-    Ok(Verified {
-        rule: rule.id.clone(),
-        generation: loaded.generation,
-        algorithm: jws.algorithm(),
-        token: token.clone(),
-        times,
-    })
+    Ok(loaded.generation)
 }
 
 /// No caller writes what only a verified token may say, least of all one without a token.

@@ -4,6 +4,7 @@ pub(crate) mod authenticate;
 pub mod cors;
 #[cfg(test)]
 mod cors_tests;
+pub(crate) mod demand;
 pub(crate) mod forward;
 pub(crate) mod identify;
 pub(crate) mod limit;

@@ -203,6 +203,11 @@ impl Record {
         }
     }
 
+    /// Notes the rule of a JwtPolicy that refuses the request.
+    pub(crate) fn refused_by(&mut self, rule: RuleRef) {
+        self.rule = Some(rule);
+    }
+
     /// Notes the limit that refuses the request.
     pub(crate) fn limited(&mut self, limit: Arc<str>) {
         self.outcome = Outcome::Denied;
@@ -217,8 +222,13 @@ impl Record {
     /// Notes a failure and the status that the caller gets.
     pub(crate) fn failed(&mut self, consequence: &Consequence, status: StatusCode, grpc: bool) {
         if !matches!(self.outcome, Outcome::Denied | Outcome::Unauthenticated) {
-            self.outcome =
-                if consequence.is_unauthenticated() { Outcome::Unauthenticated } else { Outcome::Failed };
+            self.outcome = if consequence.is_unauthenticated() {
+                Outcome::Unauthenticated
+            } else if consequence.is_denied() {
+                Outcome::Denied
+            } else {
+                Outcome::Failed
+            };
         }
         self.reason = consequence.reason;
         self.flag = consequence.flag;

@@ -175,6 +175,7 @@ pub fn snapshot(version: u64, workload: &str) -> Control {
         services: Vec::new(),
         gateways: Vec::new(),
         request_authentication: Vec::new(),
+        jwt_policies: Vec::new(),
         virtual_services: Vec::new(),
         rate_limits: Vec::new(),
     };

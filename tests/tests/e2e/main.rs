@@ -25,6 +25,8 @@ mod framing;
 mod headers;
 mod join;
 mod join_token;
+mod jwt_policy;
+mod key_sources;
 mod kinds;
 mod kit;
 mod lifecycle;

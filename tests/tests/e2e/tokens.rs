@@ -190,7 +190,8 @@ async fn a_key_that_policy_no_longer_has_ends_its_tokens_at_once() {
 async fn keys_at_an_address_inside_are_not_fetched_and_no_token_passes_without_keys() {
     let issuer = Issuer::new("k1");
     let inside = palisade_tests::Upstream::start("keys").await;
-    let uri = format!("jwksUri: 'https://127.0.0.1:{}/keys'", inside.address().port());
+    // 127.0.0.1, in a spelling that only whoever connects finds out about.
+    let uri = format!("jwksUri: 'https://2130706433:{}/keys'", inside.address().port());
     let inline = format!("jwks: '{}'", issuer.jwks());
     let mesh = Mesh::start(&policies(&issuer, "").replace(&inline, &uri)).await;
     assert_eq!(bearer(&mesh, &issuer.token(&claims())).await.status, StatusCode::UNAUTHORIZED);

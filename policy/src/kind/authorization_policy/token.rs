@@ -49,7 +49,7 @@ impl TokenAttribute {
             Self::Audiences => token.audiences.iter().map(String::as_str).collect(),
             Self::Presenter => token.presenter.as_deref().into_iter().collect(),
             Self::Claim(path) => match token.claim(path) {
-                Some(Value::String(list)) if is_space_delimited(path) => {
+                Some(Value::String(list)) if is_space_delimited(path, token) => {
                     list.split(' ').filter(|word| !word.is_empty()).collect()
                 }
                 Some(Value::String(text)) => smallvec![text.as_str()],
@@ -60,6 +60,7 @@ impl TokenAttribute {
     }
 }
 
-fn is_space_delimited(path: &[Box<str>]) -> bool {
-    matches!(path, [name] if SPACE_DELIMITED.contains(&&**name))
+fn is_space_delimited(path: &[Box<str>], token: &Token) -> bool {
+    let [name] = path else { return false };
+    SPACE_DELIMITED.contains(&&**name) || token.space_delimited.iter().any(|listed| **listed == **name)
 }

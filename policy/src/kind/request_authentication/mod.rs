@@ -3,8 +3,10 @@
 mod check;
 mod read;
 
+use std::time::Duration;
+
 use super::Selector;
-pub(crate) use check::check;
+pub(crate) use check::{check, keys};
 pub(crate) use read::read;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct JwtRuleSpec {
     pub issuer: String,
     /// Empty: any.
     pub audiences: Vec<String>,
-    /// Exactly one of the two.
+    /// One of the two; neither where a JwtPolicy names the issuer's secret.
     pub jwks_uri: Option<String>,
     pub jwks: Option<String>,
     pub from_headers: Vec<FromHeader>,
@@ -28,6 +30,10 @@ pub struct JwtRuleSpec {
     pub output_payload_to_header: Option<String>,
     pub output_claim_to_headers: Vec<ClaimToHeader>,
     pub forward_original_token: bool,
+    /// Claims whose text is a list with spaces, besides those that always are.
+    pub space_delimited_claims: Vec<String>,
+    /// For one fetch of the keys.
+    pub timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,11 +6,7 @@ use crate::kind::read_selector;
 
 const UNSUPPORTED: &[(&str, &str)] = &[("targetRef", "write a selector"), ("targetRefs", "write a selector")];
 
-const RULE_UNSUPPORTED: &[(&str, &str)] = &[
-    ("timeout", "leave it out: a key set is fetched within 5 seconds"),
-    ("spaceDelimitedClaims", "leave it out: scope and scp are read as lists"),
-    ("jwks_uri", "write jwksUri"),
-];
+const RULE_UNSUPPORTED: &[(&str, &str)] = &[("jwks_uri", "write jwksUri")];
 
 pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<RequestAuthenticationSpec> {
     let mut fields = reader.mapping(at)?;
@@ -43,6 +39,8 @@ fn read_rule(reader: &mut Reader<'_>, at: &At<'_>) -> Option<JwtRuleSpec> {
     let output_claim_to_headers = claims.iter().filter_map(|at| read_claim(reader, at)).collect();
     let forward_original_token =
         fields.take("forwardOriginalToken").and_then(|at| reader.boolean(&at)).unwrap_or_default();
+    let space_delimited_claims = reader.texts(fields.take("spaceDelimitedClaims"));
+    let timeout = fields.take("timeout").and_then(|at| reader.duration(&at));
     reader.finish(fields, RULE_UNSUPPORTED);
     Some(JwtRuleSpec {
         issuer: issuer?,
@@ -55,6 +53,8 @@ fn read_rule(reader: &mut Reader<'_>, at: &At<'_>) -> Option<JwtRuleSpec> {
         output_payload_to_header,
         output_claim_to_headers,
         forward_original_token,
+        space_delimited_claims,
+        timeout,
     })
 }
 

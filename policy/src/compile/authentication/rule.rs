@@ -1,16 +1,14 @@
-//! Whose tokens a workload takes, where they are looked for, and what they must say.
+//! One issuer: where its tokens are looked for, what they are verified with, and what they must say.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kind::jwt_policy::IssuerSpec;
+use crate::kind::jwt_policy::{PUBLIC_ALGORITHMS, SECRET_ALGORITHM};
 use crate::kind::request_authentication::{ClaimToHeader, FromHeader, JwtRuleSpec};
-use crate::kind::{Named, RequestAuthenticationSpec};
 use crate::request::token::{Times, Token};
 
-/// Of RFC 7518 and RFC 8037, those with a public key.
-const ALGORITHMS: [&str; 9] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 /// How far the issuer's clock may be from ours. 60 s, as Istio has it.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// 8 KiB: what common servers take in one header line.
@@ -19,22 +17,8 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
 /// Between two looks that unknown key ids ask for. 10 s.
 const REFETCH_INTERVAL_MIN: Duration = Duration::from_secs(10);
-
-/// The token rules of one workload.
-#[derive(Debug, Default)]
-pub struct Authentication {
-    pub rules: Vec<Arc<JwtRule>>,
-}
-
-impl Authentication {
-    pub(crate) fn new(objects: &[Named<RequestAuthenticationSpec>]) -> Self {
-        let rules = objects.iter().flat_map(|Named { meta, spec }| {
-            let id = |index| Arc::from(format!("{}/{}/{index}", meta.namespace, meta.name));
-            spec.rules.iter().enumerate().map(move |(index, rule)| Arc::new(JwtRule::new(id(index), rule)))
-        });
-        Self { rules: rules.collect() }
-    }
-}
+/// From the question to DNS to the last byte of a key set. 5 s, as Istio has it.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +28,8 @@ pub struct JwtRule {
     pub issuer: String,
     /// Empty: any.
     pub audiences: Vec<String>,
-    pub keys: KeySource,
+    /// Shared, so that a request compares and copies no key set.
+    pub keys: Arc<KeySource>,
     pub locations: Locations,
     pub forward_original_token: bool,
     /// Header that gets the payload, base64url.
@@ -58,6 +43,8 @@ pub struct JwtRule {
     pub max_age: Option<Duration>,
     pub required_claims: Vec<String>,
     pub max_token_bytes: usize,
+    /// Claims whose text is a list with spaces, besides those that always are.
+    pub space_delimited: Arc<[String]>,
 }
 
 /// Where keys come from, and how often that is looked at. Rules that say the same share one source.
@@ -68,16 +55,20 @@ pub struct KeySource {
     pub refresh: Duration,
     /// From the end of one look to the next one that an unknown key id may cause.
     pub refetch_min: Duration,
+    /// For one fetch.
+    pub timeout: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyOrigin {
     /// A JWK set in the policy.
-    Inline(String),
+    Inline(Arc<str>),
     Url {
         url: String,
-        /// Loopback and private networks may be asked, and `http://` is served.
+        /// Loopback and private networks may be asked, and there by `http://` too.
         allow_private: bool,
+        /// Roots to check the server by, PEM, on the proxy's host; absent: the system's.
+        ca_certificates: Option<PathBuf>,
     },
     /// A file on the proxy's host with the secret of HS256: its bytes, without one line end behind them.
     Secret(PathBuf),
@@ -146,14 +137,22 @@ impl TokenRefusal {
 }
 
 impl JwtRule {
-    fn new(id: Arc<str>, spec: &JwtRuleSpec) -> Self {
-        let origin = match (&spec.jwks, &spec.jwks_uri) {
-            (Some(text), _) => KeyOrigin::Inline(text.clone()),
-            (None, Some(url)) => KeyOrigin::Url { url: url.clone(), allow_private: false },
-            // `check` has refused such a rule; if it ever came here, it would take no token.
-            (None, None) => KeyOrigin::Inline(String::new()),
+    /// `issuer`: what a JwtPolicy says of this issuer for the same workload.
+    pub(super) fn new(id: Arc<str>, spec: &JwtRuleSpec, issuer: Option<&IssuerSpec>) -> Self {
+        let plain = IssuerSpec::default();
+        let issuer = issuer.unwrap_or(&plain);
+        let keys = Arc::new(KeySource {
+            origin: origin(spec, issuer),
+            refresh: issuer.keys.refresh_interval.unwrap_or(REFRESH_INTERVAL),
+            refetch_min: issuer.keys.refetch_interval_min.unwrap_or(REFETCH_INTERVAL_MIN),
+            timeout: spec.timeout.unwrap_or(FETCH_TIMEOUT),
+        });
+        let algorithms = match (&*issuer.algorithms, &issuer.secret_file) {
+            ([], None) => PUBLIC_ALGORITHMS.iter().map(|&name| name.to_owned()).collect(),
+            ([], Some(_)) => vec![SECRET_ALGORITHM.to_owned()],
+            (named, _) => named.to_vec(),
         };
-        let keys = KeySource { origin, refresh: REFRESH_INTERVAL, refetch_min: REFETCH_INTERVAL_MIN };
+        let bytes = issuer.max_token_bytes.and_then(|bytes| usize::try_from(bytes).ok());
         let claim = |to: &ClaimToHeader| {
             (to.header.to_ascii_lowercase(), to.claim.split('.').map(str::to_owned).collect())
         };
@@ -169,11 +168,12 @@ impl JwtRule {
                 .as_ref()
                 .map(|name| name.to_ascii_lowercase()),
             output_claims: spec.output_claim_to_headers.iter().map(claim).collect(),
-            algorithms: ALGORITHMS.iter().map(|&name| name.to_owned()).collect(),
-            clock_skew: CLOCK_SKEW,
-            max_age: None,
-            required_claims: Vec::new(),
-            max_token_bytes: TOKEN_BYTES_MAX,
+            algorithms,
+            clock_skew: issuer.clock_skew.unwrap_or(CLOCK_SKEW),
+            max_age: issuer.max_token_age,
+            required_claims: issuer.required_claims.clone(),
+            max_token_bytes: bytes.unwrap_or(TOKEN_BYTES_MAX),
+            space_delimited: spec.space_delimited_claims.as_slice().into(),
         }
     }
 
@@ -213,6 +213,20 @@ impl JwtRule {
     }
 }
 
+fn origin(spec: &JwtRuleSpec, issuer: &IssuerSpec) -> KeyOrigin {
+    match (&spec.jwks, &spec.jwks_uri, &issuer.secret_file) {
+        (None, None, Some(file)) => KeyOrigin::Secret(file.into()),
+        (Some(text), None, None) => KeyOrigin::Inline(text.as_str().into()),
+        (None, Some(url), None) => KeyOrigin::Url {
+            url: url.clone(),
+            allow_private: issuer.keys.allow_private_addresses,
+            ca_certificates: issuer.keys.ca_certificates.as_ref().map(PathBuf::from),
+        },
+        // Such a rule was refused; if it ever came here, it would take no token.
+        _ => KeyOrigin::Inline("".into()),
+    }
+}
+
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
@@ -228,11 +242,12 @@ mod tests {
             id: "ns/rule/0".into(),
             issuer: "i".into(),
             audiences: vec!["api".into(), "other".into()],
-            keys: KeySource {
-                origin: KeyOrigin::Inline(String::new()),
+            keys: Arc::new(KeySource {
+                origin: KeyOrigin::Inline("".into()),
                 refresh: REFRESH_INTERVAL,
                 refetch_min: REFETCH_INTERVAL_MIN,
-            },
+                timeout: FETCH_TIMEOUT,
+            }),
             locations: Locations::default(),
             forward_original_token: false,
             output_payload_to_header: None,
@@ -242,6 +257,7 @@ mod tests {
             max_age: Some(Duration::from_secs(3600)),
             required_claims: vec!["sub".into()],
             max_token_bytes: 8192,
+            space_delimited: Arc::default(),
         }
     }
 
