@@ -27,6 +27,7 @@ use crate::limit::Asked;
 use crate::listen::edge::EdgeConnection;
 use crate::stage::authenticate::{Believed, authenticate, with_outputs_kept};
 use crate::stage::cors::{Leave, preflight};
+use crate::stage::demand::demand;
 use crate::stage::forward::{address, forward};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
@@ -152,6 +153,7 @@ async fn judge(
 
     let authentication = snapshot.authentication();
     let believed = authenticate(worker, authentication, head, &mut target.path, record).await?;
+    demand(snapshot, &matched(&head.method, &target, Some(&chosen.id)), believed.as_ref(), record)?;
     let token = believed.as_ref().map(|believed| &*believed.token);
 
     let view = view(connection, &head.method, &head.headers, &target, &origin, token);
@@ -250,7 +252,7 @@ fn to_https(target: &Target) -> Response<Bytes> {
     response
 }
 
-/// What limits are chosen by.
+/// What limits and demands for tokens are chosen by.
 fn matched<'r>(method: &'r Method, target: &'r Target, route: Option<&'r str>) -> MatchView<'r> {
     let (host, path) = (target.authority.as_str(), target.path.path());
     MatchView { host, method: method.as_str(), path, route }
@@ -307,6 +309,9 @@ fn still_allowed(connection: &EdgeConnection, snapshot: &Snapshot, judged: &Judg
     let Ok(route) = choose(connection, server, &head, target, origin) else { return false };
     let Action::Forward(forward) = &route.action else { return false };
     let token = believed.as_ref().map(|believed| &*believed.token);
+    if snapshot.authentication().demand(&matched(method, target, Some(&route.id)), token).is_err() {
+        return false;
+    }
     let view = view(connection, method, headers, target, origin, token);
     forward
         .targets()

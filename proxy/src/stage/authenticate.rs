@@ -89,8 +89,8 @@ pub(crate) struct Believed {
 }
 
 /// Verifies the token of a request, if there is one, and leaves in the head what may go further. `target` loses a
-/// token in its query. A request without a token passes; whether it needed one is for [`demand`](super::demand) and authorization to say. May wait, within
-/// bounds, for keys.
+/// token in its query. A request without a token passes; whether it needed one is for `demand` and authorization to say.
+/// May wait, within bounds, for keys.
 pub(crate) async fn authenticate(
     worker: &Worker,
     authentication: &Authentication,

@@ -1,5 +1,6 @@
 //! The edge: what of a request from outside reaches a service of the mesh.
 
+mod access;
 mod door;
 mod hosts;
 mod mesh;
