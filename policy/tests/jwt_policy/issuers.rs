@@ -4,7 +4,7 @@ use std::sync::Arc;
 use palisade_policy::Snapshot;
 use palisade_policy::compile::authentication::{JwtRule, KeyOrigin};
 use palisade_policy::document::parse;
-use palisade_policy::kind::Spec;
+use palisade_policy::kind::{Named, Spec};
 use palisade_policy::projection::{Projection, project};
 
 use crate::support::{file, parse_ok, snapshot, workload};
@@ -113,10 +113,10 @@ fn compiled(text: &str, account: &str) -> Vec<&'static str> {
         let meta = object.meta;
         match object.spec {
             Spec::JwtPolicy(spec) => {
-                projection.jwt_policies.push(palisade_policy::kind::Named { meta, spec })
+                projection.jwt_policies.push(Named { meta, spec });
             }
             Spec::RequestAuthentication(spec) => {
-                projection.request_authentication.push(palisade_policy::kind::Named { meta, spec });
+                projection.request_authentication.push(Named { meta, spec });
             }
             other => panic!("{other:?}"),
         }

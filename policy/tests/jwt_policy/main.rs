@@ -1,5 +1,7 @@
 //! JwtPolicy: what is taken, what is refused, what a token rule comes to, and which requests need a token.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
