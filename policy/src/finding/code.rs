@@ -103,6 +103,16 @@ codes! {
     JWT_KEYS = "PAL1801", "A token rule does not say where its keys are, or says what cannot be used";
     JWT_LOCATION = "PAL1802", "A place of tokens cannot be one";
     JWT_OUTPUT = "PAL1803", "A claim cannot be handed on so";
+    JWT_ISSUERS_NESTED = "PAL1804", "One issuer of a workload is another one and a slash";
+    JWT_RANGE = "PAL1805", "A number or a duration about tokens is out of its range";
+    // JwtPolicy.
+    JWT_POLICY_EMPTY = "PAL1901", "The policy says nothing about tokens";
+    JWT_ALGORITHM = "PAL1902", "The algorithm is not served, or does not fit the keys";
+    JWT_SECRET = "PAL1903", "The secret is not one that can be used";
+    JWT_ISSUER_TWICE = "PAL1904", "One issuer is spoken of twice for the same workloads";
+    JWT_RULE = "PAL1905", "A rule about access does not mean what it says";
+    JWT_NOTHING_PASSES = "PAL1906", "A token is asked for where none is read";
+    JWT_ISSUER_UNUSED = "PAL1907", "No RequestAuthentication takes tokens of the issuer";
     // What documents lead to: the edge.
     OPEN_ROUTE = "PAL3001", "A route of an edge needs no token and is not marked public";
     TOKEN_NOT_NEEDED = "PAL3002", "Tokens are read and nothing needs one";
@@ -151,16 +161,6 @@ pub fn title(code: &str) -> Option<&'static str> {
 /// Whether a code is about what documents lead to, not about their form.
 pub fn is_of_meaning(code: &str) -> bool {
     code.starts_with("PAL3")
-    JWT_ISSUERS_NESTED = "PAL1804", "One issuer of a workload is another one and a slash";
-    JWT_RANGE = "PAL1805", "A number or a duration about tokens is out of its range";
-    // JwtPolicy.
-    JWT_POLICY_EMPTY = "PAL1901", "The policy says nothing about tokens";
-    JWT_ALGORITHM = "PAL1902", "The algorithm is not served, or does not fit the keys";
-    JWT_SECRET = "PAL1903", "The secret is not one that can be used";
-    JWT_ISSUER_TWICE = "PAL1904", "One issuer is spoken of twice for the same workloads";
-    JWT_RULE = "PAL1905", "A rule about access does not mean what it says";
-    JWT_NOTHING_PASSES = "PAL1906", "A token is asked for where none is read";
-    JWT_ISSUER_UNUSED = "PAL1907", "No RequestAuthentication takes tokens of the issuer";
 }
 
 /// The table's own spelling of a code that came by wire.

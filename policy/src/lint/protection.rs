@@ -9,6 +9,7 @@ use super::selection::Reach;
 use super::world::World;
 use crate::finding::code;
 use crate::kind::authorization_policy::{Action, Rule, Source};
+use crate::kind::jwt_policy::Access;
 
 pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
     open_routes(world, desk);
@@ -35,11 +36,19 @@ fn open_routes(world: &World<'_>, desk: &mut Desk) {
 }
 
 const HELP: &str =
-    "deny what has no token at the edge (AuthorizationPolicy with notRequestPrincipals: [\"*\"])";
+    "write a rule with access: token, or access: public, into a JwtPolicy that selects the edge";
 
 /// Whether somebody without a token and without an identity may be let in. No unless that is certain.
 fn is_open(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
-    !is_closed(world, route, requests)
+    !is_closed(world, route, requests) && !is_spoken_of(world, route, requests)
+}
+
+/// Whether a JwtPolicy says of all these requests that they need a token, or that they need none: the rule that covers
+/// them, or one before it.
+fn is_spoken_of(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
+    let policies = world.access.iter().filter(|policy| Reach::of(*policy).includes(&route.edges));
+    let mut rules = policies.flat_map(|policy| &policy.spec.rules);
+    rules.any(|rule| Scope::of_match(&rule.matches).iter().any(|scope| scope.covers(requests)))
 }
 
 fn is_closed(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
@@ -96,7 +105,11 @@ fn tokens_not_needed(world: &World<'_>, desk: &mut Desk) {
             .deciding
             .iter()
             .any(|policy| Reach::of(policy).meets(&reach) && policy.spec.rules.iter().any(asked));
-        if needed {
+        let required = world.access.iter().any(|policy| {
+            let asks = policy.spec.rules.iter().any(|rule| rule.access == Access::Token);
+            asks && Reach::of(policy).meets(&reach)
+        });
+        if needed || required {
             continue;
         }
         let problems = desk.about(tokens.index);

@@ -2,7 +2,7 @@
 
 use crate::kind::authorization_policy::{Action, AuthorizationPolicySpec, is_dry_run};
 use crate::kind::{
-    GatewaySpec, MeshConfigSpec, Object, PeerAuthenticationSpec, RateLimitPolicySpec,
+    GatewaySpec, JwtPolicySpec, MeshConfigSpec, Object, PeerAuthenticationSpec, RateLimitPolicySpec,
     RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec,
 };
 
@@ -20,6 +20,7 @@ pub(super) struct World<'o> {
     /// Those that decide: neither dry runs nor AUDIT.
     pub(super) deciding: Vec<Of<'o, AuthorizationPolicySpec>>,
     pub(super) tokens: Vec<Of<'o, RequestAuthenticationSpec>>,
+    pub(super) access: Vec<Of<'o, JwtPolicySpec>>,
     pub(super) peers: Vec<Of<'o, PeerAuthenticationSpec>>,
     pub(super) gateways: Vec<Of<'o, GatewaySpec>>,
     pub(super) services: Vec<Of<'o, VirtualServiceSpec>>,
@@ -38,6 +39,7 @@ impl<'o> World<'o> {
                     world.deciding.extend(decides.then_some(Of { index, object, spec }));
                 }
                 Spec::RequestAuthentication(spec) => world.tokens.push(Of { index, object, spec }),
+                Spec::JwtPolicy(spec) => world.access.push(Of { index, object, spec }),
                 Spec::PeerAuthentication(spec) => world.peers.push(Of { index, object, spec }),
                 Spec::Gateway(spec) => world.gateways.push(Of { index, object, spec }),
                 Spec::VirtualService(spec) => world.services.push(Of { index, object, spec }),
@@ -90,6 +92,7 @@ macro_rules! selecting {
 
 selecting!(
     AuthorizationPolicySpec,
+    JwtPolicySpec,
     RequestAuthenticationSpec,
     PeerAuthenticationSpec,
     GatewaySpec,

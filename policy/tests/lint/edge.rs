@@ -69,6 +69,48 @@ fn every_route_needs_a_token_or_a_public_mark() {
 }
 
 #[test]
+fn a_jwt_policy_says_who_needs_a_token_and_what_is_public() {
+    let get =
+        format!("{{name: get, match: [{{uri: {{prefix: /accounts/}}, method: {{exact: GET}}}}], {TO}}}");
+    let users = document(
+        "security.istio.io/v1",
+        "RequestAuthentication",
+        "users",
+        "{selector: {matchLabels: {app: edge}}, jwtRules: [{issuer: i, jwksUri: 'https://i.example/k'}]}",
+    );
+    let of = |selector: &str, rules: &str| {
+        let spec = format!("{{selector: {{matchLabels: {{{selector}}}}}, rules: [{rules}]}}");
+        let jwt = document("palisade.mesh/v1", "JwtPolicy", "api", &spec);
+        edge(&get, &format!("{users}{jwt}"))
+    };
+    let with = |rules: &str| of("app: edge", rules);
+    let open: &[&str] = &["spec.http[0]"];
+    let rule = |matches: &str, access: &str| format!("{{name: r, match: [{matches}], access: {access}}}");
+    table(
+        "PAL3001",
+        &[
+            (with("{name: all, access: token}"), &[]),
+            (with("{name: all, access: public}"), &[]),
+            (with(&rule("{routes: [get]}", "public")), &[]),
+            (with(&rule("{paths: ['/accounts/*']}", "token")), &[]),
+            (with(&rule("{paths: ['/accounts/x']}", "token")), open),
+            (with(&rule("{methods: [POST]}", "token")), open),
+            (with(&rule("{routes: [other]}", "public")), open),
+            (
+                with(&format!(
+                    "{}, {{name: all, access: token}}",
+                    rule("{paths: ['/accounts/x']}", "public")
+                )),
+                &[],
+            ),
+            (of("app: edge, colour: blue", "{name: all, access: token}"), open),
+        ],
+    );
+    let public = with("{name: all, access: public}");
+    table("PAL3002", &[(with("{name: all, access: token}"), &[]), (public, &["spec"])]);
+}
+
+#[test]
 fn a_policy_protects_only_where_it_surely_holds() {
     let route = format!("{{{TO}}}");
     let rules = "action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}]}]";
