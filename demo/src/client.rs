@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The demo's answers are some hundred bytes.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 const DECISION_ID: &str = "x-palisade-decision-id";
 
 /// An answer, whole.
@@ -29,10 +30,19 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Status and body in one line.
+    /// Status and body in one line; of a refusal by a proxy the words that matter.
     pub(crate) fn line(&self) -> String {
+        let status = self.status.as_u16();
+        if !self.decision_id().is_empty() {
+            let title = self.status.canonical_reason().unwrap_or_default();
+            let told = ["www-authenticate", "retry-after"].map(|name| match self.header(name) {
+                "" => String::new(),
+                value => format!("; {name}: {value}"),
+            });
+            return format!("{status} {title}, decision {}{}", self.decision_id(), told.concat());
+        }
         let body: String = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
-        format!("{} {body}", self.status.as_u16())
+        format!("{status} {body}")
     }
 
     /// A header as text; empty where it is absent.
@@ -71,13 +81,7 @@ impl Connection {
 
     /// `url` is absolute for an HTTP_PROXY; `host` is then its authority.
     pub(crate) async fn send(&mut self, method: Method, url: &str, host: &str, body: &str) -> Result<Answer> {
-        let request = Request::builder()
-            .method(method)
-            .uri(url)
-            .header(HOST, host)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
-        self.request(request).await
+        self.request(request(method, url, host, body)?).await
     }
 
     pub(crate) async fn request(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
@@ -107,11 +111,32 @@ impl Connection {
     }
 }
 
-/// One request through an HTTP_PROXY, on a connection of its own.
-pub(crate) async fn through(proxy: SocketAddr, method: Method, url: &str, body: &str) -> Result<Answer> {
+/// One request through an HTTP_PROXY, on a connection of its own. `id` is what it is known by already.
+pub(crate) async fn through(
+    proxy: SocketAddr,
+    method: Method,
+    url: &str,
+    body: &str,
+    id: Option<&str>,
+) -> Result<Answer> {
     let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
     let host = uri.authority().with_context(|| format!("{url} has no host"))?.to_string();
-    Connection::open(proxy).await?.send(method, url, &host, body).await
+    let mut request = request(method, url, &host, body)?;
+    if let Some(id) = id {
+        request.headers_mut().insert(REQUEST_ID, id.parse()?);
+    }
+    Connection::open(proxy).await?.request(request).await
+}
+
+/// A request with a body in JSON.
+pub(crate) fn request(method: Method, url: &str, host: &str, body: &str) -> Result<Request<Full<Bytes>>> {
+    let request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header(HOST, host)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    request.with_context(|| format!("{url} is no URL"))
 }
 
 /// One request straight to an address.

@@ -52,7 +52,7 @@ async fn play(afterwards: Afterwards) -> Result<Verdict> {
     let mut stop = Stop::new()?;
     let started = Instant::now();
     show::heading(
-        "Palisade: five services, a sidecar each, one control plane; every one a process of its own",
+        "Palisade: an edge, five services with a sidecar each, one control plane; all processes of their own",
     );
     let mut mesh = tokio::select! {
         mesh = Mesh::start() => mesh?,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::mesh::Mesh;
+use crate::mesh::{HOST, Mesh};
 use crate::scene::ENTRIES;
 use crate::service::Service;
 use crate::{show, yaml};
@@ -10,12 +10,13 @@ use crate::{show, yaml};
 /// Prints lines that work as printed.
 pub(crate) fn print(mesh: &Mesh) -> Result<()> {
     let proxy = |service| mesh.member(service).addresses.outbound_proxy();
-    let app = |service| mesh.member(service).app_address;
+    let app = |service| mesh.member(service).app_address();
     let ledger = mesh.member(Service::Ledger);
     let operator = mesh.operator();
     let palisade = quoted(&mesh.exe.display().to_string());
 
     show::heading("\nTry it (in another terminal)");
+    from_outside(mesh)?;
     show::note("# payments may read the ledger, notifications may not");
     show::line(&format!("curl -i -x http://{} {ENTRIES}", proxy(Service::Payments)?));
     show::line(&format!("curl -i -x http://{} {ENTRIES}", proxy(Service::Notifications)?));
@@ -35,6 +36,31 @@ pub(crate) fn print(mesh: &Mesh) -> Result<()> {
     show::line(&format!("{palisade} get"));
     let extra = mesh.path("extra").join(yaml::NOTIFICATIONS_READ_LEDGER.0);
     show::line(&format!("{palisade} apply {}", quoted(&extra.display().to_string())));
+    Ok(())
+}
+
+/// Through the edge. The lines share a function and a variable of the shell, so they stay short.
+fn from_outside(mesh: &Mesh) -> Result<()> {
+    let edge = &mesh.edge;
+    let address = edge.addresses.edge()?;
+    let (port, ca) = (address.port(), quoted(&edge.ca.display().to_string()));
+    let url = format!("https://{HOST}:{port}");
+    show::note(
+        "# from outside, through the edge: log in, read a balance, pay (the 6th in a minute is refused)",
+    );
+    show::line(&format!("edge() {{ curl --cacert {ca} --resolve {HOST}:{port}:{} \"$@\"; }}", address.ip()));
+    show::line(&format!(
+        "TOKEN=$(edge -s {url}/login -H 'content-type: application/json' -d '{}' | sed 's/.*\"access_token\":\"\\([^\"]*\\).*/\\1/')",
+        r#"{"user":"alice","password":"wonderland"}"#
+    ));
+    show::line(&format!("edge -i {url}/accounts/alice/balance -H \"authorization: Bearer $TOKEN\""));
+    show::line(&format!(
+        "edge -i {url}/transfers -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' -d '{}'",
+        r#"{"from":"alice","to":"bob","amount_cents":100}"#
+    ));
+    show::note("# without a token; and what the edge decided");
+    show::line(&format!("edge -i {url}/accounts/alice/balance"));
+    show::line(&format!("tail -n 3 {}", quoted(&edge.records.path().display().to_string())));
     Ok(())
 }
 

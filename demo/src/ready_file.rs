@@ -43,6 +43,16 @@ impl Addresses {
         self.at("/inbound/8080")
     }
 
+    /// Where an edge takes the Gateway's port 443.
+    pub(crate) fn edge(&self) -> Result<SocketAddr> {
+        self.at("/edge/443")
+    }
+
+    /// Where an edge takes the Gateway's port 80.
+    pub(crate) fn edge_plaintext(&self) -> Result<SocketAddr> {
+        self.at("/edge/80")
+    }
+
     fn at(&self, pointer: &str) -> Result<SocketAddr> {
         let text = self.0.pointer(pointer).and_then(Value::as_str);
         let text = text.with_context(|| format!("a ready file has no address at {pointer}"))?;

@@ -83,10 +83,17 @@ impl Record {
     /// Which policy decided, or why none could.
     pub(crate) fn why(&self) -> String {
         let (decision, policy, rule) = (self.field("decision"), self.field("policy"), self.field("rule"));
-        if policy.is_empty() {
-            format!("{decision}, no policy matched: {}", self.field("response_code_details"))
-        } else {
+        let details = self.field("response_code_details");
+        let limit = self.field("limit");
+        if !limit.is_empty() {
+            // The record names the policy that let it pass until then, too.
+            format!("{decision}: {details}, limit {limit}")
+        } else if !policy.is_empty() {
             format!("{decision} by policy {policy}, rule {rule}")
+        } else if details.starts_with("rbac_access_denied") {
+            format!("{decision}, no policy matched: {details}")
+        } else {
+            format!("{decision}: {details}")
         }
     }
 
@@ -131,7 +138,13 @@ mod tests {
     fn says_which_policy_decided() {
         let allowed = json!({ "decision": "allowed", "policy": "fintech/a", "rule": 0 });
         assert_eq!(Record(allowed).why(), "allowed by policy fintech/a, rule 0");
-        let denied = json!({ "decision": "denied", "response_code_details": "none" });
-        assert_eq!(Record(denied).why(), "denied, no policy matched: none");
+        let details = "rbac_access_denied_matched_policy[none]";
+        let denied = json!({ "decision": "denied", "response_code_details": details });
+        assert_eq!(Record(denied).why(), format!("denied, no policy matched: {details}"));
+        let mut limited = json!({ "decision": "denied", "response_code_details": "rate_limited" });
+        assert_eq!(Record(limited.clone()).why(), "denied: rate_limited");
+        limited["policy"] = json!("fintech/a");
+        limited["limit"] = json!("fintech/b/c");
+        assert_eq!(Record(limited).why(), "denied: rate_limited, limit fintech/b/c");
     }
 }

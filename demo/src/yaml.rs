@@ -10,11 +10,17 @@ pub const INIT: [Document; 3] = [
     ("mtls-strict.yaml", include_str!("../../examples/init/mtls-strict.yaml")),
 ];
 
-/// Who may call whom among the demo's services.
-pub const FINTECH: [Document; 2] = [
+/// Who may call whom among the demo's services, and what the edge lets in.
+pub const FINTECH: [Document; 5] = [
     ("ledger.yaml", include_str!("../../examples/fintech/ledger.yaml")),
     ("notifications.yaml", include_str!("../../examples/fintech/notifications.yaml")),
+    ("edge.yaml", include_str!("../../examples/fintech/edge.yaml")),
+    ("edge-limits.yaml", include_str!("../../examples/fintech/edge-limits.yaml")),
+    ("edge-services.yaml", include_str!("../../examples/fintech/edge-services.yaml")),
 ];
+
+/// Whose tokens the edge takes. Where their keys are differs from one run to the next.
+pub const EDGE_USERS: Document = ("edge-users.yaml", include_str!("../../examples/fintech/edge-users.yaml"));
 
 /// Applied while the demo runs.
 pub const NOTIFICATIONS_READ_LEDGER: Document = (

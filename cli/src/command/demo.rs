@@ -4,8 +4,8 @@ use crate::exit::{Failure, Outcome};
 
 /// Show a small mesh at work: real processes, certificates, policies, refusals with reasons.
 ///
-/// Starts a control plane and five services with a sidecar each on loopback, plays scenes, then stays up until
-/// Ctrl-C. Needs nothing and leaves nothing behind.
+/// Starts a control plane, an edge and five services with a sidecar each on loopback, plays scenes, then stays up
+/// until Ctrl-C. Needs nothing and leaves nothing behind.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
     /// Play the scenes and stop; exit code 1 when anything differs from what is expected.

@@ -1,26 +1,45 @@
 //! A service and its sidecar.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use http::{Method, StatusCode};
+use http::Method;
 use serde_json::{Map, Value};
 
-use super::{NAMESPACE, Operator, Process, until};
+use super::data_plane::{DataPlane, listening, ready_file_of};
+use super::{Operator, Process, until};
 use crate::client::{self, Answer};
-use crate::ready_file::{self, Addresses};
+use crate::ready_file::Addresses;
 use crate::record::Records;
 use crate::service::Service;
 
+/// A service without its sidecar yet.
+#[derive(Debug)]
+pub(super) struct App {
+    service: Service,
+    process: Process,
+    pub(super) address: SocketAddr,
+}
+
+impl App {
+    pub(super) async fn start(exe: &Path, folder: &Path, service: Service) -> Result<Self> {
+        let ready = folder.join(format!("{}.ready.json", service.name()));
+        let sidecar = ready_file_of(folder, &sidecar_name(service));
+        let (ready_file, sidecar) = (ready.display().to_string(), sidecar.display().to_string());
+        let args = ["demo-service", "--name", service.name(), "--listen", "127.0.0.1:0"];
+        let files = ["--ready-file", &ready_file, "--sidecar", &sidecar];
+        let args: Vec<String> = args.into_iter().chain(files).map(str::to_owned).collect();
+        let mut process = Process::start(exe, folder, service.name(), &args)?;
+        let address = listening(&mut process, &ready).await?.listen()?;
+        Ok(Self { service, process, address })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) service: Service,
-    app: Process,
+    app: App,
     sidecar: Process,
-    /// Where the application listens.
-    pub(crate) app_address: SocketAddr,
     /// Where its sidecar listens.
     pub(crate) addresses: Addresses,
     /// The decision records of its sidecar.
@@ -28,50 +47,48 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(super) async fn start(operator: &Operator, folder: &Path, service: Service) -> Result<Self> {
-        let (app, app_address) = start_app(operator, folder, service).await?;
-        let token = join_token(operator, folder, service).await?;
-        let records = folder.join(format!("{}.records.jsonl", service.name()));
-        let ready = sidecar_ready_file(folder, service);
-        let args = sidecar(operator, folder, service, app_address, &token);
-        let name = format!("{}-sidecar", service.name());
-        let mut process = Process::start(&operator.exe, folder, &name, &args)?;
-        let addresses = until("a sidecar to listen", async || {
-            process.check()?;
-            if ready.exists() { ready_file::read(&ready).map(Some) } else { Ok(None) }
-        })
-        .await?;
-        let member =
-            Self { service, app, sidecar: process, app_address, addresses, records: Records::new(records) };
-        member.ready().await?;
-        Ok(member)
+    pub(super) async fn start(operator: &Operator, folder: &Path, app: App) -> Result<Self> {
+        let serve = format!("8080,listen=127.0.0.1:0,app={}", app.address);
+        let listeners = [["--serve", &serve], ["--outbound-proxy", "127.0.0.1:0"]].concat();
+        let (account, name) = (app.service.name(), sidecar_name(app.service));
+        let proxy = DataPlane { command: "proxy", account, name: &name, listeners: &listeners };
+        let (sidecar, addresses, records) = proxy.start(operator, folder).await?;
+        Ok(Self { app, sidecar, addresses, records })
     }
 
-    async fn ready(&self) -> Result<()> {
-        let admin = self.addresses.admin()?;
-        until("a sidecar to be ready", async || {
-            let answer = client::direct(admin, Method::GET, "/ready", "").await?;
-            Ok((answer.status == StatusCode::OK).then_some(()))
-        })
-        .await
-        .with_context(|| format!("the sidecar of {}", self.service.name()))
+    /// Where the application listens.
+    pub(crate) fn app_address(&self) -> SocketAddr {
+        self.app.address
     }
 
     /// A request as the application would send it: through the HTTP_PROXY of its sidecar.
     pub(crate) async fn call(&self, method: Method, url: &str, body: &str) -> Result<Answer> {
-        client::through(self.addresses.outbound_proxy()?, method, url, body).await
+        client::through(self.addresses.outbound_proxy()?, method, url, body, None).await
     }
 
     /// A request to the application itself, as its users send it.
     pub(crate) async fn ask_app(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
-        client::direct(self.app_address, method, path, body).await
+        client::direct(self.app.address, method, path, body).await
     }
 
     /// With which headers the application's last request came.
     pub(crate) async fn last_headers(&self) -> Result<Map<String, Value>> {
-        let answer = self.ask_app(Method::GET, "/demo/last-request", "").await?;
-        let last: Value = serde_json::from_str(&answer.body).context("the last request is not JSON")?;
+        let last = self.last_request().await?;
         last.get("headers").and_then(Value::as_object).cloned().context("there was no request yet")
+    }
+
+    /// How many requests the application has received.
+    pub(crate) async fn received(&self) -> Result<u64> {
+        self.last_request()
+            .await?
+            .get("number")
+            .and_then(Value::as_u64)
+            .context("the application does not count")
+    }
+
+    async fn last_request(&self) -> Result<Value> {
+        let answer = self.ask_app(Method::GET, "/demo/last-request", "").await?;
+        serde_json::from_str(&answer.body).context("the last request is not JSON")
     }
 
     /// What the sidecar's admin listener says.
@@ -96,64 +113,10 @@ impl Member {
 
     pub(super) async fn stop(self) {
         self.sidecar.stop().await;
-        self.app.stop().await;
+        self.app.process.stop().await;
     }
 }
 
-fn sidecar_ready_file(folder: &Path, service: Service) -> std::path::PathBuf {
-    folder.join(format!("{}-sidecar.ready.json", service.name()))
-}
-
-async fn start_app(operator: &Operator, folder: &Path, service: Service) -> Result<(Process, SocketAddr)> {
-    let ready = folder.join(format!("{}.ready.json", service.name()));
-    let sidecar = sidecar_ready_file(folder, service);
-    let (ready_file, sidecar) = (ready.display().to_string(), sidecar.display().to_string());
-    let args = ["demo-service", "--name", service.name(), "--listen", "127.0.0.1:0"];
-    let files = ["--ready-file", &ready_file, "--sidecar", &sidecar];
-    let args: Vec<String> = args.into_iter().chain(files).map(str::to_owned).collect();
-    let mut process = Process::start(&operator.exe, folder, service.name(), &args)?;
-    let address = until("a service to listen", async || {
-        process.check()?;
-        if ready.exists() { ready_file::read(&ready)?.listen().map(Some) } else { Ok(None) }
-    })
-    .await?;
-    Ok((process, address))
-}
-
-/// A token for one start, in a file that nobody else can read.
-async fn join_token(operator: &Operator, folder: &Path, service: Service) -> Result<String> {
-    let args = ["token", "create", "--namespace", NAMESPACE, "--service-account", service.name()];
-    let token = operator.run(&args).await?;
-    let path = folder.join(format!("{}.token", service.name()));
-    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
-    std::io::Write::write_all(&mut file, token.trim().as_bytes())?;
-    Ok(path.display().to_string())
-}
-
-fn sidecar(
-    operator: &Operator,
-    folder: &Path,
-    service: Service,
-    app: SocketAddr,
-    token: &str,
-) -> Vec<String> {
-    let at = |suffix: &str| folder.join(format!("{}{suffix}", service.name())).display().to_string();
-    let serve = format!("8080,listen=127.0.0.1:0,app={app}");
-    let (state, records) = (at(".state"), at(".records.jsonl"));
-    let ready = sidecar_ready_file(folder, service).display().to_string();
-    let options = [
-        ["--control-plane", &operator.server],
-        ["--join-token-file", token],
-        ["--state-dir", &state],
-        ["--serve", &serve],
-        ["--outbound-proxy", "127.0.0.1:0"],
-        ["--admin", "127.0.0.1:0"],
-        ["--access-log", &records],
-        ["--ready-file", &ready],
-        ["--workers", "1"],
-        // Nobody is left to hear of a withdrawal when the whole mesh stops.
-        ["--drain-delay", "0s"],
-        ["--drain-deadline", "2s"],
-    ];
-    std::iter::once("proxy").chain(options.into_iter().flatten()).map(str::to_owned).collect()
+fn sidecar_name(service: Service) -> String {
+    format!("{}-sidecar", service.name())
 }

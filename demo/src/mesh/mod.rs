@@ -1,7 +1,11 @@
-//! The demo's mesh: a control plane and five services with a sidecar each, all of them processes of their own.
+//! The demo's mesh: a control plane, five services with a sidecar each, and an edge, all of them processes of their own.
 
+mod data_plane;
+mod documents;
+mod edge;
 mod member;
 mod operator;
+mod outside;
 mod process;
 mod wait;
 
@@ -13,17 +17,20 @@ use palisade_certs::TrustBundle;
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId, TrustDomain};
 use tempfile::TempDir;
 
+use member::App;
+
+pub(crate) use edge::{EDGE, Edge, HOST};
 pub(crate) use member::Member;
 pub(crate) use operator::{Operator, palisade};
 pub(crate) use process::Process;
 pub(crate) use wait::until;
 
-use crate::ready_file;
 use crate::service::Service;
-use crate::yaml;
 
 pub(crate) const TRUST_DOMAIN: &str = "corp.example";
 pub(crate) const NAMESPACE: &str = "fintech";
+/// A sidecar each, and the edge.
+pub(crate) const PROXIES: usize = Service::ALL.len() + 1;
 
 /// Everything that runs. Dropping it kills every process.
 #[derive(Debug)]
@@ -38,6 +45,7 @@ pub(crate) struct Mesh {
     payments: Member,
     ledger: Member,
     notifications: Member,
+    pub(crate) edge: Edge,
 }
 
 impl Mesh {
@@ -45,30 +53,41 @@ impl Mesh {
     pub(crate) async fn start() -> Result<Self> {
         let exe = std::env::current_exe().context("cannot find the palisade binary")?;
         let folder = TempDir::with_prefix("palisade-demo-").context("cannot make a temporary directory")?;
-        write_documents(folder.path())?;
         let any: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (control_plane, server) = start_control_plane(&exe, folder.path(), any).await?;
-        let operator = operator(&exe, folder.path(), server);
-        let policies = folder.path().join("policies").display().to_string();
-        operator.run(&["apply", &policies, "--wait", "0s"]).await?;
-        let start = |service| Member::start(&operator, folder.path(), service);
-        let (auth, accounts, payments, ledger, notifications) = tokio::try_join!(
-            start(Service::Auth),
-            start(Service::Accounts),
-            start(Service::Payments),
-            start(Service::Ledger),
-            start(Service::Notifications),
+        let app = |service| App::start(&exe, folder.path(), service);
+        let (control_plane, auth, accounts, payments, ledger, notifications) = tokio::try_join!(
+            start_control_plane(&exe, folder.path(), any),
+            app(Service::Auth),
+            app(Service::Accounts),
+            app(Service::Payments),
+            app(Service::Ledger),
+            app(Service::Notifications),
         )?;
+        let (control_plane, server) = control_plane;
+        let operator = operator(&exe, folder.path(), server);
+        let policies = documents::write(folder.path(), auth.address).await?.display().to_string();
+        operator.run(&["apply", &policies, "--wait", "0s"]).await?;
+        let member = |app| Member::start(&operator, folder.path(), app);
+        let (auth, accounts, payments, ledger, notifications, edge) = tokio::try_join!(
+            member(auth),
+            member(accounts),
+            member(payments),
+            member(ledger),
+            member(notifications),
+            Edge::start(&operator, folder.path()),
+        )?;
+        let control_plane = Some(control_plane);
         let mesh = Self {
             exe,
             folder,
-            control_plane: Some(control_plane),
+            control_plane,
             server,
             auth,
             accounts,
             payments,
             ledger,
             notifications,
+            edge,
         };
         mesh.connected().await?;
         Ok(mesh)
@@ -90,7 +109,7 @@ impl Mesh {
             })
             .await?;
         }
-        Ok(())
+        self.edge.connected().await
     }
 
     pub(crate) fn member(&self, service: Service) -> &Member {
@@ -142,6 +161,7 @@ impl Mesh {
     /// Stops everything, callers first. The temporary directory goes with it.
     pub(crate) async fn stop(self) {
         tokio::join!(
+            self.edge.stop(),
             self.auth.stop(),
             self.accounts.stop(),
             self.payments.stop(),
@@ -156,25 +176,18 @@ impl Mesh {
 
 /// The SPIFFE id of one of the services.
 pub(crate) fn identity(service: Service) -> Result<SpiffeId> {
+    identity_of(service.name())
+}
+
+/// The SPIFFE id of a service account, such as the edge's.
+pub(crate) fn identity_of(account: &str) -> Result<SpiffeId> {
     let (domain, namespace) = (TrustDomain::parse(TRUST_DOMAIN)?, Namespace::parse(NAMESPACE)?);
-    Ok(SpiffeId::of_workload(&domain, &namespace, &ServiceAccount::parse(service.name())?))
+    Ok(SpiffeId::of_workload(&domain, &namespace, &ServiceAccount::parse(account)?))
 }
 
 fn operator(exe: &Path, folder: &Path, server: SocketAddr) -> Operator {
     let directory = folder.join("control-plane").join("operator");
     Operator { exe: exe.to_owned(), server: server.to_string(), directory }
-}
-
-fn write_documents(folder: &Path) -> Result<()> {
-    let (policies, extra) = (folder.join("policies"), folder.join("extra"));
-    std::fs::create_dir(&policies)?;
-    std::fs::create_dir(&extra)?;
-    for (name, text) in yaml::INIT.into_iter().chain(yaml::FINTECH) {
-        std::fs::write(policies.join(name), text)?;
-    }
-    let (name, text) = yaml::NOTIFICATIONS_READ_LEDGER;
-    std::fs::write(extra.join(name), text)?;
-    Ok(())
 }
 
 async fn start_control_plane(exe: &Path, folder: &Path, listen: SocketAddr) -> Result<(Process, SocketAddr)> {
@@ -193,10 +206,6 @@ async fn start_control_plane(exe: &Path, folder: &Path, listen: SocketAddr) -> R
     let args: Vec<String> =
         std::iter::once("control-plane").chain(args.into_iter().flatten()).map(str::to_owned).collect();
     let mut process = Process::start(exe, folder, "control-plane", &args)?;
-    let address = until("the control plane to be ready", async || {
-        process.check()?;
-        if ready.exists() { ready_file::read(&ready)?.listen().map(Some) } else { Ok(None) }
-    })
-    .await?;
+    let address = data_plane::listening(&mut process, &ready).await?.listen()?;
     Ok((process, address))
 }

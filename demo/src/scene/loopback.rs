@@ -7,7 +7,7 @@ use crate::service::Service;
 /// Mutual TLS is worth little when the application has a second door.
 pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mut report = Report::default();
-    let listening = Service::ALL.map(|service| (service, mesh.member(service).app_address));
+    let listening = Service::ALL.map(|service| (service, mesh.member(service).app_address()));
     let shown: Vec<String> = listening.iter().map(|(s, address)| format!("{} {address}", s.name())).collect();
     report.seen(format!("the applications listen on {}", shown.join(", ")));
     report.expect("all on loopback", true, listening.iter().all(|(_, address)| address.ip().is_loopback()));

@@ -1,6 +1,7 @@
 //! The scenes: each sends something real and reports what came back and who decided.
 
 mod allowed;
+mod edge;
 mod intruders;
 mod live_policy;
 mod loopback;
@@ -28,7 +29,7 @@ pub(crate) struct Scene {
 }
 
 /// In this order: a later scene may rely on what an earlier one left.
-pub(crate) const SCENES: [Scene; 8] = [
+pub(crate) const SCENES: [Scene; 16] = [
     Scene {
         title: "payments calls the ledger: a policy allows it",
         play: |mesh| Box::pin(allowed::play(mesh)),
@@ -55,8 +56,40 @@ pub(crate) const SCENES: [Scene; 8] = [
         play: |mesh| Box::pin(loopback::play(mesh)),
     },
     Scene {
-        title: "tokens of users: a true one passes; alg none, expired, for somebody else do not",
+        title: "a sidecar verifies users' tokens too: alg none, expired, for somebody else do not pass",
         play: |mesh| Box::pin(tokens::play(mesh)),
+    },
+    Scene {
+        title: "the edge: TLS from outside, nothing without a token, and a login that gives one",
+        play: |mesh| Box::pin(edge::login::play(mesh)),
+    },
+    Scene {
+        title: "a balance: edge -> accounts, which is told whose token it was",
+        play: |mesh| Box::pin(edge::balance::play(mesh)),
+    },
+    Scene {
+        title: "a transfer: edge -> payments -> ledger, each hop with an identity of its own",
+        play: |mesh| Box::pin(edge::transfer::play(mesh)),
+    },
+    Scene {
+        title: "false tokens at the edge: 401, 401, 403, and accounts hears nothing of them",
+        play: |mesh| Box::pin(edge::false_tokens::play(mesh)),
+    },
+    Scene {
+        title: "a token that may only read cannot make a transfer",
+        play: |mesh| Box::pin(edge::scope::play(mesh)),
+    },
+    Scene {
+        title: "the 6th transfer of a user in a minute: 429, and the ledger got exactly 5",
+        play: |mesh| Box::pin(edge::transfers::play(mesh)),
+    },
+    Scene {
+        title: "forged identity headers have no effect",
+        play: |mesh| Box::pin(edge::forged::play(mesh)),
+    },
+    Scene {
+        title: "passwords are guessed: an address has 10 logins a minute",
+        play: |mesh| Box::pin(edge::guesses::play(mesh)),
     },
 ];
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::rotation::first_or_none;
 use super::{ENTRIES, Report, live_policy};
 use crate::load::Load;
-use crate::mesh::{Mesh, until};
+use crate::mesh::{Mesh, PROXIES, until};
 use crate::service::Service;
 use crate::yaml;
 
@@ -38,7 +38,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     );
     report.seen(format!(
         "the control plane is started again: {back} of {} proxies are back by themselves",
-        Service::ALL.len()
+        PROXIES
     ));
     report.expect("failures", "none", first_or_none(&counted.failures));
 
@@ -68,7 +68,7 @@ async fn reconnected(mesh: &Mesh) -> Result<usize> {
         let back =
             proxies.iter().filter(|p| p["connected"] == Value::Bool(true) && p["ready"] == Value::Bool(true));
         let back = back.count();
-        Ok((back == Service::ALL.len()).then_some(back))
+        Ok((back == PROXIES).then_some(back))
     })
     .await
 }

@@ -18,8 +18,11 @@ impl Accounts {
         let Some(account) = account.filter(|_| call.method == Method::GET) else {
             return Ok(Reply::not_found());
         };
+        if !call.may_act_for(account) {
+            return Ok(Reply::not_yours());
+        }
         let url = format!("http://ledger.fintech:8080/balances/{account}");
-        let answer = self.outbound.call(Method::GET, &url, &Value::Null).await?;
+        let answer = self.outbound.call(call, Method::GET, &url, &Value::Null).await?;
         if answer.status != StatusCode::OK {
             return Ok(Reply::upstream("ledger", &answer));
         }

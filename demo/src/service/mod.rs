@@ -84,6 +84,19 @@ struct Call {
     body: Value,
 }
 
+impl Call {
+    /// A header that came once.
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(Value::as_str)
+    }
+
+    /// Whether the end user may act for an account. Who that is was verified at the edge, which lets nobody else say
+    /// it; a call from within the mesh comes without one, and then its policies alone decide.
+    fn may_act_for(&self, account: &str) -> bool {
+        self.header("x-user-id").is_none_or(|user| user == account)
+    }
+}
+
 /// An answer: always JSON.
 #[derive(Clone, Debug)]
 struct Reply(StatusCode, Value);
@@ -91,6 +104,10 @@ struct Reply(StatusCode, Value);
 impl Reply {
     fn not_found() -> Self {
         Self(StatusCode::NOT_FOUND, json!({ "error": "no such resource" }))
+    }
+
+    fn not_yours() -> Self {
+        Self(StatusCode::FORBIDDEN, json!({ "error": "this account is somebody else's" }))
     }
 
     fn wrong(problem: &str) -> Self {
@@ -115,13 +132,16 @@ struct Outbound {
 }
 
 impl Outbound {
-    async fn call(&self, method: Method, url: &str, body: &Value) -> Result<Answer> {
+    /// `cause` is the request that makes this one necessary: its id goes along, so that the records of all hops can
+    /// be found by it.
+    async fn call(&self, cause: &Call, method: Method, url: &str, body: &Value) -> Result<Answer> {
         let proxy = *self
             .proxy
             .get_or_try_init(|| async { ready_file::read(&self.sidecar)?.outbound_proxy() })
             .await?;
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        client::through(proxy, method, url, &body).await
+        let id = cause.header(client::REQUEST_ID);
+        client::through(proxy, method, url, &body, id).await
     }
 }
 

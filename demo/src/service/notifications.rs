@@ -26,14 +26,14 @@ impl Notifications {
                 let queued = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
                 Ok(Reply(StatusCode::ACCEPTED, json!({ "queued": queued })))
             }
-            (&Method::GET, "/digest") => self.digest().await,
+            (&Method::GET, "/digest") => self.digest(call).await,
             _ => Ok(Reply::not_found()),
         }
     }
 
-    async fn digest(&self) -> Result<Reply> {
-        let answer =
-            self.outbound.call(Method::GET, "http://ledger.fintech:8080/entries", &Value::Null).await?;
+    async fn digest(&self, call: &Call) -> Result<Reply> {
+        let entries = "http://ledger.fintech:8080/entries";
+        let answer = self.outbound.call(call, Method::GET, entries, &Value::Null).await?;
         if answer.status != StatusCode::OK {
             return Ok(Reply::upstream("ledger", &answer));
         }

@@ -24,14 +24,17 @@ impl Payments {
         if (&call.method, call.path.as_str()) != (&Method::POST, "/transfers") {
             return Ok(Reply::not_found());
         }
-        let answer =
-            self.outbound.call(Method::POST, "http://ledger.fintech:8080/entries", &call.body).await?;
+        if !call.body.get("from").and_then(Value::as_str).is_none_or(|from| call.may_act_for(from)) {
+            return Ok(Reply::not_yours());
+        }
+        let entries = "http://ledger.fintech:8080/entries";
+        let answer = self.outbound.call(call, Method::POST, entries, &call.body).await?;
         if answer.status != StatusCode::CREATED {
             return Ok(Reply::upstream("ledger", &answer));
         }
         let entry: Value = serde_json::from_str(&answer.body)?;
         let id = format!("tr-{:04}", self.transfers.fetch_add(1, Ordering::Relaxed));
-        let notified = self.notify(&id, call.body.get("to")).await;
+        let notified = self.notify(&id, call).await;
         Ok(Reply(
             StatusCode::CREATED,
             json!({ "transfer": id, "ledger_entry": entry.get("id"), "notified": notified }),
@@ -39,10 +42,11 @@ impl Payments {
     }
 
     /// A message that cannot be sent does not undo a transfer.
-    async fn notify(&self, transfer: &str, to: Option<&Value>) -> bool {
+    async fn notify(&self, transfer: &str, call: &Call) -> bool {
+        let to = call.body.get("to");
         let message = json!({ "to": to, "text": format!("transfer {transfer} has arrived") });
-        let sent =
-            self.outbound.call(Method::POST, "http://notifications.fintech:8080/messages", &message).await;
+        let messages = "http://notifications.fintech:8080/messages";
+        let sent = self.outbound.call(call, Method::POST, messages, &message).await;
         sent.is_ok_and(|answer| answer.status == StatusCode::ACCEPTED)
     }
 }

@@ -34,7 +34,8 @@ pub(super) async fn run(options: Options) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}; choose another address", options.listen))?;
     let outbound = Outbound { sidecar: options.sidecar, proxy: OnceCell::new() };
-    let app = Arc::new(App { state: State::new(options.service, outbound)?, last: Mutex::new(Value::Null) });
+    let app =
+        Arc::new(App { state: State::new(options.service, outbound)?, last: Mutex::new(Last::default()) });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     ready_file::write(&options.ready_file, &json!({ "listen": listener.local_addr()?.to_string() }))?;
@@ -50,18 +51,31 @@ pub(super) async fn run(options: Options) -> Result<()> {
 #[derive(Debug)]
 struct App {
     state: State,
-    last: Mutex<Value>,
+    last: Mutex<Last>,
+}
+
+/// The last request, and how many there were.
+#[derive(Debug, Default)]
+struct Last {
+    number: u64,
+    seen: Value,
 }
 
 impl App {
-    /// `GET /demo/last-request` says with which headers the request before it came: the scenes ask it on loopback.
+    /// `GET /demo/last-request` says how the request before it came, and the how many-th it was: the scenes ask it on
+    /// loopback.
     async fn answer(&self, call: &Call) -> Reply {
         if (&call.method, call.path.as_str()) == (&Method::GET, "/demo/last-request") {
-            return Reply(StatusCode::OK, self.last.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            return Reply(StatusCode::OK, json!({ "number": last.number, "headers": last.seen }));
         }
-        let seen = json!({ "method": call.method.as_str(), "path": call.path, "headers": call.headers });
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        self.remember(call);
         self.state.answer(call).await
+    }
+
+    fn remember(&self, call: &Call) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Last { number: last.number + 1, seen: call.headers.clone() };
     }
 }
 

@@ -15,7 +15,7 @@ async fn the_demo_plays_every_scene_as_expected() {
     let done = Command::new(PALISADE).args(["demo", "--check"]).output().await.unwrap();
     let stdout = String::from_utf8_lossy(&done.stdout);
     assert_eq!(done.status.code(), Some(0), "{stdout}\n{}", String::from_utf8_lossy(&done.stderr));
-    assert!(!stdout.contains("FAIL") && stdout.contains("8 of 8 scenes as expected"), "{stdout}");
+    assert!(!stdout.contains("FAIL") && stdout.contains("16 of 16 scenes as expected"), "{stdout}");
     assert!(!stdout.contains('\u{1b}'), "colours where no terminal is: {stdout}");
     assert!(stdout.lines().all(|line| line.chars().count() <= 100), "wider than 100 columns: {stdout}");
 }
@@ -44,7 +44,7 @@ async fn the_processes_of_a_killed_demo_end_by_themselves() {
     .await;
 }
 
-/// A demo whose mesh is up, and the ids of its eleven processes.
+/// A demo whose mesh is up, and the ids of its twelve processes.
 async fn started(folder: &Path) -> (Child, Vec<u32>) {
     let mut command = Command::new(PALISADE);
     command.arg("demo").env("TMPDIR", folder).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -61,7 +61,7 @@ async fn started(folder: &Path) -> (Child, Vec<u32>) {
         let text = fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default();
         children.extend(text.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
     }
-    assert_eq!(children.len(), 11, "a control plane, five services, five sidecars");
+    assert_eq!(children.len(), 12, "a control plane, five services, five sidecars, an edge");
     // Whoever holds the pipe lets the demo go on printing.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (demo, children)

@@ -1,0 +1,90 @@
+//! The edge, and the outside that it serves.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use http::Method;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
+
+use super::data_plane::DataPlane;
+use super::{Operator, Process, outside, until};
+use crate::client::{self, Connection};
+use crate::ready_file::Addresses;
+use crate::record::Records;
+
+/// Also its service account.
+pub(crate) const EDGE: &str = "edge";
+/// The one host that it serves.
+pub(crate) const HOST: &str = "api.shop.example";
+/// Of its certificate, in the Gateway.
+const CREDENTIAL: &str = "api";
+/// The services that its routes lead to.
+const BEHIND: [&str; 3] = ["auth.fintech", "accounts.fintech", "payments.fintech"];
+
+#[derive(Debug)]
+pub(crate) struct Edge {
+    process: Process,
+    pub(crate) addresses: Addresses,
+    pub(crate) records: Records,
+    /// The CA that clients have to trust, PEM.
+    pub(crate) ca: PathBuf,
+    client: Arc<ClientConfig>,
+}
+
+impl Edge {
+    pub(super) async fn start(operator: &Operator, folder: &Path) -> Result<Self> {
+        let (ca, credentials) = (folder.join("outside-ca.pem"), folder.join("credentials"));
+        let client = outside::prepare(&ca, &credentials.join(CREDENTIAL), HOST)?;
+        let credentials = credentials.display().to_string();
+        let listeners = [
+            ["--listen", "443,bind=127.0.0.1:0"],
+            ["--listen", "80,bind=127.0.0.1:0"],
+            ["--credentials", &credentials],
+        ]
+        .concat();
+        let edge = DataPlane { command: EDGE, account: EDGE, name: EDGE, listeners: &listeners };
+        let (process, addresses, records) = edge.start(operator, folder).await?;
+        Ok(Self { process, addresses, records, ca, client: Arc::new(client) })
+    }
+
+    /// Waits until it knows where the services behind it are.
+    pub(super) async fn connected(&self) -> Result<()> {
+        let admin = self.addresses.admin()?;
+        until("the edge to know the services behind it", async || {
+            let answer = client::direct(admin, Method::GET, "/config", "").await?;
+            let config: Value = serde_json::from_str(&answer.body).context("/config did not say JSON")?;
+            let destinations = config.pointer("/configuration/destinations").and_then(Value::as_array);
+            let reached = |host: &str| {
+                let mut all = destinations.into_iter().flatten();
+                all.any(|d| d["host"] == host && d["endpoints"].as_u64().is_some_and(|n| n > 0))
+            };
+            Ok(BEHIND.into_iter().all(reached).then_some(()))
+        })
+        .await
+    }
+
+    /// A connection from outside, in TLS.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        self.connect_from(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// From an address that the client chooses, of those that this host has.
+    pub(crate) async fn connect_from(&self, address: IpAddr) -> Result<Connection> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(address, 0)).with_context(|| format!("cannot call from {address}"))?;
+        let stream = socket.connect(self.addresses.edge()?).await.context("cannot connect to the edge")?;
+        let name = ServerName::try_from(HOST)?;
+        let stream = TlsConnector::from(self.client.clone()).connect(name, stream).await?;
+        Connection::over(stream).await
+    }
+
+    pub(super) async fn stop(self) {
+        self.process.stop().await;
+    }
+}
