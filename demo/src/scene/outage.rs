@@ -37,8 +37,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
         "",
     );
     report.seen(format!(
-        "the control plane is started again: {back} of {} proxies are back by themselves",
-        PROXIES
+        "the control plane is started again: {back} of {PROXIES} proxies are back by themselves"
     ));
     report.expect("failures", "none", first_or_none(&counted.failures));
 
