@@ -89,7 +89,9 @@ impl Record {
             // The record names the policy that let it pass until then, too.
             format!("{decision}: {details}, limit {limit}")
         } else if !policy.is_empty() {
-            format!("{decision} by policy {policy}, rule {rule}")
+            let reason =
+                if decision == "allowed" { String::new() } else { format!(": {}", self.field("reason")) };
+            format!("{decision} by policy {policy}, rule {rule}{reason}")
         } else if details.starts_with("rbac_access_denied") {
             format!("{decision}, no policy matched: {details}")
         } else {
@@ -138,6 +140,9 @@ mod tests {
     fn says_which_policy_decided() {
         let allowed = json!({ "decision": "allowed", "policy": "fintech/a", "rule": 0 });
         assert_eq!(Record(allowed).why(), "allowed by policy fintech/a, rule 0");
+        let denied =
+            json!({ "decision": "denied", "policy": "fintech/a", "rule": 2, "reason": "token_scope" });
+        assert_eq!(Record(denied).why(), "denied by policy fintech/a, rule 2: token_scope");
         let details = "rbac_access_denied_matched_policy[none]";
         let denied = json!({ "decision": "denied", "response_code_details": details });
         assert_eq!(Record(denied).why(), format!("denied, no policy matched: {details}"));

@@ -4,16 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use http::Method;
 
-use crate::client;
 use crate::yaml;
 
 /// Where auth publishes its keys, as the file has it.
-const KEYS: &str = "jwksUri: https://auth.shop.example/.well-known/jwks.json";
+const KEYS_AT: &str = "jwksUri: http://127.0.0.1:8080/";
 
 /// Writes those to apply at start into a directory, which is returned, and those for later into `extra`.
-pub(super) async fn write(folder: &Path, auth: SocketAddr) -> Result<PathBuf> {
+pub(super) fn write(folder: &Path, auth: SocketAddr) -> Result<PathBuf> {
     let (policies, extra) = (folder.join("policies"), folder.join("extra"));
     std::fs::create_dir(&policies)?;
     std::fs::create_dir(&extra)?;
@@ -21,9 +19,8 @@ pub(super) async fn write(folder: &Path, auth: SocketAddr) -> Result<PathBuf> {
         std::fs::write(policies.join(name), text)?;
     }
     let (name, text) = yaml::EDGE_USERS;
-    ensure!(text.contains(KEYS), "{name} does not say where the keys are");
-    let keys = client::direct(auth, Method::GET, "/.well-known/jwks.json", "").await?.body;
-    std::fs::write(policies.join(name), text.replace(KEYS, &format!("jwks: '{keys}'")))?;
+    ensure!(text.contains(KEYS_AT), "{name} does not say where the keys are");
+    std::fs::write(policies.join(name), text.replace(KEYS_AT, &format!("jwksUri: http://{auth}/")))?;
     let (name, text) = yaml::NOTIFICATIONS_READ_LEDGER;
     std::fs::write(extra.join(name), text)?;
     Ok(policies)

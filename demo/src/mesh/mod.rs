@@ -65,7 +65,7 @@ impl Mesh {
         )?;
         let (control_plane, server) = control_plane;
         let operator = operator(&exe, folder.path(), server);
-        let policies = documents::write(folder.path(), auth.address).await?.display().to_string();
+        let policies = documents::write(folder.path(), auth.address)?.display().to_string();
         operator.run(&["apply", &policies, "--wait", "0s"]).await?;
         let member = |app| Member::start(&operator, folder.path(), app);
         let (auth, accounts, payments, ledger, notifications, edge) = tokio::try_join!(

@@ -76,7 +76,7 @@ pub(crate) const SCENES: [Scene; 16] = [
         play: |mesh| Box::pin(edge::false_tokens::play(mesh)),
     },
     Scene {
-        title: "a token that may only read cannot make a transfer",
+        title: "a token that may only read cannot make a transfer: 403, insufficient_scope",
         play: |mesh| Box::pin(edge::scope::play(mesh)),
     },
     Scene {

@@ -31,7 +31,9 @@ pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
         &answer,
         &record,
     );
-    report.expect("status without a token", 403, answer.status.as_u16());
+    report.expect("status without a token", 401, answer.status.as_u16());
+    report.expect("a token is asked for", r#"Bearer realm="api""#, answer.header("www-authenticate"));
+    report.expect("reason", "token_required", record.field("reason"));
     report.expect("requests that accounts received", before, accounts.received().await?);
 
     let auth = &mesh.member(Service::Auth).records;

@@ -22,6 +22,9 @@ pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let (answer, record) = transfer(mesh, "rita", "bob", &token).await?;
     super::step(&mut report, "POST /transfers with the same token", &answer, &record);
     report.expect("status of writing", 403, answer.status.as_u16());
+    let wanted = r#"Bearer realm="api", error="insufficient_scope", scope="payments:write""#;
+    report.expect("scope that is asked for", wanted, answer.header("www-authenticate"));
+    report.expect("reason", "token_scope", record.field("reason"));
     let after = (payments.received().await?, entries(mesh).await?);
     report.expect("what payments received, and entries", format!("{before:?}"), format!("{after:?}"));
     Ok(report)
