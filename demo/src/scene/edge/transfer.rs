@@ -16,6 +16,10 @@ pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
     report.step("POST /transfers with alice's token: 5 euros to bob", answer.line(), "");
     report.expect("status", 201, answer.status.as_u16());
     report.expect("entries that were added", 1, entries(mesh).await? - before);
+    if !report.passed() {
+        // There are no records to wait for.
+        return Ok(report);
+    }
 
     let id = first.field("request_id");
     let same = |r: &Record| r.field("request_id") == id;
