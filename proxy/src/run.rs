@@ -16,7 +16,6 @@ use crate::identity::{Clock, SystemClock};
 use crate::limit::Limiter;
 use crate::live::Live;
 use crate::settings::control::ControlLimits;
-use crate::settings::limits::Limits;
 use crate::settings::{Settings, SettingsError};
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Shared};
@@ -112,13 +111,13 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
     })?;
     let shared = Shared {
         live: live.clone(),
+        limits: Arc::new(settings.limits.clone()),
+        limiter: Arc::new(Limiter::new(settings.limits.limiter_keys_max)),
         settings: Arc::new(settings),
-        limits: Arc::new(Limits::default()),
         drain: drain.clone(),
         telemetry: telemetry.clone(),
         keys: Arc::default(),
         certificates: Arc::default(),
-        limiter: Arc::new(Limiter::new(Limits::default().limiter_keys_max)),
     };
     live.set_certificates_missing(shared.settings.edge.is_some());
     let workers = worker::start(&shared, shared.settings.workers).map_err(RunError::Runtime)?;
@@ -137,7 +136,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
     };
     let result = {
         let accepting = async {
-            if let Err(error) = listen::serve(bound, &workers, &shared.limits, &drain).await {
+            if let Err(error) = listen::serve(bound, &workers, &shared).await {
                 tracing::error!(%error, "the listeners ended");
             }
             std::future::pending::<()>().await;

@@ -17,6 +17,7 @@ use crate::edge::certificates::Certificates;
 use crate::jwt::{KeyRing, TokenCache};
 use crate::limit::Limiter;
 use crate::listen;
+use crate::listen::crowd::Place;
 use crate::live::Live;
 use crate::settings::Settings;
 use crate::settings::limits::Limits;
@@ -66,8 +67,15 @@ pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) via: Via,
-    /// Held for the connection's life: the cap on connections.
-    pub(crate) slot: OwnedSemaphorePermit,
+    /// Held for the connection's life.
+    pub(crate) ticket: Ticket,
+}
+
+/// A place under the caps on connections.
+#[derive(Debug)]
+pub(crate) enum Ticket {
+    Outside(Place),
+    Application(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
 }
 
 /// The running worker threads.

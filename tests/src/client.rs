@@ -12,7 +12,7 @@ use palisade_certs::tls::{ExpectedPeer, client_config};
 use palisade_certs::{Svid, TrustBundle};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -114,6 +114,20 @@ pub async fn connect_tls(
     let socket = TcpStream::connect(address).await?;
     let name = ServerName::IpAddress(address.ip().into());
     TlsConnector::from(Arc::new(config)).connect(name, socket).await
+}
+
+/// A connection from another loopback address than 127.0.0.1: another client.
+pub async fn connect_from(source: &str, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(source.parse().unwrap(), 0))?;
+    socket.connect(address).await
+}
+
+/// Waits until the other side closes or resets the connection. Panics when it goes on.
+pub async fn closed<S: AsyncRead + Unpin>(stream: &mut S) {
+    let mut buffer = vec![0; 16 * 1024];
+    let reading = async { while matches!(stream.read(&mut buffer).await, Ok(count) if count > 0) {} };
+    timeout(DEADLINE, reading).await.expect("the connection is closed");
 }
 
 /// Writes raw bytes and reads until the other side closes or is silent for a second.

@@ -80,6 +80,14 @@ impl SidecarBuilder {
         self.arg("--outbound-port", &format!("127.0.0.1:0={destination}"))
     }
 
+    /// The process may have this many file descriptors (`ulimit -n`).
+    pub fn open_files(mut self, max: u32) -> Self {
+        let exe = self.exe.display().to_string();
+        self.args.splice(0..0, ["-c".to_owned(), format!("ulimit -n {max}; exec \"$0\" \"$@\""), exe]);
+        self.exe = "sh".into();
+        self
+    }
+
     fn ready_file(&self) -> PathBuf {
         self.folder.join(format!("{}.ready.json", self.name))
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use palisade_proxy::Settings;
+use palisade_proxy::settings::limits::Limits;
 use palisade_proxy::settings::{
     DrainSettings, JoinTokenSource, Source, defaults, parse_duration, parse_label,
 };
@@ -101,7 +102,7 @@ pub(super) fn run(settings: Settings) -> Outcome {
 
 impl Running {
     /// Settings without a listener for traffic.
-    pub(super) fn settings(self, source: Source) -> Settings {
+    pub(super) fn settings(self, source: Source, limits: Limits) -> Settings {
         Settings {
             source,
             serves: Vec::new(),
@@ -112,6 +113,7 @@ impl Running {
             access_log: self.access_log,
             workers: self.workers.unwrap_or_else(defaults::workers),
             drain: DrainSettings { withdraw_delay: self.drain_delay, deadline: self.drain_deadline },
+            limits,
             ready_file: self.ready_file,
         }
     }

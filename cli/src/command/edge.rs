@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use palisade_proxy::Settings;
 use palisade_proxy::settings::edge::{EdgeListen, EdgeSettings};
+use palisade_proxy::settings::limits::Limits;
 
+use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
 use crate::exit::{Failure, Outcome};
 
@@ -19,6 +21,8 @@ pub(crate) struct Edge {
     files: FromFiles,
     #[command(flatten)]
     door: Door,
+    #[command(flatten)]
+    caps: Caps,
     #[command(flatten)]
     running: Running,
 }
@@ -61,7 +65,8 @@ impl Edge {
     fn settings(self) -> Result<Settings, Failure> {
         let Door { listen, credentials, trusted_hops, proxy_protocol_from } = self.door;
         let edge = EdgeSettings { listens: listen, credentials, trusted_hops, proxy_protocol_from };
-        let settings = self.running.settings(source(self.control_plane, self.files)?);
+        let limits = self.caps.over(Limits::edge(trusted_hops));
+        let settings = self.running.settings(source(self.control_plane, self.files)?, limits);
         Ok(Settings { edge: Some(edge), ..settings })
     }
 }
@@ -69,6 +74,7 @@ impl Edge {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use palisade_proxy::settings::cap::Cap;
 
     use super::*;
 
@@ -95,6 +101,21 @@ mod tests {
         assert_eq!((edge.trusted_hops, edge.proxy_protocol_from.len()), (1, 2));
         assert!(edge.expects_proxy_header("192.0.2.7".parse().unwrap()));
         assert!(settings.serves.is_empty() && settings.outbound_proxy.is_none());
+    }
+
+    #[test]
+    fn addresses_of_load_balancers_have_no_cap_unless_it_is_asked_for() {
+        let caps = |words: &str| {
+            let limits = read(&format!("--control-plane mesh:15012 --listen 443 {words}")).unwrap().limits;
+            (limits.connections_per_address, limits.handshakes_per_address)
+        };
+        assert_eq!(caps(""), (Cap::AtMost(1000), Cap::AtMost(100)));
+        assert_eq!(caps("--trusted-hops 1"), (Cap::Unlimited, Cap::Unlimited));
+        let asked = caps("--trusted-hops 1 --connections-per-address 7 --handshakes-per-address 8");
+        assert_eq!(asked, (Cap::AtMost(7), Cap::AtMost(8)));
+        assert_eq!(caps("--connections-per-address unlimited").0, Cap::Unlimited);
+        let error = read("--control-plane mesh:15012 --listen 443 --connections-per-address 0").unwrap_err();
+        assert!(error.contains("is no cap"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod apply;
 mod ca;
+mod caps;
 mod control_plane;
 mod data_plane;
 mod delete;

@@ -1,8 +1,10 @@
 use std::net::SocketAddr;
 
 use palisade_proxy::Settings;
+use palisade_proxy::settings::limits::Limits;
 use palisade_proxy::settings::{LocalPort, Serve};
 
+use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
 use crate::exit::{Failure, Outcome};
 
@@ -17,6 +19,8 @@ pub(crate) struct Proxy {
     files: FromFiles,
     #[command(flatten)]
     listeners: Listeners,
+    #[command(flatten)]
+    caps: Caps,
     #[command(flatten)]
     running: Running,
 }
@@ -47,7 +51,8 @@ impl Proxy {
 
     fn settings(self) -> Result<Settings, Failure> {
         let Listeners { serve, outbound_proxy, outbound_port } = self.listeners;
-        let settings = self.running.settings(source(self.control_plane, self.files)?);
+        let settings =
+            self.running.settings(source(self.control_plane, self.files)?, self.caps.over(Limits::default()));
         Ok(Settings { serves: serve, outbound_proxy, outbound_ports: outbound_port, ..settings })
     }
 }

@@ -9,6 +9,8 @@ use palisade_policy::kind::rate_limit_policy::{KeyPart, Limit};
 use palisade_policy::request::token::Token;
 use serde_json::Value;
 
+use crate::listen::ClientKey;
+
 /// What a key can be made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -53,7 +55,7 @@ fn hash_part(part: &KeyPart, asked: &Asked<'_>, hasher: &mut impl Hasher) {
     match part {
         KeyPart::Claim(name) => claim(asked.token, name).hash(hasher),
         KeyPart::Principal => asked.token.and_then(|token| token.principal.as_deref()).hash(hasher),
-        KeyPart::Address => hash_address(asked.address, hasher),
+        KeyPart::Address => ClientKey::of(asked.address).hash(hasher),
         KeyPart::Header(name) => {
             for value in asked.headers.get_all(name) {
                 value.as_bytes().hash(hasher);
@@ -70,12 +72,4 @@ fn claim(token: Option<&Token>, name: &str) -> Option<String> {
     let whole = token.claim(&[name]);
     let value = whole.or_else(|| token.claim(&name.split('.').collect::<Vec<_>>()))?;
     Some(Value::to_string(value))
-}
-
-/// Whoever has one IPv6 address has the other 2^64 of its subnet too.
-fn hash_address(address: IpAddr, hasher: &mut impl Hasher) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (4_u8, address.octets()).hash(hasher),
-        IpAddr::V6(address) => (6_u8, address.to_bits() >> 64).hash(hasher),
-    }
 }

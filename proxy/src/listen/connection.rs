@@ -1,26 +1,44 @@
 //! One accepted connection, in its worker.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{edge, inbound, outbound};
 use crate::telemetry::Connection;
-use crate::worker::{Accepted, Direction, Via, Worker};
+use crate::worker::{Accepted, Direction, Ticket, Via, Worker};
 
 /// A place under the cap on connections, counted while it is held.
 #[derive(Debug)]
 pub(crate) struct Slot {
     worker: Rc<Worker>,
     direction: Direction,
-    _permit: OwnedSemaphorePermit,
+    ticket: Ticket,
 }
 
 impl Slot {
-    fn take(worker: &Rc<Worker>, direction: Direction, permit: OwnedSemaphorePermit) -> Self {
+    fn take(worker: &Rc<Worker>, direction: Direction, ticket: Ticket) -> Self {
         worker.telemetry.count(|shard| shard.connection(Connection::Opened(direction)));
-        Self { worker: worker.clone(), direction, _permit: permit }
+        Self { worker: worker.clone(), direction, ticket }
+    }
+
+    /// A load balancer has told whose connection it is: from now on it counts under that address. `false`: the
+    /// address has too many.
+    pub(super) fn told(&mut self, client: IpAddr) -> bool {
+        let Ticket::Outside(place) = &mut self.ticket else { return true };
+        let told = place.told(client);
+        if let Err(why) = told {
+            self.worker.telemetry.count(|shard| shard.refused(self.direction, why));
+        }
+        told.is_ok()
+    }
+
+    /// The handshake is done.
+    pub(super) fn opened(&mut self) {
+        if let Ticket::Outside(place) = &mut self.ticket {
+            place.opened();
+        }
     }
 }
 
@@ -37,7 +55,7 @@ pub(crate) async fn connection(worker: Rc<Worker>, accepted: Accepted) {
         Via::OutboundProxy | Via::OutboundPort(_) => Direction::Outbound,
         Via::Edge(_) => Direction::Edge,
     };
-    let slot = Slot::take(&worker, direction, accepted.slot);
+    let slot = Slot::take(&worker, direction, accepted.ticket);
     let stream = TcpStream::from_std(accepted.stream).and_then(|stream| {
         // A proxy writes whole messages: Nagle's wait for more helps nobody.
         stream.set_nodelay(true)?;

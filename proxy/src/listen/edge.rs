@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::accept::reset;
 use super::connection::Slot;
 use super::detect;
 use super::drive::drive;
@@ -50,7 +51,7 @@ pub(crate) struct EdgeConnection {
     /// The end of the client's certificate.
     pub(crate) expires: Option<SystemTime>,
     pub(crate) certificate: Option<Arc<str>>,
-    _slot: Slot,
+    slot: Slot,
 }
 
 type Opened = (EdgeConnection, Wire, detect::Rewound<Transport>);
@@ -73,12 +74,15 @@ pub(super) async fn accept(
         expires: None,
         certificate: None,
         worker: worker.clone(),
-        _slot: slot,
+        slot,
     };
     let limit = worker.shared.limits.handshake_timeout;
     // One deadline for PROXY header, first byte and handshake: waiting on any of them is the same attack.
     match tokio::time::timeout(limit, connection.open(stream)).await {
-        Ok(Some((connection, wire, io))) => connection.run(wire, io).await,
+        Ok(Some((mut connection, wire, io))) => {
+            connection.slot.opened();
+            connection.run(wire, io).await;
+        }
         Ok(None) => {}
         Err(_elapsed) => handshake_ended(&worker, HandshakeOutcome::Failed("timeout")),
     }
@@ -89,7 +93,13 @@ impl EdgeConnection {
         let settings = self.worker.shared.settings.clone();
         if settings.edge.as_ref().is_some_and(|edge| edge.expects_proxy_header(self.source.address.ip())) {
             match proxy_header::read(&mut stream).await {
-                Ok(Some(client)) => self.client = client.ip().to_canonical(),
+                Ok(Some(client)) => {
+                    self.client = client.ip().to_canonical();
+                    if !self.slot.told(self.client) {
+                        reset(&stream);
+                        return None;
+                    }
+                }
                 // The load balancer speaks for itself.
                 Ok(None) => {}
                 Err(error) => {

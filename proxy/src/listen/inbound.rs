@@ -51,7 +51,7 @@ pub(crate) struct Inbound {
     pub(crate) expires: Option<SystemTime>,
     /// `x-forwarded-client-cert` for the application.
     pub(crate) client_cert: Option<HeaderValue>,
-    _slot: Slot,
+    slot: Slot,
 }
 
 /// Serves an accepted connection to its end.
@@ -66,7 +66,10 @@ pub(super) async fn accept(
     let limit = worker.shared.limits.handshake_timeout;
     // One deadline for the first byte and the handshake, so that waiting on either is the same attack.
     match tokio::time::timeout(limit, connection.open(stream)).await {
-        Ok(Some((connection, wire, io))) => connection.run(wire, io).await,
+        Ok(Some((mut connection, wire, io))) => {
+            connection.slot.opened();
+            connection.run(wire, io).await;
+        }
         Ok(None) => {}
         Err(_elapsed) => handshake_ended(&worker, HandshakeOutcome::Failed("timeout")),
     }
@@ -99,7 +102,7 @@ impl Inbound {
             sni: None,
             expires: None,
             client_cert: None,
-            _slot: slot,
+            slot,
         }
     }
 

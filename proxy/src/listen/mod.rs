@@ -2,7 +2,9 @@
 
 mod accept;
 mod bind;
+mod client_key;
 mod connection;
+pub(crate) mod crowd;
 mod detect;
 mod drive;
 pub(crate) mod edge;
@@ -11,4 +13,5 @@ pub(crate) mod outbound;
 
 pub use accept::serve;
 pub use bind::{Addresses, Bound, bind};
+pub(crate) use client_key::ClientKey;
 pub(crate) use connection::connection;

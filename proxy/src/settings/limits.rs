@@ -2,12 +2,27 @@
 
 use std::time::Duration;
 
+use super::cap::Cap;
+
 /// What the data plane takes at most, and how long it waits. Nothing is left to a library's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections of all listeners and workers together. 10 000: two file descriptors each stay under the
-    /// usual `nofile` limit of 65 536 with room for pools.
+    /// Open connections from outside (sidecar: from the mesh), all listeners and workers together; what comes on top
+    /// is closed at once. 10 000: two file descriptors each stay under the usual `nofile` limit of 65 536, with room
+    /// for pools and for as many of the application's own.
     pub connections_max: usize,
+    /// Connections of the application to its sidecar; what comes on top waits in the kernel. 10 000, of their own:
+    /// a flood from outside must not take the application's way out.
+    pub application_connections_max: usize,
+    /// Of `connections_max`, those that have not finished their handshake (or sent their first byte). 2 500: with
+    /// the handshake's deadline 250 a second, and three quarters stay for clients that got through.
+    pub handshakes_max: usize,
+    /// Open connections of one client address, or IPv6 /64. Sidecar 5 000: half, because an edge may hold a
+    /// connection for each WebSocket. Edge 1 000: an office behind one address, a tenth of all. Unlimited where
+    /// the peers are load balancers (`--trusted-hops`).
+    pub connections_per_address: Cap,
+    /// The same for unfinished handshakes. 100: a reconnecting office in one round trip.
+    pub handshakes_per_address: Cap,
     /// Accepted sockets that wait for a worker. 256: a burst of one turn of the accept loop; beyond it the kernel's
     /// backlog is the queue.
     pub handover_queue_max: usize,
@@ -84,6 +99,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            application_connections_max: 10_000,
+            handshakes_max: 2_500,
+            connections_per_address: Cap::AtMost(5_000),
+            handshakes_per_address: Cap::AtMost(100),
             handover_queue_max: 256,
             accept_pause: Duration::from_millis(100),
             handshake_timeout: Duration::from_secs(10),
@@ -115,5 +134,17 @@ impl Default for Limits {
             limiter_keys_max: 1_000_000,
             metric_series_max: 2_000,
         }
+    }
+}
+
+impl Limits {
+    /// For an edge behind this many trusted proxies: with any, the peers are load balancers, and each of them speaks
+    /// for many clients.
+    pub fn edge(trusted_hops: u8) -> Self {
+        let defaults = Self { connections_per_address: Cap::AtMost(1_000), ..Self::default() };
+        if trusted_hops == 0 {
+            return defaults;
+        }
+        Self { connections_per_address: Cap::Unlimited, handshakes_per_address: Cap::Unlimited, ..defaults }
     }
 }

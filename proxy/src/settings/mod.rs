@@ -8,7 +8,9 @@ use std::time::Duration;
 use palisade_policy::kind::service_entry::Protocol;
 
 use edge::EdgeSettings;
+use limits::Limits;
 
+pub mod cap;
 pub mod control;
 pub mod defaults;
 pub mod edge;
@@ -37,6 +39,8 @@ pub struct Settings {
     /// One single-threaded runtime each.
     pub workers: usize,
     pub drain: DrainSettings,
+    /// Caps and deadlines, with what the options say about them.
+    pub limits: Limits,
     /// Written, whole, once all listeners are bound: their addresses as JSON, so that every port may be 0.
     pub ready_file: Option<PathBuf>,
 }

@@ -20,6 +20,8 @@ const DRAIN_DEADLINE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from
 const RELOAD_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 /// More than any machine has cores for.
 const WORKERS: RangeInclusive<usize> = 1..=1024;
+/// More than a process has file descriptors for.
+const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
 /// One thing wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +42,12 @@ pub enum SettingError {
     Tcp(u16),
     #[error("{option} is {value:?}; it must lie between {min:?} and {max:?}")]
     Range { option: &'static str, value: Duration, min: Duration, max: Duration },
+    #[error("{option} is {value}; it must lie between {min} and {max}")]
+    Count { option: &'static str, value: usize, min: usize, max: usize },
+    #[error(
+        "--handshakes-max is {handshakes}, more than --connections-max, which is {connections}: unfinished handshakes are connections too"
+    )]
+    HandshakesAboveConnections { handshakes: usize, connections: usize },
     #[error("--workers is {0}; it must lie between 1 and 1024")]
     Workers(usize),
     #[error("--control-plane {0:?} is no address: write HOST:PORT, for example mesh.corp.example:15012")]
@@ -89,6 +97,7 @@ impl Settings {
         self.check_serves(&listeners, &mut errors);
         check_addresses(&listeners, &mut errors);
         self.check_ranges(&mut errors);
+        self.check_caps(&mut errors);
         self.check_source(&mut errors);
         match &self.edge {
             Some(edge) => check_edge(edge, &mut errors),
@@ -175,6 +184,19 @@ impl Settings {
         }
     }
 
+    fn check_caps(&self, errors: &mut Vec<SettingError>) {
+        let (connections, handshakes) = (self.limits.connections_max, self.limits.handshakes_max);
+        for (option, value) in [("--connections-max", connections), ("--handshakes-max", handshakes)] {
+            if !CONNECTIONS.contains(&value) {
+                let (min, max) = CONNECTIONS.into_inner();
+                errors.push(SettingError::Count { option, value, min, max });
+            }
+        }
+        if handshakes > connections {
+            errors.push(SettingError::HandshakesAboveConnections { handshakes, connections });
+        }
+    }
+
     fn check_source(&self, errors: &mut Vec<SettingError>) {
         let Source::ControlPlane { address, advertise, .. } = &self.source else {
             return;
@@ -243,6 +265,7 @@ mod tests {
                 withdraw_delay: defaults::DRAIN_DELAY,
                 deadline: defaults::DRAIN_DEADLINE,
             },
+            limits: super::super::limits::Limits::default(),
             ready_file: None,
         }
     }
@@ -295,6 +318,9 @@ mod tests {
         check(|s| s.drain.withdraw_delay = Duration::from_mins(6), "--drain-delay is 360s");
         check(|s| s.drain.deadline = Duration::from_hours(2), "--drain-deadline");
         check(|s| s.workers = 0, "--workers is 0");
+        check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");
+        check(|s| s.limits.connections_max = 2_000_000, "--connections-max is 2000000");
+        check(|s| s.limits.connections_max = 10, "more than --connections-max, which is 10");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use palisade_identity::SpiffeId;
 use palisade_policy::kind::rate_limit_policy::Mode;
 
+use crate::listen::crowd::Crowded;
 use crate::worker::Direction;
 
 /// Istio's (Envoy's) buckets for milliseconds.
@@ -79,6 +80,8 @@ pub(crate) struct Shard {
     series_max: usize,
     connections: HashMap<Direction, Connections>,
     handshakes: HashMap<(Direction, &'static str), u64>,
+    /// Connections closed at once, by the cap that they came on top of.
+    refused: HashMap<(Direction, Crowded), u64>,
     /// By limit; whether it refused or only would have.
     limited: HashMap<(Arc<str>, Mode), u64>,
     pub(crate) plaintext_refused: u64,
@@ -162,6 +165,10 @@ impl Shard {
         }
     }
 
+    pub(crate) fn refused(&mut self, direction: Direction, why: Crowded) {
+        *self.refused.entry((direction, why)).or_default() += 1;
+    }
+
     pub(crate) fn limited(&mut self, limit: &Arc<str>, mode: Mode) {
         *self.limited.entry((limit.clone(), mode)).or_default() += 1;
     }
@@ -192,6 +199,9 @@ impl Shard {
         }
         for (key, count) in &other.handshakes {
             *self.handshakes.entry(*key).or_default() += count;
+        }
+        for (key, count) in &other.refused {
+            *self.refused.entry(*key).or_default() += count;
         }
         self.plaintext_refused += other.plaintext_refused;
         self.records_lost += other.records_lost;
@@ -251,6 +261,17 @@ fn render_limited(out: &mut String, shard: &Shard) {
     }
 }
 
+fn render_refused(out: &mut String, shard: &Shard) {
+    let name = "palisade_connections_refused_total";
+    head(out, name, "counter", "Connections closed at once, by the cap that they came on top of.");
+    let mut rows: Vec<_> = shard.refused.iter().collect();
+    rows.sort_by_key(|((direction, why), _)| (direction.name(), *why));
+    for ((direction, why), count) in rows {
+        let labels = format!("direction=\"{}\",reason=\"{}\"", direction.name(), why.reason());
+        line(out, name, &labels, *count);
+    }
+}
+
 fn render_ours(out: &mut String, shard: &Shard) {
     render_limited(out, shard);
     let connections = |direction| shard.connections.get(&direction).copied().unwrap_or_default();
@@ -264,6 +285,7 @@ fn render_ours(out: &mut String, shard: &Shard) {
         let Connections { opened, closed } = connections(direction);
         line(out, "palisade_connections_open", &label(direction), opened.saturating_sub(closed));
     }
+    render_refused(out, shard);
     head(out, "palisade_handshakes_total", "counter", "TLS handshakes; reason is empty for completed ones.");
     let mut handshakes: Vec<_> = shard.handshakes.iter().collect();
     handshakes.sort_by_key(|((direction, reason), _)| (direction.name(), *reason));

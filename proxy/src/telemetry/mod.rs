@@ -26,11 +26,15 @@ struct Inner {
     shards: Mutex<Vec<Arc<Mutex<Shard>>>>,
 }
 
+/// Counters of one thread.
+#[derive(Debug)]
+pub(crate) struct Counters(Arc<Mutex<Shard>>);
+
 /// One worker's share of telemetry.
 #[derive(Debug)]
 pub(crate) struct WorkerTelemetry {
     batch: RefCell<Batch>,
-    shard: Arc<Mutex<Shard>>,
+    counters: Counters,
 }
 
 impl Telemetry {
@@ -56,9 +60,15 @@ impl Telemetry {
     }
 
     pub(crate) fn worker(&self, limits: &Limits) -> WorkerTelemetry {
+        let counters = self.counters(limits);
+        WorkerTelemetry { batch: RefCell::new(self.0.writer.batch(limits.record_bytes_max)), counters }
+    }
+
+    /// For a thread that writes no records.
+    pub(crate) fn counters(&self, limits: &Limits) -> Counters {
         let shard = Arc::new(Mutex::new(Shard::new(limits.metric_series_max)));
         self.0.shards.lock().unwrap_or_else(PoisonError::into_inner).push(shard.clone());
-        WorkerTelemetry { batch: RefCell::new(self.0.writer.batch(limits.record_bytes_max)), shard }
+        Counters(shard)
     }
 }
 
@@ -77,6 +87,12 @@ impl WorkerTelemetry {
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Shard)) {
-        change(&mut self.shard.lock().unwrap_or_else(PoisonError::into_inner));
+        self.counters.count(change);
+    }
+}
+
+impl Counters {
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Shard)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

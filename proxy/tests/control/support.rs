@@ -69,6 +69,7 @@ pub fn settings(source: Source, folder: &Path) -> Settings {
         access_log: Some(folder.join("records.jsonl")),
         workers: 1,
         drain: DrainSettings { withdraw_delay: Duration::ZERO, deadline: Duration::from_secs(1) },
+        limits: palisade_proxy::settings::limits::Limits::default(),
         ready_file: Some(folder.join("ready.json")),
     }
 }

@@ -117,6 +117,7 @@ impl Sidecar {
             workers: 1,
             drain: DrainSettings { withdraw_delay: Duration::ZERO, deadline: Duration::from_secs(5) },
             edge: None,
+            limits: limits.clone(),
             ready_file: None,
         };
         let (phase, drain) = Drain::new();
@@ -140,7 +141,7 @@ impl Sidecar {
         let activity = workers.activity();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(listen::serve(bound, &workers, &shared.limits, &shared.drain)).unwrap();
+            runtime.block_on(listen::serve(bound, &workers, &shared)).unwrap();
             workers.join();
         });
         Self { id, live, addresses, telemetry, phase, activity, log, _folder: folder }

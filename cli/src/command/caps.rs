@@ -1,0 +1,36 @@
+//! Caps on connections, of a sidecar and an edge.
+
+use palisade_proxy::settings::cap::Cap;
+use palisade_proxy::settings::limits::Limits;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Caps")]
+pub(super) struct Caps {
+    /// Open connections from others, in all. What comes on top is closed at once.
+    #[arg(long, env = "PALISADE_CONNECTIONS_MAX", value_name = "N", default_value_t = Limits::default().connections_max)]
+    connections_max: usize,
+    /// Of these, connections that have not finished their handshake.
+    #[arg(long, env = "PALISADE_HANDSHAKES_MAX", value_name = "N", default_value_t = Limits::default().handshakes_max)]
+    handshakes_max: usize,
+    /// Open connections of one client address, or of one /64 of IPv6: a number, or unlimited
+    /// [default: sidecar 5000; edge 1000, with --trusted-hops unlimited].
+    #[arg(long, env = "PALISADE_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    connections_per_address: Option<Cap>,
+    /// The same for connections that have not finished their handshake
+    /// [default: 100; edge with --trusted-hops unlimited].
+    #[arg(long, env = "PALISADE_HANDSHAKES_PER_ADDRESS", value_name = "N")]
+    handshakes_per_address: Option<Cap>,
+}
+
+impl Caps {
+    /// The role's limits, with what was said about them.
+    pub(super) fn over(self, role: Limits) -> Limits {
+        Limits {
+            connections_max: self.connections_max,
+            handshakes_max: self.handshakes_max,
+            connections_per_address: self.connections_per_address.unwrap_or(role.connections_per_address),
+            handshakes_per_address: self.handshakes_per_address.unwrap_or(role.handshakes_per_address),
+            ..role
+        }
+    }
+}
