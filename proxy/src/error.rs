@@ -63,6 +63,9 @@ pub enum ProxyError {
     UnexpectedSwitch,
     #[error("the TLS handshake failed: {0}")]
     Handshake(&'static str),
+    /// Nobody is told but the record.
+    #[error("the copy of the request broke off")]
+    CopyBroke,
     #[error("the upstream closed or reset before it answered")]
     UpstreamReset(#[source] hyper::Error),
 }
@@ -233,6 +236,7 @@ impl ProxyError {
             Self::Handshake(reason) => {
                 row(Caller, reason, "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
             }
+            Self::CopyBroke => row(Us, "copy_broke_off", "", S::OK, UNAVAILABLE, "", false),
             Self::UpstreamReset(_) => {
                 row(Upstream, "upstream_reset", "UC", S::BAD_GATEWAY, UNAVAILABLE, "Upstream reset", true)
             }

@@ -1,5 +1,6 @@
 //! Workers: one single-threaded runtime per core, sharing nothing on the request path.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -141,6 +142,7 @@ async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc:
         resolver: Resolver::default(),
         balancer: Balancer::default(),
         tokens: TokenCache::default(),
+        mirrors: Cell::default(),
     });
     let take = async {
         while let Some(accepted) = inbox.recv().await {
@@ -165,6 +167,8 @@ pub(crate) struct Worker {
     pub(crate) resolver: Resolver,
     pub(crate) balancer: Balancer,
     pub(crate) tokens: TokenCache,
+    /// Copies of requests under way.
+    pub(crate) mirrors: Cell<usize>,
 }
 
 /// Which way a request goes.

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::copy::{CopyError, CopyReader, CopyWriter};
 use super::headers::strip_trailers;
 use crate::telemetry::record::Record;
 use crate::upstream::pool::Lease;
@@ -24,6 +25,9 @@ pub(crate) enum BodyError {
     /// upload would look whole to the application.
     #[error("the stream was reset before the body's end")]
     Reset,
+    /// Of a mirror's body.
+    #[error("the copy broke off")]
+    Copy(#[from] CopyError),
 }
 
 impl BodyError {
@@ -58,20 +62,52 @@ pub(crate) struct Tally {
     pub(crate) request_ended: Cell<bool>,
     /// The request body broke its own framing: the caller's fault, and not to be taken for the upstream's.
     pub(crate) request_malformed: Cell<bool>,
+    /// A mirror's body broke off: our fault or the original caller's, never the mirror's.
+    pub(crate) copy_broke: Cell<bool>,
 }
 
 /// A request body on its way upstream.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    incoming: Incoming,
-    http2: bool,
+    from: From,
     tally: Rc<Tally>,
+    /// Who gets a copy of what passes by; hardly ever anybody.
+    copies: Vec<CopyWriter>,
+}
+
+#[derive(Debug)]
+enum From {
+    Caller { incoming: Incoming, http2: bool },
+    Original(CopyReader),
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, http2: bool, tally: Rc<Tally>) -> Self {
+    pub(crate) fn new(incoming: Incoming, http2: bool, tally: Rc<Tally>, copies: Vec<CopyWriter>) -> Self {
         tally.request_ended.set(incoming.is_end_stream());
-        Self { incoming, http2, tally }
+        if incoming.is_end_stream() {
+            copies.iter().for_each(CopyWriter::end);
+        }
+        Self { from: From::Caller { incoming, http2 }, tally, copies }
+    }
+
+    /// The body of a mirror.
+    pub(crate) fn copy(reader: CopyReader, tally: Rc<Tally>) -> Self {
+        Self { from: From::Original(reader), tally, copies: Vec::new() }
+    }
+
+    fn saw(&self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            add(&self.tally.received, data.len());
+            self.copies.iter().for_each(|copy| copy.data(data));
+        }
+        if frame.is_trailers() || self.is_end_stream() {
+            self.ended();
+        }
+    }
+
+    fn ended(&self) {
+        self.tally.request_ended.set(true);
+        self.copies.iter().for_each(CopyWriter::end);
     }
 }
 
@@ -83,30 +119,37 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let http2 = self.http2;
-        let frame = ready!(poll_incoming(&mut self.incoming, http2, cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    add(&self.tally.received, data.len());
-                }
-                self.tally.request_ended.set(frame.is_trailers() || self.incoming.is_end_stream());
+        let frame = match &mut self.from {
+            From::Caller { incoming, http2 } => ready!(poll_incoming(incoming, *http2, cx)),
+            From::Original(reader) => {
+                let frame = ready!(Pin::new(reader).poll_frame(cx));
+                frame.map(|frame| frame.map_err(BodyError::Copy))
             }
+        };
+        match &frame {
+            Some(Ok(frame)) => self.saw(frame),
             Some(Err(error)) => {
                 self.tally.request_ended.set(true);
                 self.tally.request_malformed.set(error.is_framing());
+                self.tally.copy_broke.set(matches!(error, BodyError::Copy(_)));
             }
-            None => self.tally.request_ended.set(true),
+            None => self.ended(),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.from {
+            From::Caller { incoming, .. } => incoming.is_end_stream(),
+            From::Original(reader) => reader.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.from {
+            From::Caller { incoming, .. } => incoming.size_hint(),
+            From::Original(reader) => reader.size_hint(),
+        }
     }
 }
 
@@ -212,6 +255,13 @@ impl Body for ResponseBody {
 }
 
 impl ResponseBody {
+    /// Lets go of an answer that nobody waits for, as if it had ended.
+    pub(crate) fn abandon(mut self) {
+        if let Some(record) = &mut self.record {
+            record.response_ended(None);
+        }
+    }
+
     fn saw(&mut self, frame: &Frame<Bytes>) {
         if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
             record.sent(data.len());

@@ -34,6 +34,7 @@ struct State {
     end: Option<Result<(), CopyError>>,
     reader_gone: bool,
     waker: Option<Waker>,
+    watcher: Option<Waker>,
 }
 
 /// The side of the original.
@@ -53,6 +54,7 @@ pub fn copy(waiting_bytes_max: usize) -> (CopyWriter, CopyReader) {
         end: None,
         reader_gone: false,
         waker: None,
+        watcher: None,
     };
     let state = Rc::new(RefCell::new(state));
     (CopyWriter(state.clone()), CopyReader(state))
@@ -105,8 +107,36 @@ impl State {
     }
 
     fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
+        for waker in [self.waker.take(), self.watcher.take()].into_iter().flatten() {
             waker.wake();
+        }
+    }
+}
+
+impl CopyReader {
+    /// Comes when the copy breaks off, also while nobody asks for more of it: a codec does not, as long as its peer takes
+    /// nothing.
+    pub fn broken(&self) -> Broken {
+        Broken(self.0.clone())
+    }
+}
+
+/// See `CopyReader::broken`. Never ready for a copy that is whole.
+#[derive(Debug)]
+pub struct Broken(Rc<RefCell<State>>);
+
+impl Future for Broken {
+    type Output = CopyError;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CopyError> {
+        let mut state = self.0.borrow_mut();
+        match state.end {
+            Some(Err(error)) => Poll::Ready(error),
+            Some(Ok(())) => Poll::Pending,
+            None => {
+                state.watcher = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
     }
 }
@@ -225,6 +255,17 @@ mod tests {
         drop(reader);
         writer.data(&bytes("abc"));
         assert!(writer.0.borrow().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_watches_is_told_of_a_break_while_nobody_reads() {
+        let (writer, reader) = copy(1);
+        let write = async {
+            tokio::task::yield_now().await;
+            writer.data(&bytes("ab"));
+        };
+        let (error, ()) = tokio::join!(reader.broken(), write);
+        assert_eq!(error, CopyError::TooSlow);
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ use crate::stage::demand::demand;
 use crate::stage::forward::{address, forward};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
+use crate::stage::mirror::{Mirror, Original, Slot};
 use crate::stage::reach::{Manner, reach};
 use crate::stage::route::{self, Forwarding};
 use crate::stage::tunnel::Terms;
@@ -52,6 +53,7 @@ struct Going {
     /// What a tunnel is judged by later; made only where one is wanted.
     judged: Option<Judged>,
     token_expires: Option<std::time::SystemTime>,
+    mirrors: Vec<Mirror>,
 }
 
 /// A request in the form that it was judged in.
@@ -76,21 +78,27 @@ pub(crate) async fn serve(
         Ok(Verdict::Answer(answer, details)) => return exchange.respond(answer, details, body),
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
-    let Going { permit, forwarding, identity, judged, token_expires } = going;
+    let Going { permit, forwarding, identity, judged, token_expires, mirrors } = going;
     let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
     let destination = forwarding.destination.clone();
-    let mut way = match reach(worker, &destination, identity, manner).await {
+    let mut way = match reach(worker, &destination, identity.clone(), manner).await {
         Ok(way) => way,
-        Err(error) => return exchange.refuse(&ProxyError::Connection(error), Some(body)),
+        Err(error) => {
+            mirrors.into_iter().for_each(Mirror::give_up);
+            return exchange.refuse(&ProxyError::Connection(error), Some(body));
+        }
     };
     if let Some(timeout) = forwarding.timeout() {
         // As in Istio, 0 waits for ever.
         way.response_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
     }
+    let original =
+        Original { worker, head: &head, forwarding: &forwarding, identity: &identity, grpc: exchange.grpc };
+    let copies = original.send_copies(mirrors);
     let target = Target { authority: forwarding.authority.clone(), path: forwarding.path.clone() };
     address(&mut head, &target, way.wire, &way.security);
     exchange.dress.forwarding = Some(forwarding);
-    let outgoing = exchange.outgoing(head, body);
+    let outgoing = exchange.outgoing(head, body, copies);
     match forward(permit, worker, way, outgoing, &mut exchange.record).await {
         Ok(answer) => exchange.answer(answer, || terms(&connection, judged, token_expires)),
         Err(error) => exchange.refuse(&error, None),
@@ -184,6 +192,11 @@ async fn judge(
         };
         return Ok(Verdict::Answer(answer.ok_or(ProxyError::UncleanRewrite)?, details));
     };
+    let mirrors = match exchange.upgrade {
+        // What would follow is no request.
+        Some(_) => Vec::new(),
+        None => mirrors(connection, snapshot, &view, &forwarding, record),
+    };
     let token_expires = believed.as_ref().and_then(|believed| believed.expires);
     let judged = exchange.upgrade.as_ref().map(|_| Judged {
         method: head.method.clone(),
@@ -197,7 +210,30 @@ async fn judge(
     record.limits.mark(&mut head.headers);
     let id = identify::request_id(&mut head.headers, || record.decision_id());
     record.set_request_id(id);
-    Ok(Verdict::Forward(Box::new(Going { permit, forwarding, identity, judged, token_expires })))
+    let going = Going { permit, forwarding, identity, judged, token_expires, mirrors };
+    Ok(Verdict::Forward(Box::new(going)))
+}
+
+/// The copies that the route asks for and that have leave, each with a record of its own.
+fn mirrors(
+    connection: &EdgeConnection,
+    snapshot: &Snapshot,
+    view: &RequestView<'_>,
+    forwarding: &Forwarding,
+    original: &Record,
+) -> Vec<Mirror> {
+    let mut mirrors = Vec::new();
+    for destination in forwarding.mirrors(route::random) {
+        let Some(slot) = Slot::take(&connection.worker) else { continue };
+        let mut record = Record::open(&connection.worker, Direction::Edge, &connection.source);
+        record.copies(original);
+        describe(&mut record, destination);
+        match record.decided(snapshot.authorize_edge(view, destination)) {
+            Ok(permit) => mirrors.push(Mirror::new(destination.clone(), permit, record, slot)),
+            Err(error) => record.copy_failed(&error),
+        }
+    }
+    mirrors
 }
 
 /// Takes out of a request what only proxies may say, and gives what is believed of it.

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::copy::CopyWriter;
 use crate::http::headers;
 use crate::http::refusal::{self, Manner};
 use crate::stage::cors::Leave;
@@ -67,8 +68,13 @@ impl Exchange {
         (exchange, head, body)
     }
 
-    /// The request to send upstream.
-    pub(super) fn outgoing(&self, mut head: request::Parts, body: Incoming) -> Request<RequestBody> {
+    /// The request to send upstream. `copies`: who gets the body, too.
+    pub(super) fn outgoing(
+        &self,
+        mut head: request::Parts,
+        body: Incoming,
+        copies: Vec<CopyWriter>,
+    ) -> Request<RequestBody> {
         if let Some(upgrade) = &self.upgrade {
             upgrade.ask(&mut head.headers);
         }
@@ -76,7 +82,7 @@ impl Exchange {
         head.extensions.clear();
         Request::from_parts(
             head,
-            RequestBody::new(body, self.version == Version::HTTP_2, self.record.tally.clone()),
+            RequestBody::new(body, self.version == Version::HTTP_2, self.record.tally.clone(), copies),
         )
     }
 

@@ -46,7 +46,7 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     exchange.record.set_request_id(id);
     let route = route(&connection, &exchange);
     address(&mut head, &target, route.wire, &route.security);
-    let outgoing = exchange.outgoing(head, body);
+    let outgoing = exchange.outgoing(head, body, Vec::new());
     match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
         Ok(answer) => exchange.answer(answer, || terms(&connection, judged)),
         Err(error) => exchange.refuse(&error, None),

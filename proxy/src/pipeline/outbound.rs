@@ -51,7 +51,7 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
         Err(error) => return exchange.refuse(&ProxyError::Connection(error), Some(body)),
     };
     address(&mut head, &target, route.wire, &route.security);
-    let outgoing = exchange.outgoing(head, body);
+    let outgoing = exchange.outgoing(head, body, Vec::new());
     match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
         Ok(answer) => exchange.answer(answer, || terms(&connection, &destination)),
         Err(error) => exchange.refuse(&error, None),

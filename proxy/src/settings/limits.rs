@@ -74,6 +74,10 @@ pub struct Limits {
     pub discard_bytes_max: usize,
     /// How long that reading may take. 1 s: the caller has the answer already.
     pub discard_timeout: Duration,
+    /// Copies of requests under way per worker (mirrors). 100; beyond it requests go on without a copy.
+    pub mirrors_max: usize,
+    /// Body bytes that wait for the reader of a copy. 256 KiB, as one HTTP/2 stream; a slower one loses its copy.
+    pub mirror_waiting_bytes_max: usize,
     /// How long the application's own idle connections to its sidecar are kept. 1 h: its HTTP client decides, and
     /// closing under its hands would lose requests.
     pub application_idle_timeout: Duration,
@@ -125,6 +129,8 @@ impl Default for Limits {
             http2_connections_max: 4,
             discard_bytes_max: 64 * 1024,
             discard_timeout: Duration::from_secs(1),
+            mirrors_max: 100,
+            mirror_waiting_bytes_max: 256 * 1024,
             application_idle_timeout: Duration::from_secs(3600),
             expiry_grace: Duration::from_secs(5),
             dns_refresh: Duration::from_secs(30),

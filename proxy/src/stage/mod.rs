@@ -8,6 +8,7 @@ pub(crate) mod demand;
 pub(crate) mod forward;
 pub(crate) mod identify;
 pub(crate) mod limit;
+pub(crate) mod mirror;
 pub(crate) mod reach;
 pub mod route;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use palisade_policy::compile::Destination;
 use palisade_policy::compile::edge::Server;
 use palisade_policy::compile::routes::{Action, Route, RouteTarget, RouteView};
 use palisade_policy::kind::MeshConfigSpec;
+use palisade_policy::kind::virtual_service::WHOLE_PPM;
 
 use crate::error::ProxyError;
 
@@ -100,6 +101,13 @@ impl Forwarding {
     /// From the request's head to the answer's; `None`: the proxy's own.
     pub fn timeout(&self) -> Option<Duration> {
         self.route.timeout
+    }
+
+    /// Where copies of this request go, besides. `dice` as for the destination.
+    pub fn mirrors(&self, dice: impl Fn(u32) -> u32) -> impl Iterator<Item = &Arc<Destination>> {
+        let mirrors = self.route.mirrors.iter();
+        let drawn = mirrors.filter(move |mirror| dice(WHOLE_PPM) < mirror.share_ppm);
+        drawn.filter_map(|mirror| mirror.destination.as_ref())
     }
 
     /// Before identity headers are set: those are never a route's.

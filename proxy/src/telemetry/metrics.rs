@@ -86,6 +86,8 @@ pub(crate) struct Shard {
     limited: HashMap<(Arc<str>, Mode), u64>,
     pub(crate) plaintext_refused: u64,
     pub(crate) records_lost: u64,
+    /// Copies that a route asked for and nobody sent.
+    pub(crate) mirrors_dropped: u64,
     pub(crate) upstream_connections: u64,
     pub(crate) upstream_connections_closed: u64,
 }
@@ -205,6 +207,7 @@ impl Shard {
         }
         self.plaintext_refused += other.plaintext_refused;
         self.records_lost += other.records_lost;
+        self.mirrors_dropped += other.mirrors_dropped;
         self.upstream_connections += other.upstream_connections;
         self.upstream_connections_closed += other.upstream_connections_closed;
     }
@@ -300,6 +303,8 @@ fn render_ours(out: &mut String, shard: &Shard) {
     head(out, "palisade_upstream_connections_open", "gauge", "Connections to upstreams open now.");
     let open = shard.upstream_connections.saturating_sub(shard.upstream_connections_closed);
     line(out, "palisade_upstream_connections_open", "", open);
+    head(out, "palisade_mirrors_dropped_total", "counter", "Copies of requests that were not sent.");
+    line(out, "palisade_mirrors_dropped_total", "", shard.mirrors_dropped);
     head(out, "palisade_records_lost_total", "counter", "Decision records that the writer did not take.");
     line(out, "palisade_records_lost_total", "", shard.records_lost);
 }

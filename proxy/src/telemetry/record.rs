@@ -100,6 +100,8 @@ pub(crate) struct Record {
     pub(crate) upstream_sent_at: Option<Instant>,
     upstream_service_time_ms: Option<u64>,
     pub(crate) retries: u64,
+    /// The request that this one is a copy of.
+    mirror_of: Option<Uuid>,
 }
 
 impl Record {
@@ -147,7 +149,31 @@ impl Record {
             upstream_sent_at: None,
             upstream_service_time_ms: None,
             retries: 0,
+            mirror_of: None,
         })
+    }
+
+    /// Makes this the record of a copy of another's request.
+    pub(crate) fn copies(&mut self, original: &Self) {
+        self.mirror_of = Some(original.id);
+        self.policy_version = original.policy_version;
+        self.source.clone_from(&original.source);
+        self.request_principal.clone_from(&original.request_principal);
+        self.client.clone_from(&original.client);
+        self.method.clone_from(&original.method);
+        self.version = original.version;
+        self.authority.clone_from(&original.authority);
+        self.path.clone_from(&original.path);
+        self.route.clone_from(&original.route);
+        self.user_agent.clone_from(&original.user_agent);
+        self.grpc = original.grpc;
+    }
+
+    /// Nobody waits for what became of a copy: it was not sent, or not answered, for this reason.
+    pub(crate) fn copy_failed(&mut self, error: &ProxyError) {
+        self.failed(&error.consequence(), StatusCode::OK, false);
+        self.status = 0;
+        self.ended = true;
     }
 
     /// Notes the request head as it came.
@@ -410,6 +436,9 @@ impl Record {
             o.optional("client_certificate_sha256", client.certificate.as_deref());
         }
         o.number("retry_count", self.retries);
+        if let Some(original) = &self.mirror_of {
+            o.text("mirror_of", &original.to_string());
+        }
         o.bytes("user_agent", self.user_agent.as_ref().map(HeaderValue::as_bytes));
         o.close();
     }

@@ -5,6 +5,7 @@ mod caps;
 mod door;
 mod hosts;
 mod mesh;
+mod mirrors;
 mod origin;
 mod routes;
 mod tls;
