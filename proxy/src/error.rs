@@ -31,6 +31,8 @@ pub enum ProxyError {
     Malformed(Malformed),
     #[error("CONNECT is not served")]
     Connect,
+    #[error("TRACE is not served")]
+    Trace,
     #[error("https:// through the proxy is not served")]
     HttpsThroughProxy,
     #[error("refused by policy: {}", .0.code())]
@@ -143,8 +145,17 @@ impl ProxyError {
                 row(Caller, "peer_expired", "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
             }
             Self::Malformed(why) => {
-                row(Caller, why.code(), "DPE", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", false)
+                row(Caller, why.code(), "DPE", why.status(), INVALID_ARGUMENT, "Bad request", false)
             }
+            Self::Trace => row(
+                Caller,
+                "trace_refused",
+                "",
+                S::METHOD_NOT_ALLOWED,
+                UNIMPLEMENTED,
+                "Method not allowed",
+                false,
+            ),
             Self::Connect => row(
                 Caller,
                 "connect_refused",

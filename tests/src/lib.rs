@@ -19,6 +19,7 @@ pub mod loopback;
 pub mod member;
 pub mod outside;
 pub mod process;
+pub mod raw_h2;
 pub mod sidecar;
 pub mod upstream;
 pub mod wait;

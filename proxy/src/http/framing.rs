@@ -3,7 +3,7 @@
 //! hyper answers a request with both Transfer-Encoding and Content-Length by dropping the latter, takes bare LF, leading
 //! empty lines and repeated equal lengths. Another server before or behind us may read the same bytes differently
 //! (RFC 9112 section 11.2). This follows every request's framing and, at the first ambiguity, hands hyper a NUL in place
-//! of the rest: hyper answers 400 and closes.
+//! of the rest: hyper answers 400 and closes. Within a body the read fails instead.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Longest line kept while it is incomplete. hyper refuses heads of this size itself.
+/// Longest line kept while it is incomplete. hyper refuses heads of this size itself, with 431.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Longest chunk-size line, extensions included: one-byte chunks with long ones are an amplifier (CVE-2023-39326).
 const CHUNK_LINE_BYTES_MAX: usize = 256;
@@ -20,8 +20,8 @@ const LENGTH_DIGITS_MAX: usize = 18;
 /// Hexadecimal digits of a chunk size: under 2^60.
 const CHUNK_DIGITS_MAX: usize = 15;
 
-/// What hyper gets in place of ambiguous bytes: invalid everywhere in a head and in a chunk line. The empty line makes
-/// it parse a head that came in parts, which it does not before it has seen the end.
+/// What hyper gets in place of an ambiguous head: invalid everywhere in it. The empty line makes hyper parse a head
+/// that came in parts, which it does not before it has seen the end.
 const POISON: &[u8] = b"\0\r\n\r\n";
 
 /// Where in a request the next byte is.
@@ -49,7 +49,10 @@ struct Framing {
     state: State,
     /// The start of a line whose end has not come yet.
     line: Vec<u8>,
+    is_cut: bool,
     head: Head,
+    /// Where it became ambiguous: hyper has the head already, and would take poison for a part of a chunk extension.
+    broke_in_body: bool,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,8 @@ struct Head {
     http_1_0: bool,
     length: Option<u64>,
     chunked: bool,
+    /// Lines of `Upgrade`, and whether the only one says WebSocket.
+    upgrades: u32,
     websocket: bool,
     connection_upgrade: bool,
 }
@@ -83,6 +88,7 @@ impl Framing {
                     used
                 }
                 _ => self.take_line(rest).map_err(|Ambiguous| {
+                    self.broke_in_body = !self.in_head();
                     self.state = State::Broken;
                     at
                 })?,
@@ -95,23 +101,41 @@ impl Framing {
     /// Takes up to the end of a line, and the meaning of it when it is whole.
     fn take_line(&mut self, rest: &[u8]) -> Result<usize, Ambiguous> {
         let Some(end) = rest.iter().position(|b| *b == b'\n') else {
-            if self.line.len().saturating_add(rest.len()) > LINE_BYTES_MAX {
-                return Err(Ambiguous);
-            }
-            self.line.extend_from_slice(rest);
+            self.keep(rest)?;
             return Ok(rest.len());
         };
         let (part, _) = rest.split_at(end);
         if self.line.is_empty() {
             self.line_ended(part)?;
         } else {
+            self.keep(part)?;
+            if self.is_cut {
+                return Err(Ambiguous);
+            }
             let mut line = std::mem::take(&mut self.line);
-            line.extend_from_slice(part);
             self.line_ended(&line)?;
             line.clear();
             self.line = line;
         }
         Ok(end.saturating_add(1))
+    }
+
+    /// Keeps a part of a line. What comes of a head beyond the limit goes on to hyper unseen, which refuses it before
+    /// the line ends; no line that was cut is ever read.
+    fn keep(&mut self, part: &[u8]) -> Result<(), Ambiguous> {
+        let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
+        if part.len() <= room {
+            self.line.extend_from_slice(part);
+        } else if self.in_head() {
+            self.is_cut = true;
+        } else {
+            return Err(Ambiguous);
+        }
+        Ok(())
+    }
+
+    fn in_head(&self) -> bool {
+        matches!(self.state, State::RequestLine | State::Header)
     }
 
     fn line_ended(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
@@ -121,7 +145,8 @@ impl Framing {
             return Err(Ambiguous);
         }
         self.state = match self.state {
-            State::RequestLine if line.is_empty() => return Err(Ambiguous),
+            // A fragment (`#`) is never sent (RFC 9112 section 3.2); the http crate would cut it off in silence.
+            State::RequestLine if line.is_empty() || line.contains(&b'#') => return Err(Ambiguous),
             State::RequestLine => {
                 self.head = Head { http_1_0: line.ends_with(b"HTTP/1.0"), ..Head::default() };
                 State::Header
@@ -137,7 +162,10 @@ impl Framing {
             },
             State::ChunkEnd if line.is_empty() => State::ChunkSize,
             State::Trailer if line.is_empty() => State::RequestLine,
-            State::Trailer => State::Trailer,
+            State::Trailer => {
+                field(line)?;
+                State::Trailer
+            }
             _ => return Err(Ambiguous),
         };
         Ok(())
@@ -146,13 +174,7 @@ impl Framing {
 
 impl Head {
     fn header(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
-        let colon = line.iter().position(|b| *b == b':').ok_or(Ambiguous)?;
-        let (name, value) = line.split_at(colon);
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
-        // An obsolete fold starts with a blank; a blank before the colon hides a name (RFC 9112 sections 5.1, 5.2).
-        if name.is_empty() || name.iter().any(|b| matches!(b, b' ' | b'\t')) {
-            return Err(Ambiguous);
-        }
+        let (name, value) = field(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.is_some() {
                 return Err(Ambiguous);
@@ -164,7 +186,8 @@ impl Head {
             }
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.websocket = value.eq_ignore_ascii_case(b"websocket");
+            self.upgrades = self.upgrades.saturating_add(1);
+            self.websocket = self.upgrades == 1 && value.eq_ignore_ascii_case(b"websocket");
         } else if name.eq_ignore_ascii_case(b"connection") {
             let mut tokens = value.split(|b| *b == b',');
             self.connection_upgrade |=
@@ -177,12 +200,29 @@ impl Head {
     fn body(&self) -> Result<State, Ambiguous> {
         match (self.chunked, self.length) {
             (true, Some(_)) => Err(Ambiguous),
-            _ if self.websocket && self.connection_upgrade && !self.http_1_0 => Ok(State::Opaque),
+            _ if self.websocket && self.connection_upgrade && !self.http_1_0 => {
+                // A handshake has no body (RFC 6455 section 4.1), so what follows is of one kind.
+                if self.chunked || self.length.is_some_and(|length| length > 0) {
+                    return Err(Ambiguous);
+                }
+                Ok(State::Opaque)
+            }
             (true, None) => Ok(State::ChunkSize),
             (false, Some(length)) if length > 0 => Ok(State::Body(length)),
             (false, _) => Ok(State::RequestLine),
         }
     }
+}
+
+/// Name and value of a field line. An obsolete fold starts with a blank; a blank before the colon hides a name
+/// (RFC 9112 sections 5.1, 5.2).
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Ambiguous> {
+    let colon = line.iter().position(|b| *b == b':').ok_or(Ambiguous)?;
+    let (name, value) = line.split_at(colon);
+    if name.is_empty() || name.iter().any(|b| matches!(b, b' ' | b'\t')) {
+        return Err(Ambiguous);
+    }
+    Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
 fn chunk_size(line: &[u8]) -> Result<u64, Ambiguous> {
@@ -231,10 +271,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
             match self.framing.follow(read) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(good) => {
-                    buf.set_filled(before.saturating_add(good));
-                    self.poison = Some(POISON);
+                    let good = before.saturating_add(good);
+                    buf.set_filled(good);
+                    self.poison = Some(if self.framing.broke_in_body { &[] } else { POISON });
+                    if self.framing.broke_in_body && good > before {
+                        return Poll::Ready(Ok(()));
+                    }
                 }
             }
+        }
+        if self.framing.broke_in_body {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         // Nothing is read any more: behind the poison comes the end.
         if let Some(poison) = self.poison {
@@ -335,7 +382,14 @@ mod tests {
             "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
             "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5;a\n\r\n",
             "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: y\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx : y\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n folded\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nupgrade: websocket\r\n\r\nGET / HTTP/1.1\n\n",
+            // Two wishes: only one reader would have seen the second.
+            "GET / HTTP/1.1\r\nupgrade: h2c\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nGET / HTTP/1.1\n\n",
+            "GET / HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 1\r\n\r\na",
+            "GET / HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
         ] {
             assert!(!is_clear(text), "{text:?}");
         }

@@ -10,6 +10,8 @@ pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-d
 pub(crate) const FLAGGED: HeaderName = HeaderName::from_static("x-palisade-flagged");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// Part of the wish to switch to h2c, which is never granted (RFC 7540 section 3.2.1; gone from RFC 9113).
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 pub(crate) const OUR_PREFIX: &str = "x-palisade-";
 
@@ -27,7 +29,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE] {
         headers.remove(name);
     }
-    for name in [&PROXY_AUTHENTICATE, &PROXY_AUTHORIZATION] {
+    for name in [&PROXY_AUTHENTICATE, &PROXY_AUTHORIZATION, &HTTP2_SETTINGS] {
         headers.remove(name);
     }
     keep_te_trailers(headers);
@@ -99,9 +101,11 @@ pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that an HTTP/1.1 request or response switches to, when `Connection` says so too.
+/// The protocol that an HTTP/1.1 request or response switches to, when `Connection` says so too. Several lines of
+/// `Upgrade` are no wish: the reader of the bytes below (`framing`) and this one must come to the same answer.
 pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let wanted = headers.get(UPGRADE)?;
+    let mut lines = headers.get_all(UPGRADE).iter();
+    let wanted = lines.next().filter(|_| lines.next().is_none())?;
     let listed = headers
         .get_all(CONNECTION)
         .iter()

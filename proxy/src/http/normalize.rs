@@ -1,8 +1,10 @@
 //! One spelling for a request before anybody judges it. What leaves here is what will be forwarded.
 
+use std::borrow::Cow;
+
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, Version, request};
+use http::{Method, StatusCode, Version, request};
 use palisade_policy::kind::MeshConfigSpec;
 use palisade_policy::request::path::{self, PathError};
 
@@ -18,6 +20,8 @@ pub enum Malformed {
     Path(PathError),
     /// A framing or syntax error seen by a codec.
     Framing,
+    /// A head over the limits on bytes or lines.
+    HeadTooLarge,
 }
 
 impl Malformed {
@@ -29,6 +33,14 @@ impl Malformed {
             Self::Path(PathError::Ambiguous) => "path_ambiguous",
             Self::Path(PathError::Malformed) => "path_malformed",
             Self::Framing => "request_malformed",
+            Self::HeadTooLarge => "head_too_large",
+        }
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Authority | Self::Path(_) | Self::Framing => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -46,7 +58,7 @@ pub(crate) fn normalize(head: &mut request::Parts, mesh: &MeshConfigSpec) -> Res
     check_framing(head)?;
     let authority = authority(head)?;
     let path = match head.uri.path_and_query() {
-        Some(path) => normalize_path(path, mesh)?,
+        Some(path) => normalize_path(rooted(path, head)?.as_ref(), mesh)?,
         // Absolute form without a path (RFC 9112 section 3.2.2) means "/".
         None if head.uri.scheme().is_some() && head.version <= Version::HTTP_11 => {
             PathAndQuery::from_static("/")
@@ -92,11 +104,24 @@ fn authority(head: &mut request::Parts) -> Result<Authority, Malformed> {
     Ok(authority)
 }
 
+/// A target that is only a query (`http://a?b`) means the root in absolute form, and nothing in any other. The http
+/// crate calls the path of both `/`: what was judged would not be what is sent.
+fn rooted<'p>(path: &'p PathAndQuery, head: &request::Parts) -> Result<Cow<'p, PathAndQuery>, Malformed> {
+    let not_absolute = Malformed::Path(PathError::NotAbsolute);
+    if !path.as_str().starts_with('?') {
+        return Ok(Cow::Borrowed(path));
+    }
+    if head.uri.scheme().is_none() || head.version > Version::HTTP_11 {
+        return Err(not_absolute);
+    }
+    PathAndQuery::try_from(format!("/{}", path.as_str())).map(Cow::Owned).map_err(|_invalid| not_absolute)
+}
+
 fn normalize_path(target: &PathAndQuery, mesh: &MeshConfigSpec) -> Result<PathAndQuery, Malformed> {
     let path = path::normalize(target.path(), mesh.path_normalization, mesh.ambiguous_paths)
         .map_err(Malformed::Path)?;
     match path {
-        std::borrow::Cow::Borrowed(path) if path == target.path() => Ok(target.clone()),
+        Cow::Borrowed(path) if path == target.path() => Ok(target.clone()),
         path => {
             let spelled = match target.query() {
                 Some(query) => format!("{path}?{query}"),
@@ -105,6 +130,11 @@ fn normalize_path(target: &PathAndQuery, mesh: &MeshConfigSpec) -> Result<PathAn
             PathAndQuery::try_from(spelled).map_err(|_invalid| Malformed::Path(PathError::Malformed))
         }
     }
+}
+
+/// TRACE would give back what proxies add to a request (RFC 9110 section 9.3.8).
+pub(crate) fn is_trace(head: &request::Parts) -> bool {
+    head.method == Method::TRACE
 }
 
 /// CONNECT would make a tunnel that no policy looks into.

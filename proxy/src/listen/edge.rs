@@ -19,10 +19,10 @@ use super::accept::reset;
 use super::connection::Slot;
 use super::detect;
 use super::drive::drive;
+use super::refused;
 use crate::drain::Phase;
 use crate::edge::proxy_header;
 use crate::error::ProxyError;
-use crate::http::normalize::Malformed;
 use crate::http::transport::Transport;
 use crate::pipeline::edge::{open_record, serve};
 use crate::settings::edge::EdgeListen;
@@ -205,10 +205,8 @@ impl EdgeConnection {
         };
         let handler = |request| serve(connection.clone(), request);
         let ended = drive(worker, wire, io, limits.header_read_timeout, handler, stop).await;
-        if let Err(error) = ended
-            && error.is_parse()
-        {
-            connection.refuse(&ProxyError::Malformed(Malformed::Framing), "http1.codec_error");
+        if let Err(error) = ended {
+            refused::by_codec(&error, || open_record(&connection));
         }
     }
 }

@@ -17,9 +17,9 @@ use tokio_rustls::server::TlsStream;
 use super::connection::Slot;
 use super::detect;
 use super::drive::drive;
+use super::refused;
 use crate::drain::Phase;
 use crate::error::ProxyError;
-use crate::http::normalize::Malformed;
 use crate::http::transport::Transport;
 use crate::pipeline::inbound::{open_record, serve};
 use crate::settings::Serve;
@@ -200,12 +200,8 @@ impl Inbound {
         };
         let handler = |request| serve(connection.clone(), request);
         let ended = drive(worker, wire, io, limits.header_read_timeout, handler, stop).await;
-        if let Err(error) = ended
-            && error.is_parse()
-        {
-            // hyper answered 400 itself and closed; nothing was forwarded.
-            open_record(&connection)
-                .connection_refused(&ProxyError::Malformed(Malformed::Framing), "http1.codec_error");
+        if let Err(error) = ended {
+            refused::by_codec(&error, || open_record(&connection));
         }
     }
 }

@@ -10,6 +10,7 @@ mod drive;
 pub(crate) mod edge;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+mod refused;
 
 pub use accept::serve;
 pub use bind::{Addresses, Bound, bind};

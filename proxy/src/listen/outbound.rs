@@ -9,8 +9,7 @@ use tokio::net::TcpStream;
 use super::connection::Slot;
 use super::detect;
 use super::drive::drive;
-use crate::error::ProxyError;
-use crate::http::normalize::Malformed;
+use super::refused;
 use crate::http::transport::Transport;
 use crate::pipeline::outbound::{fixed_authority, serve};
 use crate::settings::LocalPort;
@@ -46,10 +45,7 @@ pub(super) async fn accept(
     let handler = |request| serve(connection.clone(), request);
     // Never asked to stop: the application may need calls to finish its work while the inbound side drains.
     let ended = drive(worker, wire, io, idle, handler, std::future::pending()).await;
-    if let Err(error) = ended
-        && error.is_parse()
-    {
-        Record::open(worker, Direction::Outbound, &connection.source)
-            .connection_refused(&ProxyError::Malformed(Malformed::Framing), "http1.codec_error");
+    if let Err(error) = ended {
+        refused::by_codec(&error, || Record::open(worker, Direction::Outbound, &connection.source));
     }
 }

@@ -123,6 +123,9 @@ async fn judge(
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
     }
+    if normalize::is_trace(head) {
+        return Err(ProxyError::Trace);
+    }
     let identity = worker.shared.live.identity();
     let identity = identity.as_ref().filter(|identity| identity.svid.not_after > record.at());
     let identity = identity.ok_or(ProxyError::NoIdentity)?.clone();

@@ -314,6 +314,15 @@ impl Record {
         self.ended = true;
     }
 
+    /// A codec refused what came before it was a request. `status`: what it told the caller, `None` if nothing.
+    pub(crate) fn refused_by_codec(mut self: Box<Self>, error: &ProxyError, status: Option<StatusCode>) {
+        let consequence = error.consequence();
+        self.details = Cow::Borrowed("codec_error");
+        self.failed(&consequence, status.unwrap_or_default(), false);
+        self.status = status.map_or(0, |status| status.as_u16());
+        self.ended = true;
+    }
+
     /// An upgraded connection ended, for this reason.
     pub(crate) fn tunnel_ended(&mut self, received: u64, sent: u64, reason: Option<&'static str>) {
         self.ended = true;

@@ -7,7 +7,7 @@ use palisade_tests::wait::until;
 use crate::kit::{ALLOW_MESH, HTTP1, Mesh, get, url};
 
 /// Requests for `/admin` hidden behind an ambiguous first request. `{}` stands for the hidden one.
-const AMBIGUOUS: &[(&str, &str)] = &[
+pub(crate) const AMBIGUOUS: &[(&str, &str)] = &[
     ("two different lengths", "content-length: 0\r\ncontent-length: 4\r\n\r\n{}"),
     ("list of different lengths", "content-length: 0, 4\r\n\r\n{}"),
     ("length with plus", "content-length: +5\r\n\r\nabcde{}"),
@@ -50,7 +50,7 @@ metadata: {name: public, namespace: payments}
 spec: {action: ALLOW, rules: [{to: [{operation: {paths: ['/public', '/echo', '/status/*', '/upgrade']}}]}]}
 ";
 
-fn statuses(answer: &str) -> Vec<&str> {
+pub(crate) fn statuses(answer: &str) -> Vec<&str> {
     answer.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..3)).collect()
 }
 
@@ -75,10 +75,9 @@ async fn ambiguous_framing_is_refused_and_hides_no_second_request() {
     }
 }
 
-/// RFC 9112 section 6.1 lets a server read such a request by its chunks alone if it closes the connection after the
-/// answer. Nothing behind it is read as a request, and the service gets one framing only.
+/// RFC 9112 section 6.1 would let a server read such a request by its chunks alone; a server before it may not.
 #[tokio::test]
-async fn of_two_framings_the_chunks_count_and_the_connection_ends() {
+async fn a_request_with_two_framings_is_refused_and_the_connection_ends() {
     let mesh = Mesh::start(ONLY_PUBLIC).await;
     for lines in [
         "content-length: 4\r\ntransfer-encoding: chunked",
@@ -90,13 +89,8 @@ async fn of_two_framings_the_chunks_count_and_the_connection_ends() {
             "POST /public HTTP/1.1\r\nhost: ledger.payments:8080\r\n{lines}\r\n\r\n3\r\nabc\r\n0\r\n\r\n{HIDDEN}{HIDDEN}"
         );
         let answer = mesh.raw("payments/web", text.as_bytes()).await;
-        assert!(statuses(&answer).len() <= 1, "{lines}: answered twice: {answer}");
-        for received in mesh.app.received() {
-            assert_eq!((received.target.as_str(), received.body.as_slice()), ("/public", b"abc".as_slice()));
-            let framings =
-                ["content-length", "transfer-encoding"].map(|name| received.headers.contains_key(name));
-            assert_ne!(framings, [true, true], "{lines}");
-        }
+        assert_eq!(statuses(&answer), ["400"], "{lines}: {answer}");
+        mesh.app.assert_untouched();
     }
 }
 

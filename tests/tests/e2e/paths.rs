@@ -22,7 +22,7 @@ spec: {action: DENY, rules: [{to: [{operation: {paths: ['/admin', '/admin/*']}}]
 ";
 
 /// Every one of these is, for some server, `/admin`.
-const SPELLINGS: &[&str] = &[
+pub(crate) const SPELLINGS: &[&str] = &[
     "/admin",
     "/admin?x=1",
     "/admin?",

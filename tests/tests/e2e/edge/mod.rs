@@ -3,10 +3,13 @@
 mod access;
 mod caps;
 mod door;
+mod framing;
 mod hosts;
+mod http2;
 mod mesh;
 mod mirrors;
 mod origin;
+mod paths;
 mod routes;
 mod tls;
 mod users;
