@@ -6,6 +6,9 @@ mod control;
 pub mod drain;
 pub mod edge;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod identity;
 pub mod jwt;

@@ -2,5 +2,7 @@
 
 pub mod certificates;
 pub mod claims;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod proxy_header;
 mod server_config;

@@ -7,6 +7,8 @@ pub(crate) mod codec;
 pub mod copy;
 pub(crate) mod exec;
 pub(crate) mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod headers;
 pub mod normalize;
 pub(crate) mod refusal;

@@ -5,6 +5,8 @@ mod algorithm;
 mod cache;
 mod fault;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod jwk;
 mod jws;
 mod keyring;
@@ -31,7 +33,7 @@ pub use keyring::KeyRing;
 pub(crate) use keyring::keep;
 pub(crate) use locate::{Place, find, remove, remove_folded};
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn rule_for_tests() -> palisade_policy::compile::authentication::JwtRule {
     use std::time::Duration;
 

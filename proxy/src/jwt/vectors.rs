@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::fault::TokenFault;
 use super::jwk::parse_set;
 use super::jws::Jws;
 use super::verify::{KeySet, Secret};
@@ -101,6 +102,73 @@ fn the_examples_of_rfc_7520_verify() {
         let (_, rest) = signature.split_at(1);
         let swapped = if signature.starts_with('A') { "B" } else { "A" };
         assert!(!accepts(&[key], &format!("{signed}.{swapped}{rest}")), "{}", example["title"]);
+    }
+}
+
+/// The rest of RFC 7520 section 4: an algorithm that is not served, a payload that is elsewhere, and the two JSON forms,
+/// which no header, query or cookie carries.
+#[test]
+fn the_examples_of_rfc_7520_that_are_no_tokens_of_ours_are_refused() {
+    let rows = [
+        (include_str!("../../tests/data/jose-cookbook/4_3.ecdsa_signature.json"), "ES512"),
+        (include_str!("../../tests/data/jose-cookbook/4_5.signature_with_detached_content.json"), "detached"),
+        (include_str!("../../tests/data/jose-cookbook/4_6.protecting_specific_header_fields.json"), "JSON"),
+        (include_str!("../../tests/data/jose-cookbook/4_7.protecting_content_only.json"), "JSON"),
+        (include_str!("../../tests/data/jose-cookbook/4_8.multiple_signatures.json"), "JSON"),
+    ];
+    for (row, what) in rows {
+        let example: Value = serde_json::from_str(row).unwrap();
+        let keys = match example["input"]["key"].clone() {
+            Value::Array(keys) => keys,
+            one => vec![one],
+        };
+        let forms = example["output"].as_object().unwrap();
+        assert!(forms.contains_key("compact") || what == "JSON", "{}", example["title"]);
+        for form in forms.values() {
+            let text = form.as_str().map_or_else(|| form.to_string(), str::to_owned);
+            for key in &keys {
+                assert!(!accepts(std::slice::from_ref(key), &text), "{}: {text}", example["title"]);
+            }
+        }
+    }
+}
+
+/// RFC 7515 appendix A and RFC 8037 appendix A.4, by all their public keys at once.
+#[test]
+fn the_examples_of_rfc_7515_and_rfc_8037_verify_with_their_keys_and_no_other() {
+    let keys = parse_set(include_str!("../../tests/data/rfc-tokens/keys.json").as_bytes()).unwrap();
+    let set = KeySet::Public(keys);
+    let verifies = |token: &str| set.verify(&Jws::parse(token.as_bytes(), 8192)?);
+    let tokens: Vec<&str> = include_str!("../../tests/data/rfc-tokens/signed.txt").lines().collect();
+    let [hs256, public @ ..] = tokens.as_slice() else { panic!("no tokens") };
+    assert_eq!(verifies(hs256), Err(TokenFault::KeyMismatch));
+    assert_eq!(public.len(), 3);
+    for (place, token) in public.iter().enumerate() {
+        assert_eq!(verifies(token), Ok(()), "{token}");
+        for other in public.iter().enumerate().filter(|(at, _)| *at != place).map(|(_, other)| other) {
+            // The signature of one under the head of another.
+            let (_, signature) = token.rsplit_once('.').unwrap();
+            let (signed, _) = other.rsplit_once('.').unwrap();
+            assert_eq!(verifies(&format!("{signed}.{signature}")), Err(TokenFault::Signature));
+        }
+    }
+}
+
+/// RFC 7515 appendices A.4 (ES512), A.5 (no signature) and E (an extension that must be understood).
+#[test]
+fn the_examples_of_rfc_7515_that_must_be_refused_are() {
+    let payload =
+        "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    let rows = [
+        ("eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA.AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB3\
+          4XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn"
+            .to_owned(), TokenFault::Algorithm),
+        (format!("eyJhbGciOiJub25lIn0.{payload}."), TokenFault::Algorithm),
+        ("eyJhbGciOiJub25lIiwNCiAiY3JpdCI6WyJodHRwOi8vZXhhbXBsZS5jb20vVU5ERUZJTkVEIl0sDQogImh0dHA6Ly9leGFtcGxlLmNvbS9V\
+          TkRFRklORUQiOnRydWUNCn0.RkFJTA.".to_owned(), TokenFault::Critical),
+    ];
+    for (token, fault) in rows {
+        assert_eq!(Jws::parse(token.as_bytes(), 8192).unwrap_err(), fault, "{token}");
     }
 }
 
