@@ -9,6 +9,7 @@ use palisade_identity::SpiffeId;
 use crate::compile::authorization::Authorization;
 use crate::finding::Findings;
 use crate::kind::authorization_policy::DRY_RUN_ANNOTATION;
+use crate::kind::gateway::HSTS_ANNOTATION;
 use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
@@ -243,7 +244,8 @@ fn is_exported(meta: &Meta, spec: &ServiceEntrySpec, namespace: &str) -> bool {
 
 /// Labels and annotations that mean nothing to a proxy stay behind: a changed comment is no push.
 fn named<T: Clone>(meta: &Meta, spec: &T) -> Named<T> {
-    let annotations = meta.annotations.iter().filter(|(key, _)| *key == DRY_RUN_ANNOTATION);
+    let means = |key: &str| key == DRY_RUN_ANNOTATION || key == HSTS_ANNOTATION;
+    let annotations = meta.annotations.iter().filter(|(key, _)| means(key));
     let meta = Meta {
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),

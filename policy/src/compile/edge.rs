@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::routes::{HostTables, RouteTable, Routes};
 use crate::finding::{Findings, code};
 use crate::kind::gateway::host::plain_host;
 use crate::kind::gateway::{
     GatewayHost, GatewayProtocol, GatewayServer, GatewaySpec, GatewayTls, GatewayTlsMode, HostPattern,
-    TlsVersion, conflicts,
+    TlsVersion, conflicts, hsts,
 };
 use crate::kind::{Kind, Meta, Named};
 
@@ -41,6 +43,8 @@ pub struct Server {
     pub tls: Option<ServerTls>,
     /// Answer everything with a redirect to https.
     pub https_redirect: bool,
+    /// `Strict-Transport-Security` for all answers in TLS.
+    pub hsts: Option<HeaderValue>,
     routes: HostTables,
 }
 
@@ -164,6 +168,7 @@ fn server(meta: &Meta, index: usize, written: &GatewayServer, routes: &Routes<'_
         routes: routes.of_server(meta, &hosts),
         hosts,
         https_redirect: tls.https_redirect,
+        hsts: hsts(meta).ok().flatten(),
         tls: (written.port.protocol == GatewayProtocol::Https).then(|| server_tls(tls)),
     }
 }

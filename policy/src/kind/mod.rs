@@ -1,5 +1,6 @@
 //! The kinds of the configuration language: one file each.
 
+mod annotations;
 pub mod authorization_policy;
 pub mod destination_rule;
 pub mod gateway;
@@ -172,6 +173,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
 
 /// Checks what an object means, on its own.
 pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
+    annotations::check(spec.kind(), meta, problems);
     match spec {
         Spec::AuthorizationPolicy(spec) => {
             authorization_policy::build::build(meta, spec, &TrustDomains::default(), problems);

@@ -134,3 +134,31 @@ fn two_gateways_of_one_edge_cannot_share_a_host() {
     assert_eq!(all.0[0].code, "PAL1603");
     assert!(findings(&(one("a", "app: edge") + &one("b", "app: other"))).0.is_empty());
 }
+
+#[test]
+fn an_annotation_of_ours_that_nobody_reads_is_an_error_and_foreign_ones_are_not() {
+    let annotated = |annotation: &str| {
+        servers(&https(443, "a.example", SIMPLE))
+            .replace("namespace: bank}", &format!("namespace: bank, annotations: {{{annotation}}}}}"))
+    };
+    let bad = findings(&annotated("palisade.mesh/strict-transport-securty: max-age=600")).0.remove(0);
+    assert_eq!(bad.code, "PAL0020");
+    assert!(bad.help.as_ref().unwrap().contains("palisade.mesh/strict-transport-security"));
+    let bad = findings(&annotated("palisade.mesh/strict-transport-security: '600'")).0.remove(0);
+    assert_eq!(bad.code, "PAL1602");
+    assert_eq!(bad.path, "metadata.annotations.palisade.mesh/strict-transport-security");
+    for good in ["palisade.mesh/strict-transport-security: max-age=600", "example.com/owner: team-a"] {
+        assert!(findings(&annotated(good)).is_empty(), "{good}");
+    }
+}
+
+#[test]
+fn strict_transport_security_reaches_the_edge_that_it_is_for() {
+    let text = servers(&https(443, "a.example", SIMPLE)).replace(
+        "namespace: bank}",
+        "namespace: bank, annotations: {palisade.mesh/strict-transport-security: max-age=600}}",
+    );
+    let snapshot = edge(&text);
+    let server = snapshot.edge().port(443).unwrap().server_for_host("a.example").unwrap();
+    assert_eq!(server.hsts.as_ref().unwrap(), "max-age=600");
+}

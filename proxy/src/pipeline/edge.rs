@@ -148,6 +148,8 @@ async fn judge(
     limit::check(worker, snapshot, Moment::BeforeToken, early, &asked, record)?;
 
     let server = server(connection, snapshot, &target)?;
+    // In plaintext anybody could have written it (RFC 6797 section 7.2).
+    exchange.dress.hsts = server.hsts.clone().filter(|_| origin.https);
     if server.https_redirect && !origin.https {
         return Ok(Verdict::Answer(to_https(&target), "https_redirect"));
     }

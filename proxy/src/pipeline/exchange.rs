@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -27,6 +27,20 @@ pub(super) struct Dress {
     /// Refusals too: a page that may not read a 401 cannot ask its user to log in.
     pub(super) leave: Option<Leave>,
     pub(super) forwarding: Option<Forwarding>,
+    /// `Strict-Transport-Security`, for every answer.
+    pub(super) hsts: Option<HeaderValue>,
+}
+
+impl Dress {
+    /// What every answer bears, a refusal too.
+    fn any(&self, headers: &mut HeaderMap) {
+        if let Some(leave) = &self.leave {
+            leave.write(headers);
+        }
+        if let Some(value) = &self.hsts {
+            headers.insert(STRICT_TRANSPORT_SECURITY, value.clone());
+        }
+    }
 }
 
 /// One request under way: what is needed to end it properly.
@@ -132,9 +146,7 @@ impl Exchange {
         let close = self.leaves_unread(body) || !consequence.keep;
         let manner = Manner { grpc: self.grpc, close: close && self.is_http1(), bare: self.is_head };
         let mut response = refusal::respond(&consequence, error.headers(), manner, self.record);
-        if let Some(leave) = &self.dress.leave {
-            leave.write(response.headers_mut());
-        }
+        self.dress.any(response.headers_mut());
         response
     }
 
@@ -147,9 +159,7 @@ impl Exchange {
     ) -> Response<ResponseBody> {
         let close = self.leaves_unread(Some(body)) && self.is_http1();
         let (mut head, text) = answer.into_parts();
-        if let Some(leave) = &self.dress.leave {
-            leave.write(&mut head.headers);
-        }
+        self.dress.any(&mut head.headers);
         self.record.limits.tell(&mut head.headers);
         self.record.answered_here(head.status, details);
         if close {
@@ -181,9 +191,7 @@ impl Exchange {
         if let Some(forwarding) = &self.dress.forwarding {
             forwarding.change_response(headers);
         }
-        if let Some(leave) = &self.dress.leave {
-            leave.write(headers);
-        }
+        self.dress.any(headers);
     }
 
     fn clean(&self, headers: &mut HeaderMap) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    GatewayHost, GatewayProtocol, GatewayServer, GatewaySpec, GatewayTls, GatewayTlsMode, HostPattern,
+    GatewayHost, GatewayProtocol, GatewayServer, GatewaySpec, GatewayTls, GatewayTlsMode, HSTS_ANNOTATION,
+    HostPattern, hsts,
 };
 use crate::finding::code;
 use crate::finding::problem::Problems;
@@ -17,6 +18,9 @@ pub(crate) fn check(meta: &Meta, spec: &GatewaySpec, problems: &mut Problems) {
     }
     if spec.servers.is_empty() {
         problems.error(code::MISSING_FIELD, "spec.servers", "a Gateway has at least one server");
+    }
+    if let Err(message) = hsts(meta) {
+        problems.error(code::GATEWAY_TLS, format!("metadata.annotations.{HSTS_ANNOTATION}"), message);
     }
     for (i, server) in spec.servers.iter().enumerate() {
         check_server(server, &format!("spec.servers[{i}]"), problems);

@@ -2,11 +2,14 @@
 
 mod check;
 pub mod host;
+mod hsts;
 mod read;
 
 use super::Selector;
 pub(crate) use check::{check, conflicts};
 pub use host::{GatewayHost, HostPattern, Namespaces};
+pub use hsts::HSTS_ANNOTATION;
+pub(crate) use hsts::hsts;
 pub(crate) use read::read;
 
 /// What a listener speaks.

@@ -133,3 +133,38 @@ async fn plaintext_on_a_port_of_tls_is_closed_without_an_answer() {
     door.app().assert_untouched();
     door.edge.records_with(2, &[("reason", json!("notTls"))]).await;
 }
+
+#[tokio::test]
+async fn every_answer_in_tls_asks_for_tls_from_then_on_and_none_in_plaintext_does() {
+    let annotated = GATEWAY.replace(
+        "metadata: {name: public, namespace: payments}",
+        "metadata: {name: public, namespace: payments, annotations: {palisade.mesh/strict-transport-security: 'max-age=600; includeSubDomains'}}",
+    );
+    let http = "  - {match: [{uri: {exact: /old}}], redirect: {uri: /new}}
+  - {match: [{uri: {exact: /lies}}], headers: {response: {set: {strict-transport-security: max-age=0}}}, route: [{destination: {host: ledger}}]}
+  - {match: [{uri: {exact: /}}], route: [{destination: {host: ledger}}]}
+";
+    let denied = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-admin, namespace: payments}
+spec: {selector: {matchLabels: {app: edge}}, action: DENY, rules: [{to: [{operation: {methods: [DELETE]}}]}]}
+";
+    let documents = format!("{annotated}---{}---{denied}---{}", EVERYBODY, super::routes::routes(http));
+    let door = Door::with(&documents, |edge| edge).await;
+    let asked = "max-age=600; includeSubDomains";
+    for (method, target, status) in [
+        ("GET", "/", 200),
+        ("GET", "/lies", 200),
+        ("GET", "/old", 301),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/", 403),
+    ] {
+        let answer = door.send(request(method, target, "")).await;
+        assert_eq!(answer.status, status, "{target}");
+        let all: Vec<_> = answer.headers.get_all("strict-transport-security").iter().collect();
+        assert_eq!(all, [asked], "{method} {target}");
+        let plain = door.send_plain(request(method, target, "")).await;
+        assert_ne!(plain.header("strict-transport-security"), Some(asked), "{method} {target}");
+    }
+}
