@@ -339,3 +339,27 @@ fn every_kind_has_a_page_in_the_reference() {
         assert_eq!(objects[0].spec.kind(), kind, "{name}");
     }
 }
+
+/// Task pages promise as much as the reference: whoever copies an example must not be told that it is wrong.
+#[test]
+fn every_document_of_the_pages_is_taken() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut seen = 0;
+    for folder in [docs.join("reference"), docs] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|ending| ending != "md") {
+                continue;
+            }
+            let page = fs::read_to_string(&path).unwrap();
+            let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+            // A part of a document, or of another tool's, does not say what it is.
+            for block in blocks.filter(|block| block.contains("apiVersion:")) {
+                let (objects, findings) = parse(&[file(block)]);
+                assert!(!findings.has_errors() && !objects.is_empty(), "{}: {findings}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 12, "{seen} blocks");
+}
