@@ -32,8 +32,12 @@ fn refuses_what_is_out_of_range_or_says_nothing() {
         ("{name: a, limit: 5, window: 60s, key: [{}]}", "PAL2004"),
         ("{name: a, limit: 5, window: 60s, key: [{claim: a, header: b}]}", "PAL2004"),
         ("{name: a, limit: 5, window: 60s, key: [{header: 'a b'}]}", "PAL2004"),
-        ("{name: a, limit: 5, window: 60s, scope: mesh}", "PAL0011"),
-        ("{name: a, limit: 5, window: 60s, onStoreFailure: deny}", "PAL0008"),
+        ("{name: a, limit: 5, window: 60s, scope: Mesh}", "PAL0011"),
+        ("{name: a, limit: 5, window: 60s, scope: mesh}", "PAL0012"),
+        ("{name: a, limit: 5, window: 60s, scope: mesh, onStoreFailure: open}", "PAL0011"),
+        ("{name: a, limit: 5, window: 60s, scope: mesh, onStoreFailure: [deny]}", "PAL0010"),
+        ("{name: a, limit: 5, window: 60s, onStoreFailure: deny}", "PAL2005"),
+        ("{name: a, limit: 5, window: 60s, scope: instance, onStoreFailure: deny}", "PAL2005"),
         ("{name: a, limit: 5, window: 60s, match: [{paths: [x]}]}", "PAL1016"),
     ];
     for (limits, code) in rows {
@@ -79,4 +83,23 @@ fn the_state_of_a_limit_outlives_a_push_that_does_not_change_its_numbers() {
     assert_ne!(first, id(&policy("{name: a, limit: 6, window: 60s}")));
     assert_ne!(first, id(&policy("{name: a, limit: 5, window: 61s}")));
     assert_ne!(first, id(&policy("{name: a, limit: 5, window: 60s, key: [{address: {}}]}")));
+}
+
+#[test]
+fn a_limit_of_the_mesh_says_what_becomes_of_requests_while_its_store_is_away() {
+    use palisade_policy::kind::rate_limit_policy::{OnStoreFailure, Scope};
+    let rows = [
+        ("", Scope::Instance, false),
+        (", scope: instance", Scope::Instance, false),
+        (", scope: mesh, onStoreFailure: local", Scope::Mesh(OnStoreFailure::Local), true),
+        (", scope: mesh, onStoreFailure: deny", Scope::Mesh(OnStoreFailure::Deny), true),
+        (", scope: mesh, onStoreFailure: allow", Scope::Mesh(OnStoreFailure::Allow), true),
+    ];
+    for (fields, scope, needs_store) in rows {
+        let text = policy(&format!("{{name: a, limit: 5, window: 60s{fields}}}"));
+        let ledger = snapshot(&parse_ok(&text).0, &[], &workload("bank", "ledger"));
+        let view = MatchView { host: "h", method: "GET", path: "/", route: None };
+        assert_eq!(ledger.limits(view, false).map(|limit| limit.scope).collect::<Vec<_>>(), [scope]);
+        assert_eq!(ledger.has_mesh_limits(), needs_store, "{fields}");
+    }
 }

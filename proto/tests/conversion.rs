@@ -376,7 +376,7 @@ fn a_request_match_survives_the_wire() {
 #[test]
 fn a_rate_limit_policy_survives_the_wire_and_a_half_one_does_not() {
     use palisade_policy::kind::RateLimitPolicySpec;
-    use palisade_policy::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode};
+    use palisade_policy::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode, OnStoreFailure, Scope};
     let key = vec![
         KeyPart::Claim("sub".into()),
         KeyPart::Principal,
@@ -391,10 +391,14 @@ fn a_rate_limit_policy_survives_the_wire_and_a_half_one_does_not() {
         window: std::time::Duration::from_secs(60),
         burst,
         cost: burst,
+        scope: Scope::Instance,
         mode,
         headers: mode != Mode::Flag,
     };
-    let limits = vec![limit(None, Mode::Enforce), limit(Some(3), Mode::Shadow), limit(None, Mode::Flag)];
+    let mut limits = vec![limit(None, Mode::Enforce), limit(Some(3), Mode::Shadow), limit(None, Mode::Flag)];
+    for failure in [OnStoreFailure::Local, OnStoreFailure::Deny, OnStoreFailure::Allow] {
+        limits.push(LimitSpec { scope: Scope::Mesh(failure), ..limit(None, Mode::Enforce) });
+    }
     let spec = RateLimitPolicySpec { selector: BTreeMap::new(), limits };
     let meta = Meta { namespace: "n".into(), name: "p".into(), ..Meta::default() };
     let object = Named { meta, spec };
@@ -403,6 +407,9 @@ fn a_rate_limit_policy_survives_the_wire_and_a_half_one_does_not() {
     let mut no_mode = wire.clone();
     no_mode.limits[0].mode = 0;
     assert_eq!(Named::<RateLimitPolicySpec>::try_from(no_mode).unwrap_err().field, "limits[0].mode");
+    let mut unknown = wire.clone();
+    unknown.limits[3].mesh = 9;
+    assert_eq!(Named::<RateLimitPolicySpec>::try_from(unknown).unwrap_err().field, "limits[3].mesh");
     let mut no_part = wire;
     no_part.limits[1].key[2].part = None;
     assert_eq!(Named::<RateLimitPolicySpec>::try_from(no_part).unwrap_err().field, "limits[1].key[2].part");

@@ -1,7 +1,7 @@
 //! Every way a request can fail in the data plane, with its consequences in one table.
 
 use http::StatusCode;
-use http::header::{HeaderMap, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use palisade_policy::Refusal;
 
 use crate::edge::proxy_header::ProxyHeaderError;
@@ -41,6 +41,8 @@ pub enum ProxyError {
     Token(TokenError),
     #[error("too many requests")]
     RateLimited(Exceeded),
+    #[error("the store of rate limits cannot be asked")]
+    LimitStore,
     #[error("no PROXY header that can be believed: {0}")]
     ProxyHeader(ProxyHeaderError),
     #[error("the connection was made by other TLS rules than those of the host")]
@@ -116,6 +118,10 @@ impl ProxyError {
             return exceeded.headers();
         }
         let mut headers = HeaderMap::new();
+        if matches!(self, Self::LimitStore) {
+            // The store is looked for at least every two seconds.
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        }
         if let Self::Token(why) = self
             && let Some(challenge) = why.challenge()
         {
@@ -204,6 +210,10 @@ impl ProxyError {
                 "Too many requests",
                 true,
             ),
+            // Envoy: an error in the rate limit service.
+            Self::LimitStore => {
+                row(Us, "limit_store_unavailable", "RLSE", busy, UNAVAILABLE, "Not ready", true)
+            }
             Self::ProxyHeader(why) => {
                 row(Caller, why.code(), "DPE", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", false)
             }

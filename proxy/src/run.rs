@@ -118,6 +118,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         telemetry: telemetry.clone(),
         keys: Arc::default(),
         certificates: Arc::default(),
+        store_status: Arc::default(),
     };
     live.set_certificates_missing(shared.settings.edge.is_some());
     let workers = worker::start(&shared, shared.settings.workers).map_err(RunError::Runtime)?;
@@ -133,6 +134,8 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         drain: drain.clone(),
         telemetry: telemetry.clone(),
         certificates: shared.certificates.clone(),
+        store: shared.settings.limit_store.is_some(),
+        store_status: shared.store_status.clone(),
     };
     let result = {
         let accepting = async {

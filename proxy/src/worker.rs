@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use crate::drain::{Drain, Phase};
 use crate::edge::certificates::Certificates;
 use crate::jwt::{KeyRing, TokenCache};
-use crate::limit::Limiter;
+use crate::limit::{Limiter, mesh};
 use crate::listen;
 use crate::listen::crowd::Place;
 use crate::live::Live;
@@ -48,6 +48,8 @@ pub struct Shared {
     pub certificates: Arc<Certificates>,
     /// How often callers came, for RateLimitPolicies.
     pub limiter: Arc<Limiter>,
+    /// Of the store that limits of scope `mesh` are counted in.
+    pub store_status: Arc<mesh::Status>,
 }
 
 /// The listener that a connection came through.
@@ -133,7 +135,9 @@ impl Workers {
 async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc::Receiver<Accepted>) {
     let mut drain = shared.drain.clone();
     let telemetry = shared.telemetry.worker(&shared.limits);
+    let timeout = shared.settings.limit_store.as_ref().map(|store| store.timeout);
     let worker = Rc::new(Worker {
+        mesh: mesh::Mesh::new(timeout, shared.limits.store_in_flight_max),
         shared,
         telemetry,
         index,
@@ -144,6 +148,7 @@ async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc:
         tokens: TokenCache::default(),
         mirrors: Cell::default(),
     });
+    tokio::task::spawn_local(mesh::keep(worker.clone()));
     let take = async {
         while let Some(accepted) = inbox.recv().await {
             tokio::task::spawn_local(listen::connection(worker.clone(), accepted));
@@ -169,6 +174,8 @@ pub(crate) struct Worker {
     pub(crate) tokens: TokenCache,
     /// Copies of requests under way.
     pub(crate) mirrors: Cell<usize>,
+    /// Limits that all proxies count together.
+    pub(crate) mesh: mesh::Mesh,
 }
 
 /// Which way a request goes.
@@ -228,6 +235,11 @@ impl Worker {
             self.balancer.tidy(limits);
             self.shared.limiter.tidy();
         }
+    }
+
+    /// One of the workers, for what is to be said once.
+    pub(crate) fn is_first(&self) -> bool {
+        self.index == 0
     }
 
     /// Only this worker's thread writes its counter, so load and store need no lock prefix.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use palisade_proxy::Settings;
+use palisade_proxy::settings::limit_store::{LimitStoreSettings, StoreAddress};
 use palisade_proxy::settings::limits::Limits;
 use palisade_proxy::settings::{
     DrainSettings, JoinTokenSource, Source, defaults, parse_duration, parse_label,
@@ -88,6 +89,24 @@ pub(super) struct Running {
     #[arg(long, env = "PALISADE_DRAIN_DEADLINE", value_name = "TIME", default_value = "20s",
           value_parser = parse_duration)]
     drain_deadline: Duration,
+    /// Redis or Valkey that limits of scope mesh are counted in: redis://HOST[:PORT][/DB], or rediss:// for TLS
+    /// [default: none; onStoreFailure of each limit decides].
+    #[arg(long, env = "PALISADE_LIMIT_STORE", value_name = "URL")]
+    limit_store: Option<StoreAddress>,
+    /// The user to log in to the store as [default: the store's default user].
+    #[arg(long, env = "PALISADE_LIMIT_STORE_USER", value_name = "NAME",
+          requires_all = ["limit_store", "limit_store_password_file"])]
+    limit_store_user: Option<String>,
+    /// The password of the store; read at every new connection.
+    #[arg(long, env = "PALISADE_LIMIT_STORE_PASSWORD_FILE", value_name = "FILE", requires = "limit_store")]
+    limit_store_password_file: Option<PathBuf>,
+    /// Roots that a rediss:// store is checked against, PEM [default: the system's].
+    #[arg(long, env = "PALISADE_LIMIT_STORE_CA", value_name = "FILE", requires = "limit_store")]
+    limit_store_ca: Option<PathBuf>,
+    /// How long a request waits for the store; after it the store counts as away.
+    #[arg(long, env = "PALISADE_LIMIT_STORE_TIMEOUT", value_name = "TIME", default_value = "50ms",
+          value_parser = parse_duration)]
+    limit_store_timeout: Duration,
     /// Written when all listeners are bound: their addresses as JSON, so that every port may be 0.
     #[arg(long, env = "PALISADE_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -103,12 +122,20 @@ pub(super) fn run(settings: Settings) -> Outcome {
 impl Running {
     /// Settings without a listener for traffic.
     pub(super) fn settings(self, source: Source, limits: Limits) -> Settings {
+        let limit_store = self.limit_store.map(|address| LimitStoreSettings {
+            address,
+            user: self.limit_store_user,
+            password_file: self.limit_store_password_file,
+            ca: self.limit_store_ca,
+            timeout: self.limit_store_timeout,
+        });
         Settings {
             source,
             serves: Vec::new(),
             outbound_proxy: None,
             outbound_ports: Vec::new(),
             edge: None,
+            limit_store,
             admin: self.admin,
             access_log: self.access_log,
             workers: self.workers.unwrap_or_else(defaults::workers),

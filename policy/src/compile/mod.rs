@@ -19,7 +19,7 @@ use crate::kind::destination_rule::{self, TlsSettings};
 use crate::kind::gateway;
 use crate::kind::mesh_config::{self, MeshConfigSpec};
 use crate::kind::peer_authentication::{self, Modes, MtlsMode};
-use crate::kind::rate_limit_policy::{self, Limit};
+use crate::kind::rate_limit_policy::{self, Limit, Scope};
 use crate::kind::request_authentication;
 use crate::kind::request_match::MatchView;
 use crate::kind::service_entry::{self, Protocol};
@@ -145,6 +145,11 @@ impl Snapshot {
     /// route; the others come before either is looked at.
     pub fn limits(&self, view: MatchView<'_>, late: bool) -> impl Iterator<Item = &Arc<Limit>> {
         self.limits.iter().filter(move |limit| limit.is_late() == late && limit.matches.matches(&view))
+    }
+
+    /// Whether a limit counts across the mesh, so that a store is needed.
+    pub fn has_mesh_limits(&self) -> bool {
+        self.limits.iter().any(|limit| matches!(limit.scope, Scope::Mesh(_)))
     }
 
     /// The mode for a service port, inheritance resolved; never `Unset`.

@@ -80,6 +80,7 @@ codes! {
     LIMIT_RANGE = "PAL2002", "A number or a duration is out of its range";
     LIMIT_NAME = "PAL2003", "Two limits of one policy have one name";
     BAD_LIMIT_KEY = "PAL2004", "The text is no part of a key";
+    NO_LIMIT_STORE = "PAL2005", "onStoreFailure is for limits of scope mesh";
     // Identity of a workload.
     BAD_WORKLOAD = "PAL1501", "The workload's id is not of the form /ns/<namespace>/sa/<service-account>";
     // Gateway.

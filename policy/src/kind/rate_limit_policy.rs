@@ -9,7 +9,7 @@ use http::HeaderName;
 
 use super::request_match::{self, Effect, MatchItem, RequestMatch};
 use super::{Meta, Selector, read_selector};
-use crate::document::reader::{At, Reader};
+use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 use crate::finding::problem::Problems;
 
@@ -18,6 +18,8 @@ const LIMIT: RangeInclusive<u64> = 1..=1_000_000_000;
 /// Below a second a limit is load shedding; state beyond a day would be lost to restarts.
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+const ON_STORE_FAILURE: [(&str, OnStoreFailure); 3] =
+    [("local", OnStoreFailure::Local), ("deny", OnStoreFailure::Deny), ("allow", OnStoreFailure::Allow)];
 const MODES: [(&str, Mode); 3] = [("enforce", Mode::Enforce), ("shadow", Mode::Shadow), ("flag", Mode::Flag)];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub struct LimitSpec {
     pub burst: Option<u64>,
     /// Absent: 1.
     pub cost: Option<u64>,
+    pub scope: Scope,
     pub mode: Mode,
     /// Whether callers are told of the limit in `RateLimit` headers.
     pub headers: bool,
@@ -53,6 +56,27 @@ pub enum KeyPart {
     Address,
     /// All values of a header, as they were sent.
     Header(String),
+}
+
+/// Who counts together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Every proxy for itself.
+    #[default]
+    Instance,
+    /// All proxies that the policy selects, through the store that they share.
+    Mesh(OnStoreFailure),
+}
+
+/// What becomes of a request when the store of a mesh limit cannot be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    /// Each proxy counts for itself until the store is back.
+    Local,
+    /// As if the limit were exceeded.
+    Deny,
+    /// As if there were no limit.
+    Allow,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -81,6 +105,7 @@ pub struct Limit {
     /// As in [`LimitSpec`].
     pub burst: Option<u32>,
     pub cost: u32,
+    pub scope: Scope,
     pub mode: Mode,
     pub headers: bool,
 }
@@ -127,9 +152,7 @@ fn read_limit(reader: &mut Reader<'_>, at: &At<'_>) -> Option<LimitSpec> {
     };
     let burst = fields.take("burst").and_then(|at| reader.number(&at));
     let cost = fields.take("cost").and_then(|at| reader.number(&at));
-    if let Some(at) = fields.take("scope") {
-        reader.choice(&at, &[("instance", ())]);
-    }
+    let scope = read_scope(reader, &mut fields);
     let mode = match fields.take("mode") {
         Some(at) => reader.choice(&at, &MODES),
         None => Some(Mode::Enforce),
@@ -139,8 +162,31 @@ fn read_limit(reader: &mut Reader<'_>, at: &At<'_>) -> Option<LimitSpec> {
         None => Some(true),
     };
     reader.finish(fields, &[]);
-    let (name, limit, window, mode, headers) = (name?, limit?, window?, mode?, headers?);
-    Some(LimitSpec { name, matches, key, limit, window, burst, cost, mode, headers })
+    let (name, limit, window, scope, mode, headers) = (name?, limit?, window?, scope?, mode?, headers?);
+    Some(LimitSpec { name, matches, key, limit, window, burst, cost, scope, mode, headers })
+}
+
+fn read_scope(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Scope> {
+    let is_mesh = match fields.take("scope") {
+        Some(at) => reader.choice(&at, &[("instance", false), ("mesh", true)])?,
+        None => false,
+    };
+    match (is_mesh, fields.take("onStoreFailure")) {
+        (true, Some(at)) => reader.choice(&at, &ON_STORE_FAILURE).map(Scope::Mesh),
+        (true, None) => {
+            let help = "what becomes of requests while the store is away: local (each proxy counts for itself), \
+                        deny (503) or allow (no limit)";
+            reader.missing(fields, "onStoreFailure", help);
+            None
+        }
+        (false, Some(at)) => {
+            let help = Some("write scope: mesh, or leave onStoreFailure out".to_owned());
+            let message = "only a limit of scope mesh has a store";
+            reader.error(code::NO_LIMIT_STORE, at.mark(), &at.path, message, help);
+            None
+        }
+        (false, None) => Some(Scope::Instance),
+    }
 }
 
 fn read_part(reader: &mut Reader<'_>, at: &At<'_>) -> Option<KeyPart> {
@@ -237,6 +283,7 @@ fn build_limit(meta: &Meta, spec: &LimitSpec, path: &str, problems: &mut Problem
         window,
         burst,
         cost,
+        scope: spec.scope,
         mode: spec.mode,
         headers: spec.headers,
     })

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use palisade_policy::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode};
+use palisade_policy::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode, OnStoreFailure, Scope};
 use palisade_policy::kind::{Named, RateLimitPolicySpec};
 
 use super::WireError;
@@ -49,6 +49,25 @@ fn limit_to_wire(limit: &LimitSpec) -> wire::Limit {
         cost: limit.cost,
         mode: mode.into(),
         untold: !limit.headers,
+        mesh: scope_to_wire(limit.scope).into(),
+    }
+}
+
+fn scope_to_wire(scope: Scope) -> wire::OnStoreFailure {
+    match scope {
+        Scope::Instance => wire::OnStoreFailure::Unspecified,
+        Scope::Mesh(OnStoreFailure::Local) => wire::OnStoreFailure::Local,
+        Scope::Mesh(OnStoreFailure::Deny) => wire::OnStoreFailure::Deny,
+        Scope::Mesh(OnStoreFailure::Allow) => wire::OnStoreFailure::Allow,
+    }
+}
+
+fn scope_from_wire(mesh: wire::OnStoreFailure) -> Scope {
+    match mesh {
+        wire::OnStoreFailure::Unspecified => Scope::Instance,
+        wire::OnStoreFailure::Local => Scope::Mesh(OnStoreFailure::Local),
+        wire::OnStoreFailure::Deny => Scope::Mesh(OnStoreFailure::Deny),
+        wire::OnStoreFailure::Allow => Scope::Mesh(OnStoreFailure::Allow),
     }
 }
 
@@ -74,6 +93,7 @@ fn limit_from_wire(limit: wire::Limit) -> Result<LimitSpec, WireError> {
         window: Duration::from_millis(limit.window_ms),
         burst: limit.burst,
         cost: limit.cost,
+        scope: scope_from_wire(enumeration("mesh", limit.mesh)?),
         mode,
         headers: !limit.untold,
     })

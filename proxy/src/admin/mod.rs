@@ -19,6 +19,7 @@ use crate::config::status::Status;
 use crate::drain::Drain;
 use crate::edge::certificates::Certificates;
 use crate::identity::Clock;
+use crate::limit::mesh;
 use crate::live::Live;
 use crate::run::RunError;
 use crate::settings::control::ControlLimits;
@@ -35,6 +36,9 @@ pub(crate) struct Admin {
     pub(crate) drain: Drain,
     pub(crate) telemetry: Telemetry,
     pub(crate) certificates: Arc<Certificates>,
+    /// Whether there is a store for limits of scope `mesh`.
+    pub(crate) store: bool,
+    pub(crate) store_status: Arc<mesh::Status>,
 }
 
 /// A bound admin socket.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Admin, page};
 use crate::config::status::{Applied, Link};
 use crate::identity::{Identity, show, unix_seconds};
+use crate::limit::mesh;
 
 pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -31,6 +32,7 @@ struct Config<'a> {
     control_plane: &'static str,
     rejected: u64,
     reload_failures: u64,
+    limit_store: mesh::View,
 }
 
 #[derive(Serialize)]
@@ -65,8 +67,13 @@ pub(super) fn config(admin: &Admin) -> Response<Full<Bytes>> {
         control_plane: link(admin.status.link()),
         rejected: admin.status.rejected.get(),
         reload_failures: admin.status.reload_failures.get(),
+        limit_store: admin.store_status.view(admin.store, needs_store(admin)),
     };
     json(StatusCode::OK, &config)
+}
+
+fn needs_store(admin: &Admin) -> bool {
+    admin.live.snapshot().as_ref().is_some_and(|snapshot| snapshot.has_mesh_limits())
 }
 
 pub(super) fn certificates(admin: &Admin) -> Response<Full<Bytes>> {
@@ -120,6 +127,21 @@ pub(super) fn metrics(admin: &Admin) -> String {
     }
     if let Some(applied) = admin.status.applied().as_deref() {
         gauge(&mut text, "palisade_config_version", "Version of the policies in force.", applied.version);
+    }
+    if admin.store || needs_store(admin) {
+        gauge(
+            &mut text,
+            "palisade_limit_store_connected",
+            "Workers with a connection to the store of rate limits that works.",
+            admin.store_status.connected(),
+        );
+        sample(
+            &mut text,
+            "palisade_limit_store_connections_total",
+            "Connections to the store of rate limits that worked.",
+            "counter",
+            admin.store_status.connections(),
+        );
     }
     let missing = admin.live.missing(now, admin.drain.phase());
     gauge(&mut text, "palisade_ready", "1 when /ready says yes.", u64::from(missing.is_empty()));

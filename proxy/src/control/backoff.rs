@@ -9,18 +9,18 @@ use crate::identity::{Backoff, chance};
 
 /// Pauses between attempts, and what is said of them: the first failure, one for another reason, one in a while.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     backoff: Backoff,
     warn_interval: Duration,
     warned: Option<(Instant, String)>,
 }
 
 impl Patience {
-    pub(super) fn new(min: Duration, max: Duration, warn_interval: Duration) -> Self {
+    pub(crate) fn new(min: Duration, max: Duration, warn_interval: Duration) -> Self {
         Self { backoff: Backoff::new(min, max), warn_interval, warned: None }
     }
 
-    pub(super) fn say(&mut self, reason: &impl Display, consequence: &'static str) {
+    pub(crate) fn say(&mut self, reason: &impl Display, consequence: &'static str) {
         let reason = reason.to_string();
         let known = self
             .warned
@@ -34,11 +34,11 @@ impl Patience {
         }
     }
 
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         self.backoff.next(chance())
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.backoff.reset();
         self.warned = None;
     }

@@ -1,6 +1,6 @@
 //! Identity and configuration from a control plane: attest, renew, hear policy, and live through its absence.
 
-mod backoff;
+pub(crate) mod backoff;
 mod channel;
 mod issue;
 mod keeper;

@@ -67,7 +67,7 @@ fn hash_part(part: &KeyPart, asked: &Asked<'_>, hasher: &mut impl Hasher) {
 }
 
 /// A claim's text. JSON keeps a string and the number of the same digits apart.
-fn claim(token: Option<&Token>, name: &str) -> Option<String> {
+pub(super) fn claim(token: Option<&Token>, name: &str) -> Option<String> {
     let token = token?;
     let whole = token.claim(&[name]);
     let value = whole.or_else(|| token.claim(&name.split('.').collect::<Vec<_>>()))?;

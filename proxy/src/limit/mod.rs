@@ -2,6 +2,7 @@
 
 mod even;
 mod key;
+pub mod mesh;
 mod store;
 mod window;
 

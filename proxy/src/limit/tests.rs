@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use governor::clock::FakeRelativeClock;
 use http::{HeaderMap, HeaderValue};
-use palisade_policy::kind::rate_limit_policy::{KeyPart, Mode};
+use palisade_policy::kind::rate_limit_policy::{KeyPart, Mode, Scope};
 use palisade_policy::kind::request_match::RequestMatch;
 use palisade_policy::request::token::Token;
 
@@ -23,6 +23,7 @@ fn limit(limit: u32, key: &[KeyPart]) -> Limit {
         window: Duration::from_secs(60),
         burst: None,
         cost: 1,
+        scope: Scope::Instance,
         mode: Mode::Enforce,
         headers: true,
     }

@@ -90,7 +90,7 @@ impl State for Log {
 
 #[cfg(test)]
 mod tests {
-    use palisade_policy::kind::rate_limit_policy::Mode;
+    use palisade_policy::kind::rate_limit_policy::{Mode, Scope};
     use palisade_policy::kind::request_match::RequestMatch;
     use proptest::prelude::*;
 
@@ -107,6 +107,7 @@ mod tests {
             window,
             burst: None,
             cost: 1,
+            scope: Scope::Instance,
             mode: Mode::Enforce,
             headers: true,
         }

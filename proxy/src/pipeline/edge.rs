@@ -145,7 +145,7 @@ async fn judge(
     // Before anything that costs: floods end here.
     let asked = Asked { address: origin.client, headers: &head.headers, token: None };
     let early = matched(&head.method, &target, None);
-    limit::check(worker, snapshot, Moment::BeforeToken, early, &asked, record)?;
+    limit::check(worker, snapshot, Moment::BeforeToken, early, &asked, record).await?;
 
     let server = server(connection, snapshot, &target)?;
     // In plaintext anybody could have written it (RFC 6797 section 7.2).
@@ -187,7 +187,7 @@ async fn judge(
     // Users' quotas are touched by verified users alone.
     let asked = Asked { address: origin.client, headers: &head.headers, token };
     let late = matched(&head.method, &target, Some(&chosen.id));
-    limit::check(worker, snapshot, Moment::AfterToken, late, &asked, record)?;
+    limit::check(worker, snapshot, Moment::AfterToken, late, &asked, record).await?;
 
     let Some(forwarding) = forwarding else {
         let answer = route::own_answer(&chosen, scheme(&origin), &target.authority, &target.path);

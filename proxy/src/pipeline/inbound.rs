@@ -91,7 +91,7 @@ async fn judge(
     let address = connection.source.address.ip();
     let asked = Asked { address, headers: &head.headers, token: None };
     let matches = matched(&head.method, &target);
-    limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record)?;
+    limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record).await?;
     let authentication = snapshot.authentication();
     let believed = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
     demand(snapshot, &matched(&head.method, &target), believed.as_ref(), record)?;
@@ -103,7 +103,7 @@ async fn judge(
     let permit = record.decided(snapshot.authorize(&view))?;
     let asked = Asked { address, headers: &head.headers, token };
     let matches = matched(&head.method, &target);
-    limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record)?;
+    limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record).await?;
     Ok((permit, target, believed))
 }
 

@@ -95,6 +95,22 @@ pub struct Limits {
     /// Keys of all rate limits together that have state of their own. 1 000 000. When full, new keys of a limit
     /// share one.
     pub limiter_keys_max: usize,
+    /// Questions to the store of mesh limits under way, per worker. 1 000: at 1 ms each a million a second; beyond it
+    /// the store is behind and waiting would not help.
+    pub store_in_flight_max: usize,
+    /// Name, TCP, TLS, password and script of a new connection to the store. 1 s: one lost SYN would be too slow to
+    /// be of use.
+    pub store_connect_timeout: Duration,
+    /// First pause after a failed connection to the store, doubled each time up to the maximum, with jitter. 50 ms to
+    /// 2 s: quotas are common again within seconds.
+    pub store_backoff_min: Duration,
+    pub store_backoff_max: Duration,
+    /// How often an idle connection to the store is tried. 10 s.
+    pub store_probe_interval: Duration,
+    /// What the store may send for each question under way. 4 KiB: an answer has some 50 bytes a limit.
+    pub store_answer_bytes_max: usize,
+    /// Between two warnings about the same failure of the store. 60 s.
+    pub store_warn_interval: Duration,
     /// Different label sets kept per worker; beyond it new ones are counted under `other`. 2 000.
     pub metric_series_max: usize,
 }
@@ -138,6 +154,13 @@ impl Default for Limits {
             endpoint_penalty: Duration::from_secs(10),
             record_bytes_max: 4 * 1024 * 1024,
             limiter_keys_max: 1_000_000,
+            store_in_flight_max: 1_000,
+            store_connect_timeout: Duration::from_secs(1),
+            store_backoff_min: Duration::from_millis(50),
+            store_backoff_max: Duration::from_secs(2),
+            store_probe_interval: Duration::from_secs(10),
+            store_answer_bytes_max: 4 * 1024,
+            store_warn_interval: Duration::from_mins(1),
             metric_series_max: 2_000,
         }
     }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use palisade_policy::kind::service_entry::Protocol;
 
 use edge::EdgeSettings;
+use limit_store::LimitStoreSettings;
 use limits::Limits;
 
 pub mod cap;
 pub mod control;
 pub mod defaults;
 pub mod edge;
+pub mod limit_store;
 pub mod limits;
 mod parse;
 mod validate;
@@ -32,6 +34,8 @@ pub struct Settings {
     pub outbound_ports: Vec<LocalPort>,
     /// The door from outside; `None`: this is a sidecar.
     pub edge: Option<EdgeSettings>,
+    /// What limits of scope `mesh` are counted in.
+    pub limit_store: Option<LimitStoreSettings>,
     /// Loopback only: `/ready`, `/live`, `/metrics`, `/config`, `/certs`.
     pub admin: SocketAddr,
     /// Decision records; `None`: stdout.

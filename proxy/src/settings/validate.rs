@@ -9,6 +9,7 @@ use std::time::Duration;
 use palisade_policy::kind::service_entry::Protocol;
 
 use super::edge::EdgeSettings;
+use super::limit_store::LimitStoreSettings;
 use super::parse::host_and_port;
 use super::{Settings, Source};
 
@@ -179,6 +180,9 @@ impl Settings {
         if let Source::Files { reload_interval, .. } = &self.source {
             check("--reload-interval", *reload_interval, RELOAD_INTERVAL);
         }
+        if let Some(store) = &self.limit_store {
+            check("--limit-store-timeout", store.timeout, LimitStoreSettings::TIMEOUT);
+        }
         if !WORKERS.contains(&self.workers) {
             errors.push(SettingError::Workers(self.workers));
         }
@@ -258,6 +262,7 @@ mod tests {
             outbound_proxy: Some(defaults::OUTBOUND_PROXY),
             outbound_ports: vec![LocalPort::parse("127.0.0.1:9001=ledger.payments:8080").unwrap()],
             edge: None,
+            limit_store: None,
             admin: defaults::ADMIN,
             access_log: None,
             workers: 2,
@@ -321,6 +326,15 @@ mod tests {
         check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.connections_max = 2_000_000, "--connections-max is 2000000");
         check(|s| s.limits.connections_max = 10, "more than --connections-max, which is 10");
+        let store = |timeout| LimitStoreSettings {
+            address: "redis://127.0.0.1".parse().unwrap(),
+            user: None,
+            password_file: None,
+            ca: None,
+            timeout,
+        };
+        check(|s| s.limit_store = Some(store(Duration::ZERO)), "--limit-store-timeout");
+        check(|s| s.limit_store = Some(store(Duration::from_secs(6))), "--limit-store-timeout");
     }
 
     #[test]

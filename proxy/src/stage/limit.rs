@@ -6,11 +6,13 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use palisade_policy::Snapshot;
-use palisade_policy::kind::rate_limit_policy::{Limit, Mode};
+use palisade_policy::kind::rate_limit_policy::{Limit, Mode, OnStoreFailure, Scope};
 use palisade_policy::kind::request_match::MatchView;
+use smallvec::SmallVec;
 
 use crate::error::ProxyError;
 use crate::http::headers::FLAGGED;
+use crate::limit::mesh::{Answer, StoreFailure};
 use crate::limit::{Asked, Standing};
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
@@ -37,8 +39,9 @@ pub(crate) enum Moment {
     AfterToken,
 }
 
-/// Takes from every limit that matches; the first one that is exceeded refuses.
-pub(crate) fn check(
+/// Takes from every limit that matches; the first one that is exceeded refuses. Limits of the mesh come last, all in one
+/// question: only a request that everything here would let through costs the store anything.
+pub(crate) async fn check(
     worker: &Worker,
     snapshot: &Snapshot,
     moment: Moment,
@@ -46,23 +49,87 @@ pub(crate) fn check(
     asked: &Asked<'_>,
     record: &mut Record,
 ) -> Result<(), ProxyError> {
+    let mut of_mesh = SmallVec::<[&Arc<Limit>; 4]>::new();
     for limit in snapshot.limits(view, moment == Moment::AfterToken) {
-        let wait = match worker.shared.limiter.take(limit, asked) {
-            Ok(standing) => {
-                record.limits.passed(limit, standing);
-                continue;
-            }
-            Err(wait) => wait,
-        };
+        match limit.scope {
+            Scope::Instance => heed(worker, limit, worker.shared.limiter.take(limit, asked), record)?,
+            Scope::Mesh(_) => of_mesh.push(limit),
+        }
+    }
+    if of_mesh.is_empty() {
+        return Ok(());
+    }
+    Box::pin(check_mesh(worker, snapshot, &of_mesh, asked, record)).await
+}
+
+async fn check_mesh(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    limits: &[&Arc<Limit>],
+    asked: &Asked<'_>,
+    record: &mut Record,
+) -> Result<(), ProxyError> {
+    let domain = snapshot.workload.id.trust_domain();
+    let answers = match worker.mesh.take(domain.as_str(), limits, asked).await {
+        Ok(answers) => answers,
+        Err(failure) => return without_store(worker, limits, failure, asked, record),
+    };
+    worker.telemetry.count(|shard| shard.store("ok"));
+    for (limit, answer) in limits.iter().zip(answers) {
+        heed(worker, limit, answer, record)?;
+    }
+    // What passed here is remembered here too, so that nobody has it twice when the store goes away.
+    for limit in limits.iter().filter(|limit| limit.scope == Scope::Mesh(OnStoreFailure::Local)) {
+        let _counted = worker.shared.limiter.take(limit, asked);
+    }
+    Ok(())
+}
+
+/// What `onStoreFailure` says. Limits that deny come first: a request that is refused takes nothing from the others.
+fn without_store(
+    worker: &Worker,
+    limits: &[&Arc<Limit>],
+    failure: StoreFailure,
+    asked: &Asked<'_>,
+    record: &mut Record,
+) -> Result<(), ProxyError> {
+    record.limits.store = Some(failure.code());
+    worker.telemetry.count(|shard| shard.store(failure.code()));
+    let that = |what: OnStoreFailure| limits.iter().filter(move |limit| limit.scope == Scope::Mesh(what));
+    for limit in that(OnStoreFailure::Deny) {
         worker.telemetry.count(|shard| shard.limited(&limit.title, limit.mode));
         match limit.mode {
             Mode::Enforce => {
-                record.limited(limit.title.clone());
-                return Err(ProxyError::RateLimited(Exceeded { limit: limit.clone(), wait }));
+                record.limits.refused = Some(limit.title.clone());
+                return Err(ProxyError::LimitStore);
             }
             Mode::Shadow => record.limits.shadow.push(limit.title.clone()),
             Mode::Flag => record.limits.flagged.push(limit.title.clone()),
         }
+    }
+    for limit in that(OnStoreFailure::Local) {
+        heed(worker, limit, worker.shared.limiter.take(limit, asked), record)?;
+    }
+    Ok(())
+}
+
+/// Notes what a limit said; an error where that refuses the request.
+fn heed(worker: &Worker, limit: &Arc<Limit>, answer: Answer, record: &mut Record) -> Result<(), ProxyError> {
+    let wait = match answer {
+        Ok(standing) => {
+            record.limits.passed(limit, standing);
+            return Ok(());
+        }
+        Err(wait) => wait,
+    };
+    worker.telemetry.count(|shard| shard.limited(&limit.title, limit.mode));
+    match limit.mode {
+        Mode::Enforce => {
+            record.limited(limit.title.clone());
+            return Err(ProxyError::RateLimited(Exceeded { limit: limit.clone(), wait }));
+        }
+        Mode::Shadow => record.limits.shadow.push(limit.title.clone()),
+        Mode::Flag => record.limits.flagged.push(limit.title.clone()),
     }
     Ok(())
 }
@@ -74,6 +141,8 @@ pub(crate) struct Verdicts {
     pub(crate) refused: Option<Arc<str>>,
     /// Limits in shadow mode that would have.
     pub(crate) shadow: Vec<Arc<str>>,
+    /// Why the store of mesh limits could not be asked.
+    pub(crate) store: Option<&'static str>,
     /// Limits in flag mode that it exceeds, here or at the proxy before us.
     pub(crate) flagged: Vec<Arc<str>>,
     /// The limit that it passed with the least left, of those that may be told.

@@ -84,6 +84,8 @@ pub(crate) struct Shard {
     refused: HashMap<(Direction, Crowded), u64>,
     /// By limit; whether it refused or only would have.
     limited: HashMap<(Arc<str>, Mode), u64>,
+    /// Questions to the store of mesh limits, by how they ended.
+    store: HashMap<&'static str, u64>,
     pub(crate) plaintext_refused: u64,
     pub(crate) records_lost: u64,
     /// Copies that a route asked for and nobody sent.
@@ -175,6 +177,10 @@ impl Shard {
         *self.limited.entry((limit.clone(), mode)).or_default() += 1;
     }
 
+    pub(crate) fn store(&mut self, outcome: &'static str) {
+        *self.store.entry(outcome).or_default() += 1;
+    }
+
     pub(crate) fn handshake(&mut self, direction: Direction, outcome: HandshakeOutcome) {
         let reason = match outcome {
             HandshakeOutcome::Completed => "",
@@ -186,6 +192,9 @@ impl Shard {
     pub(super) fn add(&mut self, other: &Self) {
         for (limit, n) in &other.limited {
             *self.limited.entry(limit.clone()).or_default() += n;
+        }
+        for (outcome, n) in &other.store {
+            *self.store.entry(*outcome).or_default() += n;
         }
         for (series, counters) in &other.series {
             let sum = self.series.entry(series.clone()).or_default();
@@ -275,8 +284,19 @@ fn render_refused(out: &mut String, shard: &Shard) {
     }
 }
 
+fn render_store(out: &mut String, shard: &Shard) {
+    let name = "palisade_limit_store_requests_total";
+    head(out, name, "counter", "Requests for which the store of rate limits was asked, by how that ended.");
+    let mut rows: Vec<_> = shard.store.iter().collect();
+    rows.sort();
+    for (outcome, n) in rows {
+        line(out, name, &format!("outcome=\"{outcome}\""), *n);
+    }
+}
+
 fn render_ours(out: &mut String, shard: &Shard) {
     render_limited(out, shard);
+    render_store(out, shard);
     let connections = |direction| shard.connections.get(&direction).copied().unwrap_or_default();
     let label = |direction: Direction| format!("direction=\"{}\"", direction.name());
     head(out, "palisade_connections_total", "counter", "Connections accepted.");

@@ -415,6 +415,7 @@ impl Record {
         if let Some(limit) = &self.limits.refused {
             o.text("limit", limit);
         }
+        o.optional("limit_store", self.limits.store);
         let verdicts = [("shadow_limits", &self.limits.shadow), ("flagged_by", &self.limits.flagged)];
         for (name, limits) in verdicts.into_iter().filter(|(_, limits)| !limits.is_empty()) {
             o.text(name, &limits.join(","));

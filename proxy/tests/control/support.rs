@@ -65,6 +65,7 @@ pub fn settings(source: Source, folder: &Path) -> Settings {
         outbound_proxy: Some(any),
         outbound_ports: Vec::new(),
         edge: None,
+        limit_store: None,
         admin: any,
         access_log: Some(folder.join("records.jsonl")),
         workers: 1,

@@ -118,6 +118,7 @@ impl Sidecar {
             drain: DrainSettings { withdraw_delay: Duration::ZERO, deadline: Duration::from_secs(5) },
             edge: None,
             limits: limits.clone(),
+            limit_store: None,
             ready_file: None,
         };
         let (phase, drain) = Drain::new();
@@ -136,6 +137,7 @@ impl Sidecar {
             keys: Arc::default(),
             certificates: Arc::default(),
             limiter: Arc::new(palisade_proxy::limit::Limiter::new(1000)),
+            store_status: Arc::default(),
         };
         let workers = worker::start(&shared, 1).unwrap();
         let activity = workers.activity();
