@@ -72,6 +72,8 @@ pub enum ProxyError {
     CopyBroke,
     #[error("the upstream closed or reset before it answered")]
     UpstreamReset(#[source] hyper::Error),
+    #[error("the upstream's response is malformed")]
+    UpstreamMalformed(#[source] hyper::Error),
 }
 
 /// What follows from a failure.
@@ -258,6 +260,15 @@ impl ProxyError {
                 row(Caller, reason, "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
             }
             Self::CopyBroke => row(Us, "copy_broke_off", "", S::OK, UNAVAILABLE, "", false),
+            Self::UpstreamMalformed(_) => row(
+                Upstream,
+                "upstream_malformed",
+                "UPE",
+                S::BAD_GATEWAY,
+                UNAVAILABLE,
+                "Upstream error",
+                true,
+            ),
             Self::UpstreamReset(_) => {
                 row(Upstream, "upstream_reset", "UC", S::BAD_GATEWAY, UNAVAILABLE, "Upstream reset", true)
             }

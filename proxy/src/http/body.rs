@@ -1,7 +1,6 @@
 //! Bodies on their way through: streamed, counted, and carrying what must live as long as they do.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,6 +10,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::codec::is_malformed;
 use super::copy::{CopyError, CopyReader, CopyWriter};
 use super::headers::strip_trailers;
 use crate::telemetry::record::Record;
@@ -33,11 +33,7 @@ pub(crate) enum BodyError {
 impl BodyError {
     /// Whether bytes came that are no body; a caller that went away sent too few.
     fn is_framing(&self) -> bool {
-        let Self::Codec(error) = self else { return false };
-        let source = std::error::Error::source(error);
-        let kind =
-            source.and_then(|source| source.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-        error.is_parse() || matches!(kind, Some(ErrorKind::InvalidInput | ErrorKind::InvalidData))
+        matches!(self, Self::Codec(error) if is_malformed(error))
     }
 }
 
@@ -227,9 +223,9 @@ impl Body for ResponseBody {
         };
         match &frame {
             Some(Ok(frame)) => this.saw(frame),
-            Some(Err(_)) => {
+            Some(Err(error)) => {
                 if let Some(record) = &mut this.record {
-                    record.upstream_failed();
+                    record.upstream_failed(error.is_framing());
                 }
             }
             None => this.ended(None),

@@ -1,5 +1,6 @@
 //! hyper's settings for the four codecs, every limit explicit.
 
+use std::io;
 use std::time::Duration;
 
 use hyper::{client, server};
@@ -7,6 +8,13 @@ use hyper_util::rt::TokioTimer;
 
 use super::exec::LocalExec;
 use crate::settings::limits::Limits;
+
+/// Whether bytes came that break the rules of the protocol; a peer that went away sent too few.
+pub(crate) fn is_malformed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    let kind = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    error.is_parse() || matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+}
 
 fn bytes(limit: u32) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)

@@ -106,7 +106,7 @@ pub fn framing(data: &[u8]) {
 
 /// What comes out of the guard when at most `step` bytes come at once.
 fn passed(data: &[u8], step: usize) -> Vec<u8> {
-    let mut guarded = pin!(Guarded::new(data));
+    let mut guarded = pin!(Guarded::requests(data));
     let mut context = Context::from_waker(Waker::noop());
     let mut out = Vec::new();
     loop {

@@ -44,7 +44,7 @@ where
     match wire {
         Wire::Http1 => {
             let connection = codec::server_http1(limits, idle)
-                .serve_connection(TokioIo::new(Guarded::new(io)), service)
+                .serve_connection(TokioIo::new(Guarded::requests(io)), service)
                 .with_upgrades();
             until(connection, stop).await
         }

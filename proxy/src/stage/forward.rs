@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, Tally};
+use crate::http::codec::is_malformed;
 use crate::http::normalize::{Malformed, Target};
 use crate::identity::Identity;
 use crate::telemetry::record::Record;
@@ -85,6 +86,9 @@ pub(crate) async fn forward(
                 }
                 None if tally.request_malformed.get() => {
                     return Err(ProxyError::Malformed(Malformed::Framing));
+                }
+                None if is_malformed(error.error()) => {
+                    return Err(ProxyError::UpstreamMalformed(error.into_error()));
                 }
                 None => return Err(ProxyError::UpstreamReset(error.into_error())),
             },

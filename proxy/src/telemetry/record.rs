@@ -296,11 +296,11 @@ impl Record {
         }
     }
 
-    /// The upstream broke off in the middle of its response.
-    pub(crate) fn upstream_failed(&mut self) {
+    /// The upstream broke off in the middle of its response, or broke the framing of its body.
+    pub(crate) fn upstream_failed(&mut self, is_malformed: bool) {
         self.ended = true;
-        self.flag = "UC";
-        self.reason = "upstream_reset";
+        (self.flag, self.reason) =
+            if is_malformed { ("UPE", "upstream_malformed") } else { ("UC", "upstream_reset") };
         self.outcome = Outcome::Failed;
         self.details = Cow::Borrowed("upstream_reset_after_response_started");
     }

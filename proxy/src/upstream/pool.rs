@@ -14,6 +14,7 @@ use super::connect::{ConnectError, Key, Security, Wire, connect};
 use crate::http::body::RequestBody;
 use crate::http::coalesce::Coalesced;
 use crate::http::codec;
+use crate::http::framing::{Guarded, Turn};
 use crate::identity::Identity;
 use crate::settings::limits::Limits;
 use crate::worker::Worker;
@@ -44,6 +45,7 @@ struct Set {
 #[derive(Debug)]
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
+    turn: Turn,
     since: Instant,
 }
 
@@ -60,7 +62,13 @@ pub(crate) struct Lease(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Http1 { sender: http1::SendRequest<RequestBody>, set: Rc<Set>, reused: bool },
+    Http1 {
+        sender: http1::SendRequest<RequestBody>,
+        /// Tells the connection's reader of framing when a response may come.
+        turn: Turn,
+        set: Rc<Set>,
+        reused: bool,
+    },
     Http2(Stream),
 }
 
@@ -146,7 +154,8 @@ impl Set {
         self.used.set(Instant::now());
         while let Some(idle) = self.pop_ready() {
             if !idle.sender.is_closed() {
-                return Ok(Lease(Inner::Http1 { sender: idle.sender, set: self, reused: true }));
+                let Idle { sender, turn, .. } = idle;
+                return Ok(Lease(Inner::Http1 { sender, turn, set: self, reused: true }));
             }
         }
         self.open_http1(worker, identity).await
@@ -165,8 +174,9 @@ impl Set {
         identity: Option<&Identity>,
     ) -> Result<Lease, ConnectError> {
         let transport = connect(worker, &self.key, identity).await?;
+        let turn = Turn::default();
         let (mut sender, connection) = codec::client_http1(&worker.shared.limits)
-            .handshake(TokioIo::new(transport))
+            .handshake(TokioIo::new(Guarded::responses(transport, turn.clone())))
             .await
             .map_err(|error| ConnectError::Protocol(error.into()))?;
         let open = OpenConnection::count(worker);
@@ -176,7 +186,7 @@ impl Set {
             drop(open);
         });
         sender.ready().await.map_err(|error| ConnectError::Protocol(error.into()))?;
-        Ok(Lease(Inner::Http1 { sender, set: self, reused: false }))
+        Ok(Lease(Inner::Http1 { sender, turn, set: self, reused: false }))
     }
 
     async fn lease_http2(
@@ -247,7 +257,10 @@ impl Lease {
     /// Sends the request. On an error before its first byte left, the error holds it, and it may be sent elsewhere.
     pub(crate) async fn send(&mut self, request: Request) -> Result<Response, TrySendError<Request>> {
         match &mut self.0 {
-            Inner::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Inner::Http1 { sender, turn, .. } => {
+                turn.ask(request.method() == http::Method::HEAD);
+                sender.try_send_request(request).await
+            }
             Inner::Http2(stream) => {
                 let sending = stream.0.sender.borrow_mut().try_send_request(request);
                 sending.await
@@ -265,12 +278,12 @@ impl Lease {
 
     /// After the response has ended: keeps the connection for the next request.
     pub(crate) fn give_back(self) {
-        if let Inner::Http1 { sender, set, .. } = self.0
+        if let Inner::Http1 { sender, turn, set, .. } = self.0
             && !sender.is_closed()
         {
             let mut idle = set.idle.borrow_mut();
             if idle.len() < set.idle_connections_max {
-                idle.push(Idle { sender, since: Instant::now() });
+                idle.push(Idle { sender, turn, since: Instant::now() });
             }
         }
     }

@@ -23,6 +23,7 @@ mod false_control_plane;
 mod fleet;
 mod framing;
 mod headers;
+mod hostile_upstream;
 mod join;
 mod join_token;
 mod jwt_policy;

@@ -13,10 +13,10 @@ use tokio_rustls::client::TlsStream;
 
 use crate::kit::{ALLOW_MESH, HTTP1, HTTP2, Mesh};
 
-pub(super) const HOST: &str = "api.bank.example";
+pub(crate) const HOST: &str = "api.bank.example";
 
 /// One host in TLS, and in plaintext.
-pub(super) const GATEWAY: &str = "
+pub(crate) const GATEWAY: &str = "
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {name: public, namespace: payments}
@@ -28,7 +28,7 @@ spec:
 ";
 
 /// Everything to the ledger.
-pub(super) const TO_LEDGER: &str = "
+pub(crate) const TO_LEDGER: &str = "
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: api, namespace: payments}
@@ -39,27 +39,27 @@ spec:
 ";
 
 /// The edge lets everybody in: what it refuses then, it refuses for another reason.
-pub(super) const EVERYBODY: &str = "
+pub(crate) const EVERYBODY: &str = "
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: edge, namespace: payments}
 spec: {selector: {matchLabels: {app: edge}}, action: ALLOW, rules: [{}]}
 ";
 
-pub(super) struct Door {
-    pub(super) mesh: Mesh,
-    pub(super) edge: Sidecar,
-    pub(super) outside: Outside,
+pub(crate) struct Door {
+    pub(crate) mesh: Mesh,
+    pub(crate) edge: Sidecar,
+    pub(crate) outside: Outside,
 }
 
 impl Door {
     /// With these documents beside the Gateway, in plaintext and TLS.
-    pub(super) async fn open(documents: &str) -> Self {
+    pub(crate) async fn open(documents: &str) -> Self {
         Self::with(&format!("{GATEWAY}---{EVERYBODY}---{documents}"), |edge| edge).await
     }
 
     /// Without a Gateway of its own, and with options.
-    pub(super) async fn with(
+    pub(crate) async fn with(
         documents: &str,
         options: impl FnOnce(SidecarBuilder) -> SidecarBuilder,
     ) -> Self {
@@ -73,46 +73,46 @@ impl Door {
         Self { mesh: door.mesh, edge, outside: door.outside }
     }
 
-    pub(super) fn app(&self) -> &Upstream {
+    pub(crate) fn app(&self) -> &Upstream {
         &self.mesh.app
     }
 
-    pub(super) fn plain(&self) -> SocketAddr {
+    pub(crate) fn plain(&self) -> SocketAddr {
         self.edge.edge(80)
     }
 
     /// A TLS connection that asks for the host.
-    pub(super) async fn connect(&self, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
         outside::connect(self.edge.edge(443), HOST, self.outside.client(None, alpn)).await.unwrap()
     }
 
     /// One request over TLS and HTTP/1.1.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         client::send_on(self.connect(HTTP1).await, request).await.unwrap()
     }
 
-    pub(super) async fn get(&self, target: &str) -> Answer {
+    pub(crate) async fn get(&self, target: &str) -> Answer {
         self.send(request("GET", target, "")).await
     }
 
     /// One request over TLS and HTTP/2.
-    pub(super) async fn send_h2(&self, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn send_h2(&self, request: Request<Full<Bytes>>) -> Answer {
         client::send_h2(self.connect(HTTP2).await, request).await.unwrap()
     }
 
     /// One request in plaintext.
-    pub(super) async fn send_plain(&self, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn send_plain(&self, request: Request<Full<Bytes>>) -> Answer {
         client::send(self.plain(), request).await
     }
 
     /// Raw bytes within TLS.
-    pub(super) async fn raw(&self, bytes: &[u8]) -> String {
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect(HTTP1).await;
         String::from_utf8_lossy(&client::raw(&mut stream, bytes).await).into_owned()
     }
 
     /// Writes (or replaces) a credential.
-    pub(super) fn credential(&self, name: &str, hosts: &[&str]) {
+    pub(crate) fn credential(&self, name: &str, hosts: &[&str]) {
         write_credential(&self.mesh, &self.outside, name, hosts);
     }
 }
@@ -147,23 +147,23 @@ fn write_credential(mesh: &Mesh, outside: &Outside, name: &str, hosts: &[&str]) 
 }
 
 /// A request to the host, origin-form.
-pub(super) fn request(method: &str, target: &str, body: &str) -> Request<Full<Bytes>> {
+pub(crate) fn request(method: &str, target: &str, body: &str) -> Request<Full<Bytes>> {
     request_to(HOST, method, target, body)
 }
 
-pub(super) fn request_to(host: &str, method: &str, target: &str, body: &str) -> Request<Full<Bytes>> {
+pub(crate) fn request_to(host: &str, method: &str, target: &str, body: &str) -> Request<Full<Bytes>> {
     let body = Full::new(Bytes::from(body.to_owned()));
     Request::builder().method(method).uri(target).header("host", host).body(body).unwrap()
 }
 
 /// The same for HTTP/2.
-pub(super) fn request_h2(method: &str, host: &str, target: &str, body: &str) -> Request<Full<Bytes>> {
+pub(crate) fn request_h2(method: &str, host: &str, target: &str, body: &str) -> Request<Full<Bytes>> {
     let body = Full::new(Bytes::from(body.to_owned()));
     Request::builder().method(method).uri(format!("https://{host}{target}")).body(body).unwrap()
 }
 
 /// Adds headers to a request.
-pub(super) fn with(
+pub(crate) fn with(
     mut request: Request<Full<Bytes>>,
     headers: &[(&'static str, &str)],
 ) -> Request<Full<Bytes>> {

@@ -2,7 +2,7 @@
 
 mod access;
 mod caps;
-mod door;
+pub(crate) mod door;
 mod framing;
 mod hosts;
 mod http2;
@@ -10,6 +10,6 @@ mod mesh;
 mod mirrors;
 mod origin;
 mod paths;
-mod routes;
+pub(crate) mod routes;
 mod tls;
 mod users;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::door::{Door, request, request_to, with};
 
-pub(super) fn routes(http: &str) -> String {
+pub(crate) fn routes(http: &str) -> String {
     format!(
         "
 apiVersion: networking.istio.io/v1
@@ -21,7 +21,7 @@ spec:
 }
 
 /// A host outside the mesh, in plaintext.
-pub(super) fn external(host: &str, at: std::net::SocketAddr) -> String {
+pub(crate) fn external(host: &str, at: std::net::SocketAddr) -> String {
     format!(
         "
 apiVersion: networking.istio.io/v1
