@@ -21,6 +21,7 @@ pub mod set;
 pub use compile::Snapshot;
 pub use decision::{Decision, Permit, Refusal};
 pub use finding::{Finding, Findings, Severity};
+pub use lint::posture;
 pub use projection::{Endpoint, MeshService, Projection, ServicePort, Workload};
 pub use request::RequestView;
 pub use set::PolicySet;

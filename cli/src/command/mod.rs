@@ -14,6 +14,7 @@ mod get;
 mod init;
 mod kind;
 mod lint;
+mod posture;
 mod proxies;
 mod proxy;
 mod token;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Edge(Box<edge::Edge>),
     Init(init::Init),
     Lint(lint::Lint),
+    Posture(posture::PostureOf),
     Apply(apply::Apply),
     Get(get::Get),
     Delete(delete::Delete),
@@ -49,6 +51,7 @@ impl Command {
             Self::Edge(command) => command.run(),
             Self::Init(command) => command.run(),
             Self::Lint(command) => command.run(),
+            Self::Posture(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
             Self::Delete(command) => command.run(),

@@ -1,9 +1,11 @@
 //! What is printed for the operator.
 
 mod findings;
+pub(crate) mod posture;
 pub(crate) mod push;
 pub(crate) mod sarif;
 mod table;
+pub(crate) mod terminal;
 
 pub(crate) use findings::{Shown, in_order, print_findings};
 pub(crate) use table::{or_dash, table};

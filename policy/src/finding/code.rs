@@ -123,6 +123,8 @@ codes! {
     CORS_WIDE = "PAL3005", "The CORS policy lets in pages of strangers";
     UNREACHABLE_ROUTE = "PAL3006", "No request comes to the route";
     INEFFECTIVE_MATCH = "PAL3007", "No request comes to an item of a match";
+    UPSTREAM_PLAINTEXT = "PAL3008", "A service behind an edge takes calls in plaintext";
+    UPSTREAM_OPEN = "PAL3009", "A service behind an edge takes from everybody what its route takes";
     // What documents lead to: access rules.
     RULE_DENIED = "PAL3101", "A DENY takes all that the rule allows";
     RULE_COVERED = "PAL3102", "Another rule does all that the rule does";

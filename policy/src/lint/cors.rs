@@ -23,7 +23,7 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
     }
 }
 
-fn look_at(policy: &CorsPolicy, origin: &StringMatch, path: &str, problems: &mut Problems) {
+pub(super) fn look_at(policy: &CorsPolicy, origin: &StringMatch, path: &str, problems: &mut Problems) {
     match origin {
         StringMatch::Exact(text) if text == "*" => any_origin(policy, path, problems),
         StringMatch::Exact(text)

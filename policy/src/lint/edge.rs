@@ -5,9 +5,9 @@ use super::requests::Requests;
 use super::selection::Reach;
 use super::world::{Of, World};
 use crate::compile::routes::overlap;
-use crate::kind::VirtualServiceSpec;
-use crate::kind::gateway::{GatewayHost, HostPattern};
+use crate::kind::gateway::{GatewayHost, GatewayServer, HostPattern};
 use crate::kind::virtual_service::{HttpMatch, HttpRoute, gateways};
+use crate::kind::{GatewaySpec, VirtualServiceSpec};
 
 /// A product of lists of hosts, methods and paths that has more parts is looked at as if it were for every host.
 const PARTS_MAX: usize = 256;
@@ -22,7 +22,9 @@ pub(super) struct EdgeRoute<'o> {
     pub(super) id: String,
     /// The workloads that serve it.
     pub(super) edges: Reach<'o>,
-    hosts: Vec<Pattern>,
+    pub(super) gateway: Of<'o, GatewaySpec>,
+    /// What both the Gateway and the VirtualService have.
+    pub(super) hosts: Vec<Pattern>,
 }
 
 impl<'o> World<'o> {
@@ -42,7 +44,8 @@ impl<'o> World<'o> {
                     let name = route.name.clone().unwrap_or_else(|| number.to_string());
                     let id = format!("{}/{}/{name}", service.namespace(), service.object.meta.name);
                     let (edges, hosts) = (Reach::of(gateway), hosts.clone());
-                    out.push(EdgeRoute { service: *service, number, route, id, edges, hosts });
+                    let (service, gateway) = (*service, *gateway);
+                    out.push(EdgeRoute { service, number, route, id, edges, gateway, hosts });
                 }
             }
         }
@@ -63,27 +66,34 @@ impl EdgeRoute<'_> {
 
     /// What the route takes, in parts that are compared one by one. Together they are at least what it takes.
     pub(super) fn requests(&self) -> Vec<Requests<'_>> {
-        let anything = HttpMatch::default();
-        let items = match self.route.matches.is_empty() {
-            true => std::slice::from_ref(&anything),
-            false => self.route.matches.as_slice(),
-        };
+        match self.route.matches.is_empty() {
+            true => self.requests_of(&HttpMatch::default()),
+            false => self.route.matches.iter().flat_map(|item| self.requests_of(item)).collect(),
+        }
+    }
+
+    /// The same of one item of its match.
+    pub(super) fn requests_of(&self, item: &HttpMatch) -> Vec<Requests<'_>> {
         let mut out = Vec::new();
-        for item in items {
-            let (paths, methods) = (paths(item), methods(item));
-            let many = self.hosts.len().saturating_mul(paths.len()).saturating_mul(methods.len()) > PARTS_MAX;
-            let any = [Pattern::any()];
-            let hosts = if many { &any[..] } else { &self.hosts };
-            for host in hosts {
-                for method in &methods {
-                    for path in &paths {
-                        let (host, method, path) = (host.clone(), method.clone(), path.clone());
-                        out.push(Requests { host, method, path, route: &self.id });
-                    }
+        let (paths, methods) = (paths(item), methods(item));
+        let many = self.hosts.len().saturating_mul(paths.len()).saturating_mul(methods.len()) > PARTS_MAX;
+        let any = [Pattern::any()];
+        let hosts = if many { &any[..] } else { &self.hosts };
+        for host in hosts {
+            for method in &methods {
+                for path in &paths {
+                    let (host, method, path) = (host.clone(), method.clone(), path.clone());
+                    out.push(Requests { host, method, path, route: &self.id });
                 }
             }
         }
         out
+    }
+
+    /// The servers of the Gateway that serve the route. One that only redirects to https serves none.
+    pub(super) fn servers(&self) -> impl Iterator<Item = &'_ GatewayServer> {
+        let common = |server: &&GatewayServer| !common_hosts(server, &self.gateway, &self.service).is_empty();
+        serving(&self.gateway).filter(common)
     }
 }
 
@@ -103,17 +113,32 @@ pub(super) fn methods(item: &HttpMatch) -> Vec<Pattern> {
 }
 
 /// The hosts that a Gateway serves for a VirtualService.
-fn hosts(gateway: &Of<'_, crate::kind::GatewaySpec>, service: &Of<'_, VirtualServiceSpec>) -> Vec<Pattern> {
-    let wanted: Vec<HostPattern> = service.spec.hosts.iter().filter_map(|h| HostPattern::parse(h)).collect();
-    let serving = gateway.spec.servers.iter().filter(|s| !s.tls.as_ref().is_some_and(|t| t.https_redirect));
-    let served = serving.flat_map(|s| &s.hosts).filter_map(|h| GatewayHost::parse(h));
+fn hosts(gateway: &Of<'_, GatewaySpec>, service: &Of<'_, VirtualServiceSpec>) -> Vec<Pattern> {
     let mut common: Vec<HostPattern> = Vec::new();
-    for served in served.filter(|h| h.admits(service.namespace(), gateway.namespace())) {
-        for host in wanted.iter().filter_map(|wanted| overlap(&served.pattern, wanted)) {
-            if !common.contains(host) {
-                common.push(host.clone());
+    for server in serving(gateway) {
+        for host in common_hosts(server, gateway, service) {
+            if !common.contains(&host) {
+                common.push(host);
             }
         }
     }
     common.iter().map(Pattern::host).collect()
+}
+
+fn serving<'o>(gateway: &Of<'o, GatewaySpec>) -> impl Iterator<Item = &'o GatewayServer> + use<'o> {
+    gateway.spec.servers.iter().filter(|s| !s.tls.as_ref().is_some_and(|t| t.https_redirect))
+}
+
+fn common_hosts(
+    server: &GatewayServer,
+    gateway: &Of<'_, GatewaySpec>,
+    service: &Of<'_, VirtualServiceSpec>,
+) -> Vec<HostPattern> {
+    let wanted: Vec<HostPattern> = service.spec.hosts.iter().filter_map(|h| HostPattern::parse(h)).collect();
+    let served = server.hosts.iter().filter_map(|h| GatewayHost::parse(h));
+    let admitted = served.filter(|h| h.admits(service.namespace(), gateway.namespace()));
+    let common = |served: GatewayHost| -> Vec<HostPattern> {
+        wanted.iter().filter_map(|wanted| overlap(&served.pattern, wanted)).cloned().collect()
+    };
+    admitted.flat_map(common).collect()
 }

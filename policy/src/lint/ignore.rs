@@ -32,6 +32,12 @@ pub(super) fn sort_out(object: &Object, findings: Findings, report: &mut Report)
     report.findings.extend(placed(object, problems));
 }
 
+/// The reason for which findings with this code may stay.
+pub(super) fn reason(object: &Object, code: &str) -> Option<String> {
+    let text = object.meta.annotations.get(IGNORE_ANNOTATION)?;
+    read(text, &mut Problems::default()).get(code).map(|reason| (*reason).to_owned())
+}
+
 fn path() -> String {
     format!("metadata.annotations.{IGNORE_ANNOTATION}")
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use super::Desk;
 use super::edge::EdgeRoute;
 use super::pattern::Pattern;
+use super::protection::is_refused;
 use super::requests::{Requests, Scope};
 use super::selection::Reach;
 use super::world::World;
 use crate::finding::code;
 use crate::kind::Selector;
-use crate::kind::rate_limit_policy::Mode;
+use crate::kind::jwt_policy::Access;
+use crate::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode};
 use crate::set::ROOT_NAMESPACE;
 use crate::set::names::{mesh_name, resolve};
 
@@ -46,17 +48,50 @@ const SEGMENTS: [&str; 25] = [
 pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
     let mut reported = BTreeSet::new();
     for route in world.edge_routes().iter().filter(|route| route.forwards()) {
-        for requests in route.requests() {
-            let Some(segment) = takes_credentials(&requests) else { continue };
-            if is_limited(world, route, &requests) || !reported.insert((route.service.index, route.number)) {
-                continue;
-            }
-            let message = format!("{} (/{segment}) may be tried without end", requests.path.shown());
+        let Some(message) = hole(world, route, &route.requests()) else { continue };
+        if reported.insert((route.service.index, route.number)) {
             let problems = desk.about(route.service.index);
             problems.warning(code::LOGIN_WITHOUT_LIMIT, route.path(), message);
-            problems.help("write a RateLimitPolicy for the edge with key: [{address: {}}]");
+            problems.help(HELP);
         }
     }
+}
+
+pub(super) const HELP: &str = "write a RateLimitPolicy for the edge with key: [{address: {}}]";
+
+/// Credentials that may be tried without end, among parts of what a route takes.
+pub(super) fn hole(world: &World<'_>, route: &EdgeRoute<'_>, requests: &[Requests<'_>]) -> Option<String> {
+    let public: Vec<Requests<'_>> = requests.iter().flat_map(|r| public_parts(world, route, r)).collect();
+    let mut all = requests.iter().chain(&public);
+    all.find_map(|requests| {
+        let segment = takes_credentials(requests)?;
+        let open = !is_limited(world, route, requests) && !is_refused(world, route, requests);
+        open.then(|| format!("{} (/{segment}) may be tried without end", requests.path.shown()))
+    })
+}
+
+/// What JwtPolicies mark as public within a wider route: the login of a service behind a route for everything.
+fn public_parts<'r>(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'r>) -> Vec<Requests<'r>> {
+    let policies = world.access.iter().filter(|policy| Reach::of(*policy).meets(&route.edges));
+    let rules = policies.flat_map(|policy| &policy.spec.rules).filter(|rule| rule.access == Access::Public);
+    let mut out = Vec::new();
+    for item in rules.flat_map(|rule| &rule.matches) {
+        let scopes = Scope::of_match(std::slice::from_ref(item));
+        if !scopes.iter().any(|scope| scope.overlaps(requests)) {
+            continue;
+        }
+        let methods: Vec<Pattern> = match (requests.method.is_any(), item.methods.is_empty()) {
+            (true, false) => item.methods.iter().map(|method| Pattern::text(method)).collect(),
+            _ => vec![requests.method.clone()],
+        };
+        for path in item.paths.iter().map(|path| Pattern::path(path)).filter(|p| requests.path.covers(p)) {
+            for method in &methods {
+                let (method, path) = (method.clone(), path.clone());
+                out.push(Requests { method, path, ..requests.clone() });
+            }
+        }
+    }
+    out
 }
 
 /// The segment by which a path is known. Looking alone gives nobody's password away.
@@ -77,10 +112,16 @@ fn is_limited(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>)
     let at_the_edge = world.limits.iter().filter(|policy| Reach::of(policy).includes(&route.edges));
     let mut limits = at_the_edge.flat_map(|policy| &policy.spec.limits);
     let counts = limits.any(|limit| {
-        limit.mode == Mode::Enforce && Scope::of_match(&limit.matches).iter().any(|s| s.overlaps(requests))
+        let all = Scope::of_match(&limit.matches).iter().any(|scope| scope.covers(requests));
+        limit.mode == Mode::Enforce && counts_strangers(limit) && all
     });
     counts
         || route.route.route.iter().all(|target| is_limited_service(world, route, &target.destination.host))
+}
+
+/// Who guesses a password has no token yet, and writes a header anew for each guess.
+fn counts_strangers(limit: &LimitSpec) -> bool {
+    limit.key.iter().all(|part| *part == KeyPart::Address)
 }
 
 /// Whether a policy limits a service itself. Its paths are those behind the rewrite, so they are not compared.

@@ -11,6 +11,7 @@ mod limits;
 mod paths;
 mod pattern;
 mod plaintext;
+pub mod posture;
 mod protection;
 mod requests;
 mod routes;
@@ -20,6 +21,7 @@ mod scopes;
 mod selection;
 mod shape;
 mod tcp;
+mod upstreams;
 mod world;
 
 use std::collections::BTreeMap;
@@ -51,26 +53,38 @@ pub const IGNORE_ANNOTATION: &str = "palisade.mesh/lint-ignore";
 
 /// Looks at all objects together. They are those of one [`crate::PolicySet`], or would be.
 pub fn lint(objects: &[Object]) -> Report {
-    let world = World::new(objects);
+    let objects = in_order(objects);
+    let world = World::new(&objects);
     let mut desk = Desk::default();
     protection::check(&world, &mut desk);
     scopes::check(&world, &mut desk);
     limits::check(&world, &mut desk);
     cors::check(&world, &mut desk);
     routes::check(&world, &mut desk);
+    upstreams::check(&world, &mut desk);
     rules::check(&world, &mut desk);
     plaintext::check(&world, &mut desk);
     paths::check(&world, &mut desk);
     tcp::check(&world, &mut desk);
     shape::check(&world, &mut desk);
     let mut report = Report::default();
-    for (index, object) in objects.iter().enumerate() {
+    for (index, object) in objects.iter().copied().enumerate() {
         let problems = desk.0.remove(&index).unwrap_or_default();
         ignore::sort_out(object, placed(object, problems), &mut report);
     }
     report.findings.0.sort_by_cached_key(order);
     report.ignored.sort_by_cached_key(|ignored| order(&ignored.finding));
     report
+}
+
+/// By place, so that the order in which files were named changes nothing.
+fn in_order(objects: &[Object]) -> Vec<&Object> {
+    let mut sorted: Vec<&Object> = objects.iter().collect();
+    sorted.sort_by_cached_key(|object| {
+        let place = object.position.as_ref().map(|p| (p.file.clone(), p.line));
+        (place, world::title(object))
+    });
+    sorted
 }
 
 type Order = (Option<(String, usize, usize)>, &'static str, String, String);

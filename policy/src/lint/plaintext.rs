@@ -48,11 +48,13 @@ fn refuses_plaintext(rules: &[Rule]) -> bool {
 
 /// Whether every workload of a policy surely takes mutual TLS alone: the mesh or the namespace says so, and nothing
 /// that is nearer to a workload says otherwise.
-fn is_strict(world: &World<'_>, reach: &Reach<'_>) -> bool {
+pub(super) fn is_strict(world: &World<'_>, reach: &Reach<'_>) -> bool {
     let whole = |namespace: &str| {
         let wide = world.peers.iter().filter(|p| p.spec.selector.is_empty() && p.namespace() == namespace);
+        let modes: Vec<MtlsMode> =
+            wide.map(|p| p.spec.mode).filter(|mode| *mode != MtlsMode::Unset).collect();
         // Of several, the strictest one counts.
-        wide.map(|p| p.spec.mode).find(|mode| *mode != MtlsMode::Unset)
+        modes.iter().find(|mode| **mode == MtlsMode::Strict).or(modes.first()).copied()
     };
     let root = whole(ROOT_NAMESPACE) == Some(MtlsMode::Strict);
     let default = match reach.namespace == ROOT_NAMESPACE {

@@ -19,24 +19,25 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
 fn open_routes(world: &World<'_>, desk: &mut Desk) {
     let mut reported = BTreeSet::new();
     for route in world.edge_routes().iter().filter(|route| route.forwards()) {
-        let requests = route.requests();
-        let Some(open) = requests.iter().find(|r| is_open(world, route, r)) else { continue };
+        let Some(message) = hole(world, route, &route.requests()) else { continue };
         if !reported.insert((route.service.index, route.number)) {
             continue;
         }
-        let (method, path) = (open.method.shown(), open.path.shown());
-        let message = format!(
-            "{method} {path} of {} needs no token, and nothing marks it as public",
-            open.host.shown()
-        );
         let problems = desk.about(route.service.index);
         problems.error(code::OPEN_ROUTE, route.path(), message);
         problems.help(HELP);
     }
 }
 
-const HELP: &str =
+pub(super) const HELP: &str =
     "write a rule with access: token, or access: public, into a JwtPolicy that selects the edge";
+
+/// What gets in without a token, among parts of what a route takes.
+pub(super) fn hole(world: &World<'_>, route: &EdgeRoute<'_>, requests: &[Requests<'_>]) -> Option<String> {
+    let open = requests.iter().find(|r| is_open(world, route, r))?;
+    let (method, path, host) = (open.method.shown(), open.path.shown(), open.host.shown());
+    Some(format!("{method} {path} of {host} needs no token, and nothing marks it as public"))
+}
 
 /// Whether somebody without a token and without an identity may be let in. No unless that is certain.
 fn is_open(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
@@ -51,7 +52,31 @@ fn is_spoken_of(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_
     rules.any(|rule| Scope::of_match(&rule.matches).iter().any(|scope| scope.covers(requests)))
 }
 
-fn is_closed(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
+/// Whether policies of the edge surely let nobody in, with a token or without.
+pub(super) fn is_refused(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
+    let of = |action: Action| world.deciding.iter().filter(move |p| p.spec.action == action);
+    let by_default = of(Action::Allow).any(|p| Reach::of(p).includes(&route.edges));
+    // At an edge nobody has an identity of the mesh.
+    let nobody = |rule: &Rule| {
+        let named = |s: &Source| {
+            let peers = [&s.principals, &s.namespaces, &s.service_accounts, &s.trust_domains];
+            peers.iter().any(|list| !list.is_empty())
+        };
+        !rule.from.is_empty() && rule.from.iter().all(named)
+    };
+    let about = |rule: &Rule| !nobody(rule) && Scope::of_rule(rule).iter().any(|s| s.overlaps(requests));
+    let allowed =
+        of(Action::Allow).any(|p| Reach::of(p).meets(&route.edges) && p.spec.rules.iter().any(about));
+    let all = |rule: &Rule| {
+        let everybody = rule.from.is_empty() || rule.from.contains(&Source::default());
+        everybody && rule.when.is_empty() && Scope::of_rule(rule).iter().any(|s| s.covers(requests))
+    };
+    let denied =
+        of(Action::Deny).any(|p| Reach::of(p).includes(&route.edges) && p.spec.rules.iter().any(all));
+    denied || (by_default && !allowed)
+}
+
+pub(super) fn is_closed(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'_>) -> bool {
     let rules = |action: Action| {
         let policies = world.deciding.iter().filter(move |p| p.spec.action == action);
         policies.map(|policy| (Reach::of(policy), policy.spec.rules.as_slice()))

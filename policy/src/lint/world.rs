@@ -30,9 +30,9 @@ pub(super) struct World<'o> {
 }
 
 impl<'o> World<'o> {
-    pub(super) fn new(objects: &'o [Object]) -> Self {
+    pub(super) fn new(objects: &[&'o Object]) -> Self {
         let mut world = Self::default();
-        for (index, object) in objects.iter().enumerate() {
+        for (index, object) in objects.iter().copied().enumerate() {
             match &object.spec {
                 Spec::AuthorizationPolicy(spec) => {
                     let decides = spec.action != Action::Audit && is_dry_run(&object.meta) == Ok(false);

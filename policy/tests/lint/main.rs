@@ -7,6 +7,7 @@ mod support;
 
 mod edge;
 mod ignoring;
+mod posture;
 mod properties;
 mod rules;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use palisade_policy::document::{SourceFile, parse};
 use palisade_policy::lint::lint;
+use palisade_policy::posture::posture;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -114,6 +115,26 @@ proptest! {
     fn whatever_parses_is_looked_at_without_a_panic(objects in prop::collection::vec(object(), 0..8)) {
         let (objects, _) = parse(&[SourceFile { name: "x".into(), text: objects.concat() }]);
         let _ = lint(&objects);
+        let _ = posture(&objects);
+    }
+
+    /// Files are named in any order: by a shell, by hand, by CI.
+    #[test]
+    fn the_order_of_files_changes_nothing(
+        objects in prop::collection::vec(object(), 0..8),
+        by in any::<prop::sample::Index>(),
+    ) {
+        let name = |(i, text): (usize, String)| SourceFile { name: format!("{i}.yaml"), text };
+        let mut files: Vec<SourceFile> = objects.into_iter().enumerate().map(name).collect();
+        let one = parse(&files).0;
+        let at = if files.is_empty() { 0 } else { by.index(files.len()) };
+        files.rotate_left(at);
+        if at % 2 == 1 {
+            files.reverse();
+        }
+        let other = parse(&files).0;
+        prop_assert_eq!(lint(&one).findings, lint(&other).findings);
+        prop_assert_eq!(posture(&one), posture(&other));
     }
 
     #[test]
