@@ -195,3 +195,47 @@ fn state_is_found_again_by_id_and_a_changed_limit_starts_anew() {
     assert_eq!(limiter.buckets.load().len(), 1);
     assert_eq!(limiter.len(), 1);
 }
+
+/// The numbers of docs/reference/RateLimitPolicy.md, each in a process of its own:
+/// `cargo test --release -p palisade-proxy --lib -- --ignored --nocapture a_million_keys_of_one_request`.
+#[allow(clippy::print_stdout, reason = "what it measures")]
+fn measure_a_million_keys(most: u32, requests: u32) {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let clock = FakeRelativeClock::default();
+    let limiter = Limiter::with_clock(1_000_000, clock.clone());
+    let (limit, before) = (limit(most, &[KeyPart::Address]), resident());
+    for _ in 0..requests {
+        for n in 0..1_000_000 {
+            take(&limiter, &limit, v4(n)).unwrap();
+        }
+        clock.advance(Duration::from_secs(3));
+    }
+    let full = resident() - before;
+    for n in 1_000_000..2_000_000 {
+        let _shares_one = take(&limiter, &limit, v4(n));
+    }
+    assert_eq!(limiter.len(), 1_000_000);
+    println!("{requests} requests each: {full} MiB; after a million keys more: {} MiB", resident() - before);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_million_keys_of_one_request() {
+    measure_a_million_keys(5, 1);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_million_keys_of_five_requests() {
+    measure_a_million_keys(5, 5);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_million_keys_of_sixteen_entries() {
+    measure_a_million_keys(16, 16);
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::StatusCode;
 use palisade_tests::client::{self, Answer};
-use palisade_tests::{Sidecar, Upstream, World, until};
+use palisade_tests::{Outside, Sidecar, Upstream, World, until};
 use serde_json::{Value, json};
 use store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -271,5 +271,44 @@ async fn a_proxy_that_was_told_of_no_store_says_so_and_does_what_the_policy_says
         assert!(ledger.process.log().contains("give --limit-store"));
         let config: Value = serde_json::from_slice(&ledger.admin("/config").await.body).unwrap();
         assert_eq!(config["limit_store"]["configured"], false);
+    }
+}
+
+/// What docs/transfer-limits.md has operators give the proxies' user.
+const RIGHTS: &str =
+    "reset on >secret ~palisade:* -@all +evalsha +eval +script|load +get +set +time +select +ping";
+
+#[tokio::test]
+async fn a_user_with_few_rights_over_tls_is_enough_and_another_server_gets_no_password() {
+    let ca = Outside::new("roots of the store");
+    let store = Store::start(None).await.with_tls(&ca).await;
+    let set = ["ACL", "SETUSER", "palisade"].into_iter().chain(RIGHTS.split(' ')).collect::<Vec<_>>();
+    assert_eq!(store.ask(&set).await.trim(), "OK");
+    let (url, password) = (store.tls_url() + "/0", store.file("password", "secret"));
+    let wrong_ca = store.file("other.pem", &Outside::new("others").root_pem());
+    let right_ca = store.file("ca.pem", &ca.root_pem());
+    let with_ca = |file: &str| {
+        let rows = [
+            ("--limit-store", url.as_str()),
+            ("--limit-store-user", "palisade"),
+            ("--limit-store-password-file", password.as_str()),
+            ("--limit-store-ca", file),
+            ("--limit-store-timeout", "5s"),
+        ];
+        rows.map(|(name, value)| (name, value.to_owned()))
+    };
+    for (file, trusted) in [(wrong_ca, false), (right_ca, true)] {
+        let options = with_ca(&file);
+        let options = options.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let fleet = Fleet::start(&policy(3), &options).await;
+        if trusted {
+            fleet.until_connected(true).await;
+            assert_eq!(Fleet::passed(&fleet.many("/deny", 10).await), 3);
+            assert!(store.ask(&["ACL", "LOG"]).await.trim().is_empty(), "something was not allowed");
+        } else {
+            fleet.assert_away(&["unreachable"]).await;
+            let stats = store.ask(&["INFO", "commandstats"]).await;
+            assert!(!stats.contains("cmdstat_auth"), "{stats}");
+        }
     }
 }

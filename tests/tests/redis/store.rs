@@ -3,7 +3,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 
-use palisade_tests::until;
+use palisade_tests::outside::Credential;
+use palisade_tests::{Outside, until};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -11,6 +12,8 @@ pub(crate) struct Store {
     folder: tempfile::TempDir,
     address: SocketAddr,
     password: Option<String>,
+    /// Certificate, key and roots of a server that speaks TLS too, and where.
+    tls: Option<(Credential, String, u16)>,
     child: Option<Child>,
 }
 
@@ -19,9 +22,30 @@ impl Store {
         // Free a moment ago; the port is needed before the server runs, and again after it was killed.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut store = Self { folder, address, password: password.map(Into::into), child: None };
+        let password = password.map(Into::into);
+        let mut store = Self { folder, address, password, tls: None, child: None };
         store.run().await;
         store
+    }
+
+    /// Starts it anew with TLS, as `localhost`.
+    pub(crate) async fn with_tls(mut self, ca: &Outside) -> Self {
+        self.kill().await;
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        self.tls = Some((ca.issue(&["localhost"]), ca.root_pem(), port));
+        self.run().await;
+        self
+    }
+
+    /// A path of a file in the store's folder with this text.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    pub(crate) fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls.as_ref().unwrap().2)
     }
 
     pub(crate) async fn run(&mut self) {
@@ -31,6 +55,12 @@ impl Store {
         command.arg("--dir").arg(self.folder.path());
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
+        }
+        if let Some((credential, roots, port)) = &self.tls {
+            let (cert, key) =
+                (self.file("tls.crt", &credential.chain), self.file("tls.key", &credential.key));
+            command.args(["--tls-port", &port.to_string(), "--tls-cert-file", &cert, "--tls-key-file", &key]);
+            command.args(["--tls-ca-cert-file", &self.file("ca.crt", roots), "--tls-auth-clients", "no"]);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn();
         self.child = Some(child.expect("this suite needs redis-server on the PATH"));
