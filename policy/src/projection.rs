@@ -14,8 +14,8 @@ use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
     AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Meta, Named,
-    Object, PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, Selector,
-    ServiceEntrySpec, Spec, VirtualServiceSpec, selects, virtual_service,
+    Object, PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec,
+    Selector, ServiceEntrySpec, Spec, VirtualServiceSpec, selects, virtual_service,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -75,6 +75,7 @@ pub struct Projection {
     pub request_authentication: Vec<Named<RequestAuthenticationSpec>>,
     pub jwt_policies: Vec<Named<JwtPolicySpec>>,
     pub rate_limits: Vec<Named<RateLimitPolicySpec>>,
+    pub request_guards: Vec<Named<RequestGuardSpec>>,
 }
 
 /// Chooses what `workload` is told.
@@ -109,6 +110,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         request_authentication: Vec::new(),
         jwt_policies: Vec::new(),
         rate_limits: Vec::new(),
+        request_guards: Vec::new(),
     };
     for Object { meta, spec, .. } in set.objects() {
         match spec {
@@ -129,6 +131,9 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
             }
             Spec::RateLimitPolicy(spec) if mine(meta, &spec.selector) => {
                 projection.rate_limits.push(named(meta, spec));
+            }
+            Spec::RequestGuard(spec) if mine(meta, &spec.selector) => {
+                projection.request_guards.push(named(meta, spec));
             }
             Spec::Gateway(spec) if mine(meta, &spec.selector) => {
                 projection.gateways.push(named(meta, spec));

@@ -261,6 +261,7 @@ fn projection() -> impl Strategy<Value = Projection> {
                     virtual_services: Vec::new(),
                     jwt_policies: Vec::new(),
                     rate_limits: Vec::new(),
+                    request_guards: Vec::new(),
                 }
             },
         )
@@ -413,4 +414,43 @@ fn a_rate_limit_policy_survives_the_wire_and_a_half_one_does_not() {
     let mut no_part = wire;
     no_part.limits[1].key[2].part = None;
     assert_eq!(Named::<RateLimitPolicySpec>::try_from(no_part).unwrap_err().field, "limits[1].key[2].part");
+}
+
+#[test]
+fn a_request_guard_survives_the_wire_and_a_half_one_does_not() {
+    use palisade_policy::kind::RequestGuardSpec;
+    use palisade_policy::kind::mesh_config::AmbiguousPaths;
+    use palisade_policy::kind::request_guard::{GuardRuleSpec, Underscores};
+    let one = |text: &str| vec![text.to_owned()];
+    let full = |underscores, ambiguous_paths| GuardRuleSpec {
+        name: "a".into(),
+        matches: vec![],
+        allowed_methods: one("POST"),
+        content_types: one("application/json"),
+        max_body_bytes: Some(0),
+        max_headers: Some(2),
+        max_header_bytes: Some(3),
+        max_uri_bytes: Some(4),
+        forbid_headers: one("x-debug"),
+        strip_headers: one("x-trace"),
+        forbid_duplicates: one("*"),
+        underscores: Some(underscores),
+        ambiguous_paths: Some(ambiguous_paths),
+    };
+    let rules = vec![
+        full(Underscores::Reject, AmbiguousPaths::Keep),
+        full(Underscores::Keep, AmbiguousPaths::Reject),
+        GuardRuleSpec { name: "b".into(), ..GuardRuleSpec::default() },
+    ];
+    let spec = RequestGuardSpec { selector: BTreeMap::from([("app".into(), "edge".into())]), rules };
+    let meta = Meta { namespace: "n".into(), name: "p".into(), ..Meta::default() };
+    let object = Named { meta, spec };
+    let wire = v1::RequestGuard::from(&object);
+    assert_eq!(Named::try_from(wire.clone()).unwrap(), object);
+    let mut no_word = wire.clone();
+    no_word.rules[0].underscores = Some(0);
+    assert_eq!(Named::<RequestGuardSpec>::try_from(no_word).unwrap_err().field, "rules[0].underscores");
+    let mut strange = wire;
+    strange.rules[1].ambiguous_paths = Some(9);
+    assert_eq!(Named::<RequestGuardSpec>::try_from(strange).unwrap_err().field, "rules[1].ambiguous_paths");
 }

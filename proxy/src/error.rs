@@ -3,10 +3,12 @@
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use palisade_policy::Refusal;
+use palisade_policy::kind::request_guard::rule::Violation;
 
 use crate::edge::proxy_header::ProxyHeaderError;
 use crate::http::normalize::Malformed;
 use crate::stage::authenticate::TokenError;
+use crate::stage::guard::Breach;
 use crate::stage::limit::Exceeded;
 use crate::upstream::connect::ConnectError;
 
@@ -43,6 +45,8 @@ pub enum ProxyError {
     RateLimited(Exceeded),
     #[error("the store of rate limits cannot be asked")]
     LimitStore,
+    #[error("refused by a guard: {}", .0.violation.code())]
+    Guarded(Breach),
     #[error("no PROXY header that can be believed: {0}")]
     ProxyHeader(ProxyHeaderError),
     #[error("the connection was made by other TLS rules than those of the host")]
@@ -116,20 +120,16 @@ impl Consequence {
 impl ProxyError {
     /// What the caller is told in headers besides the status.
     pub fn headers(&self) -> HeaderMap {
-        if let Self::RateLimited(exceeded) = self {
-            return exceeded.headers();
-        }
-        let mut headers = HeaderMap::new();
-        if matches!(self, Self::LimitStore) {
+        match self {
+            Self::RateLimited(exceeded) => exceeded.headers(),
+            Self::Guarded(breach) => breach.headers(),
             // The store is looked for at least every two seconds.
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            Self::LimitStore => [(RETRY_AFTER, HeaderValue::from_static("2"))].into_iter().collect(),
+            Self::Token(why) => {
+                why.challenge().into_iter().map(|challenge| (WWW_AUTHENTICATE, challenge)).collect()
+            }
+            _ => HeaderMap::new(),
         }
-        if let Self::Token(why) = self
-            && let Some(challenge) = why.challenge()
-        {
-            headers.insert(WWW_AUTHENTICATE, challenge);
-        }
-        headers
     }
 
     /// The table.
@@ -216,6 +216,10 @@ impl ProxyError {
             Self::LimitStore => {
                 row(Us, "limit_store_unavailable", "RLSE", busy, UNAVAILABLE, "Not ready", true)
             }
+            Self::Guarded(breach) => {
+                let (reason, grpc_status) = (breach.violation.code(), guard_grpc_status(breach.violation));
+                row(Caller, reason, "", breach.status(), grpc_status, breach.title(), true)
+            }
             Self::ProxyHeader(why) => {
                 row(Caller, why.code(), "DPE", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", false)
             }
@@ -273,5 +277,17 @@ impl ProxyError {
                 row(Upstream, "upstream_reset", "UC", S::BAD_GATEWAY, UNAVAILABLE, "Upstream reset", true)
             }
         }
+    }
+}
+
+fn guard_grpc_status(violation: Violation) -> u16 {
+    match violation {
+        Violation::UriBytes | Violation::Headers | Violation::HeaderBytes | Violation::BodyBytes => {
+            RESOURCE_EXHAUSTED
+        }
+        Violation::Underscore | Violation::Forbidden | Violation::Duplicate | Violation::ContentType => {
+            INVALID_ARGUMENT
+        }
+        Violation::Method => UNIMPLEMENTED,
     }
 }

@@ -1,18 +1,23 @@
 //! Callers: an application with `HTTP_PROXY`, a peer with any certificate, and one that writes raw bytes.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body::{Body, Frame};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use palisade_certs::tls::{ExpectedPeer, client_config};
 use palisade_certs::{Svid, TrustBundle};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -77,10 +82,28 @@ where
     read(response).await
 }
 
+/// A body of these pieces, whose length nobody tells beforehand.
+pub fn streamed(pieces: &[&str]) -> BoxBody<Bytes, Infallible> {
+    let frames: Vec<_> =
+        pieces.iter().map(|piece| Ok(Frame::data(Bytes::from((*piece).to_owned())))).collect();
+    BodyExt::boxed(StreamBody::new(stream::iter(frames)))
+}
+
+/// A body of pieces that are sent one by one, whose length nobody tells beforehand.
+pub fn paced() -> (mpsc::Sender<Bytes>, BoxBody<Bytes, Infallible>) {
+    let (sender, receiver) = mpsc::channel(1);
+    let frames = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Bytes>| {
+        let piece = receiver.recv().await?;
+        Some((Ok(Frame::data(piece)), receiver))
+    });
+    (sender, BodyExt::boxed(StreamBody::new(Box::pin(frames))))
+}
+
 /// One HTTP/2 request over any stream.
-pub async fn send_h2<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error>
+pub async fn send_h2<S, B>(stream: S, request: Request<B>) -> Result<Answer, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;

@@ -152,7 +152,8 @@ async fn answer(
         response.headers_mut().extend(kind.map(|kind| (CONTENT_TYPE, kind)));
         return Ok(response);
     }
-    read(request.into_body(), index, &received).await;
+    let http2 = request.version() == Version::HTTP_2;
+    read(request.into_body(), http2, index, &received).await;
     Ok(match command {
         "status" => {
             let mut response = text(format!("status {number}"));
@@ -196,15 +197,16 @@ fn drip(count: u64) -> Body {
     BodyExt::boxed(StreamBody::new(chunks))
 }
 
-async fn read(mut body: Incoming, index: usize, received: &Mutex<Kept>) {
-    while let Some(Ok(frame)) = body.frame().await {
-        note(&frame, index, received);
-    }
-    received.lock().unwrap().change(index, |request| request.complete = body_ended(&body));
-}
-
-fn body_ended(body: &Incoming) -> bool {
-    http_body::Body::is_end_stream(body)
+async fn read(mut body: Incoming, http2: bool, index: usize, received: &Mutex<Kept>) {
+    let broke_off = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => note(&frame, index, received),
+            Some(Err(_)) => break true,
+            // hyper takes an HTTP/2 reset with NO_ERROR or CANCEL for the end.
+            None => break http2 && !http_body::Body::is_end_stream(&body),
+        }
+    };
+    received.lock().unwrap().change(index, |request| request.complete = !broke_off);
 }
 
 fn note(frame: &Frame<Bytes>, index: usize, received: &Mutex<Kept>) {

@@ -21,6 +21,7 @@ use crate::kind::mesh_config::{self, MeshConfigSpec};
 use crate::kind::peer_authentication::{self, Modes, MtlsMode};
 use crate::kind::rate_limit_policy::{self, Limit, Scope};
 use crate::kind::request_authentication;
+use crate::kind::request_guard::{self, rule::GuardRule};
 use crate::kind::request_match::MatchView;
 use crate::kind::service_entry::{self, Protocol};
 use crate::kind::trust_domains::TrustDomains;
@@ -47,6 +48,7 @@ pub struct Snapshot {
     destinations: Destinations,
     edge: Edge,
     limits: Vec<Arc<Limit>>,
+    guards: Vec<Arc<GuardRule>>,
 }
 
 /// Where an outbound request goes: one port of one service.
@@ -104,12 +106,24 @@ impl Snapshot {
         let routes = Routes::new(&projection.virtual_services, built, &destinations);
         let edge = Edge::new(&projection.gateways, &routes, &mut findings);
         let limits = limits(projection, &mut findings);
+        let guards = guards(projection, &mut findings);
         let authentication = Authentication::new(projection, &mut findings);
         if findings.has_errors() {
             return Err(findings);
         }
         let (workload, mesh) = (workload.clone(), projection.mesh.clone());
-        Ok(Self { version, workload, mesh, authentication, authorization, modes, destinations, edge, limits })
+        Ok(Self {
+            version,
+            workload,
+            mesh,
+            authentication,
+            authorization,
+            modes,
+            destinations,
+            edge,
+            limits,
+            guards,
+        })
     }
 
     /// The token rules of this workload.
@@ -150,6 +164,22 @@ impl Snapshot {
     /// Whether a limit counts across the mesh, so that a store is needed.
     pub fn has_mesh_limits(&self) -> bool {
         self.limits.iter().any(|limit| matches!(limit.scope, Scope::Mesh(_)))
+    }
+
+    /// The rules of guards that hold for a request, in the order of guards. All of them apply.
+    pub fn guards(&self, view: MatchView<'_>) -> impl Iterator<Item = &Arc<GuardRule>> {
+        self.guards.iter().filter(move |rule| rule.matches(&view))
+    }
+
+    /// Whether `guards` has anything to look for.
+    pub fn has_guards(&self) -> bool {
+        !self.guards.is_empty()
+    }
+
+    /// Whether some guard might let off an ambiguous path of a request to this host. Whether one does is known only when
+    /// the route is; until then this may say yes too often.
+    pub fn may_keep_ambiguous(&self, host: &str, method: &str) -> bool {
+        self.guards.iter().any(|rule| rule.may_keep(host, method))
     }
 
     /// The mode for a service port, inheritance resolved; never `Unset`.
@@ -241,6 +271,11 @@ fn check(projection: &Projection, findings: &mut Findings) {
             strange(findings, Kind::RateLimitPolicy, meta);
         }
     }
+    for Named { meta, spec } in &projection.request_guards {
+        if !selected(meta, &spec.selector) {
+            strange(findings, Kind::RequestGuard, meta);
+        }
+    }
     for Named { meta, spec } in &projection.service_entries {
         let object = format!("{} {}/{}", Kind::ServiceEntry.name(), meta.namespace, meta.name);
         report(findings, &object, |p| service_entry::check(meta, spec, p));
@@ -304,6 +339,17 @@ fn limits(projection: &Projection, findings: &mut Findings) -> Vec<Arc<Limit>> {
         });
     }
     limits
+}
+
+fn guards(projection: &Projection, findings: &mut Findings) -> Vec<Arc<GuardRule>> {
+    let mut guards = Vec::new();
+    for Named { meta, spec } in &projection.request_guards {
+        let object = format!("{} {}/{}", Kind::RequestGuard.name(), meta.namespace, meta.name);
+        report(findings, &object, |p| {
+            guards.extend(request_guard::build(meta, spec, p).into_iter().map(Arc::new));
+        });
+    }
+    guards
 }
 
 fn report(findings: &mut Findings, object: &str, check: impl FnOnce(&mut Problems)) {

@@ -81,6 +81,13 @@ codes! {
     LIMIT_NAME = "PAL2003", "Two limits of one policy have one name";
     BAD_LIMIT_KEY = "PAL2004", "The text is no part of a key";
     NO_LIMIT_STORE = "PAL2005", "onStoreFailure is for limits of scope mesh";
+    // RequestGuard.
+    GUARD_EMPTY = "PAL2101", "The guard or a rule of it asks nothing";
+    GUARD_RULE = "PAL2102", "Two rules of one guard have one name";
+    GUARD_RANGE = "PAL2103", "A number of a guard is out of its range";
+    GUARD_METHOD = "PAL2104", "A method of a guard does not do what it seems to";
+    GUARD_CONTENT_TYPE = "PAL2105", "The text is no content type that a guard can take";
+    GUARD_HEADER = "PAL2106", "The header is not one that guards forbid or strip";
     // Identity of a workload.
     BAD_WORKLOAD = "PAL1501", "The workload's id is not of the form /ns/<namespace>/sa/<service-account>";
     // Gateway.

@@ -47,7 +47,7 @@ const NORMALIZATIONS: &[(&str, PathNormalization)] = &[
     ("DECODE_AND_MERGE_SLASHES", PathNormalization::DecodeAndMergeSlashes),
 ];
 
-const AMBIGUOUS: &[(&str, AmbiguousPaths)] =
+pub(super) const AMBIGUOUS: &[(&str, AmbiguousPaths)] =
     &[("REJECT", AmbiguousPaths::Reject), ("KEEP", AmbiguousPaths::Keep)];
 
 pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<MeshConfigSpec> {

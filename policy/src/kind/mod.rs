@@ -9,6 +9,7 @@ pub mod mesh_config;
 pub mod peer_authentication;
 pub mod rate_limit_policy;
 pub mod request_authentication;
+pub mod request_guard;
 pub mod request_match;
 pub mod service_entry;
 pub(crate) mod trust_domains;
@@ -24,6 +25,7 @@ pub use mesh_config::MeshConfigSpec;
 pub use peer_authentication::PeerAuthenticationSpec;
 pub use rate_limit_policy::RateLimitPolicySpec;
 pub use request_authentication::RequestAuthenticationSpec;
+pub use request_guard::RequestGuardSpec;
 pub use service_entry::ServiceEntrySpec;
 pub use virtual_service::VirtualServiceSpec;
 
@@ -45,10 +47,11 @@ pub enum Kind {
     RequestAuthentication,
     VirtualService,
     JwtPolicy,
+    RequestGuard,
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
@@ -59,6 +62,7 @@ impl Kind {
         Self::RequestAuthentication,
         Self::JwtPolicy,
         Self::RateLimitPolicy,
+        Self::RequestGuard,
     ];
 
     /// The name in a document's `kind` field.
@@ -74,6 +78,7 @@ impl Kind {
             Self::RequestAuthentication => "RequestAuthentication",
             Self::VirtualService => "VirtualService",
             Self::JwtPolicy => "JwtPolicy",
+            Self::RequestGuard => "RequestGuard",
         }
     }
 
@@ -86,7 +91,9 @@ impl Kind {
             Self::ServiceEntry | Self::DestinationRule | Self::Gateway | Self::VirtualService => {
                 "networking.istio.io/v1"
             }
-            Self::MeshConfig | Self::RateLimitPolicy | Self::JwtPolicy => "palisade.mesh/v1",
+            Self::MeshConfig | Self::RateLimitPolicy | Self::JwtPolicy | Self::RequestGuard => {
+                "palisade.mesh/v1"
+            }
         }
     }
 }
@@ -114,6 +121,7 @@ pub enum Spec {
     RequestAuthentication(RequestAuthenticationSpec),
     VirtualService(VirtualServiceSpec),
     JwtPolicy(JwtPolicySpec),
+    RequestGuard(RequestGuardSpec),
 }
 
 /// One document, read and checked on its own.
@@ -151,6 +159,7 @@ impl Spec {
             Self::RequestAuthentication(_) => Kind::RequestAuthentication,
             Self::VirtualService(_) => Kind::VirtualService,
             Self::JwtPolicy(_) => Kind::JwtPolicy,
+            Self::RequestGuard(_) => Kind::RequestGuard,
         }
     }
 }
@@ -168,6 +177,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::RequestAuthentication => Spec::RequestAuthentication(request_authentication::read(reader, at)?),
         Kind::VirtualService => Spec::VirtualService(virtual_service::read(reader, at)?),
         Kind::JwtPolicy => Spec::JwtPolicy(jwt_policy::read(reader, at)?),
+        Kind::RequestGuard => Spec::RequestGuard(request_guard::read(reader, at)?),
     })
 }
 
@@ -192,6 +202,9 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         }
         Spec::JwtPolicy(spec) => {
             jwt_policy::build(meta, spec, problems);
+        }
+        Spec::RequestGuard(spec) => {
+            request_guard::build(meta, spec, problems);
         }
     }
 }

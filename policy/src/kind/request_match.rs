@@ -82,6 +82,11 @@ impl RequestMatch {
         self.items.is_empty() || self.items.iter().any(|item| item.matches(view))
     }
 
+    /// Whether it matches some path on some route, for this host and method.
+    pub fn may_match(&self, host: &str, method: &str) -> bool {
+        self.items.is_empty() || self.items.iter().any(|item| item.may_match(host, method))
+    }
+
     /// Whether it can be judged only after a route was chosen.
     pub fn needs_route(&self) -> bool {
         self.items.iter().any(|item| !item.routes.is_empty())
@@ -114,11 +119,15 @@ impl Item {
     }
 
     fn matches(&self, view: &MatchView<'_>) -> bool {
-        let method = |m: &TextMatch| m.matches(view.method.as_bytes(), Case::Exact);
-        (self.methods.is_empty() || self.methods.iter().any(method))
+        self.may_match(view.host, view.method)
             && (self.paths.is_empty() || self.paths.iter().any(|p| p.matches(view.path)))
-            && (self.hosts.is_empty() || self.hosts.iter().any(|h| h.matches(view.host)))
             && (self.routes.is_empty() || view.route.is_some_and(|id| self.has_route(id)))
+    }
+
+    fn may_match(&self, host: &str, method: &str) -> bool {
+        let method = |m: &TextMatch| m.matches(method.as_bytes(), Case::Exact);
+        (self.methods.is_empty() || self.methods.iter().any(method))
+            && (self.hosts.is_empty() || self.hosts.iter().any(|h| h.matches(host)))
     }
 
     fn has_route(&self, id: &str) -> bool {

@@ -3,7 +3,7 @@
 use crate::kind::authorization_policy::{Action, AuthorizationPolicySpec, is_dry_run};
 use crate::kind::{
     GatewaySpec, JwtPolicySpec, MeshConfigSpec, Object, PeerAuthenticationSpec, RateLimitPolicySpec,
-    RequestAuthenticationSpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec,
+    RequestAuthenticationSpec, RequestGuardSpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec,
 };
 
 /// An object of one kind.
@@ -25,6 +25,7 @@ pub(super) struct World<'o> {
     pub(super) gateways: Vec<Of<'o, GatewaySpec>>,
     pub(super) services: Vec<Of<'o, VirtualServiceSpec>>,
     pub(super) limits: Vec<Of<'o, RateLimitPolicySpec>>,
+    pub(super) guards: Vec<Of<'o, RequestGuardSpec>>,
     pub(super) entries: Vec<Of<'o, ServiceEntrySpec>>,
     pub(super) mesh: MeshConfigSpec,
 }
@@ -44,6 +45,7 @@ impl<'o> World<'o> {
                 Spec::Gateway(spec) => world.gateways.push(Of { index, object, spec }),
                 Spec::VirtualService(spec) => world.services.push(Of { index, object, spec }),
                 Spec::RateLimitPolicy(spec) => world.limits.push(Of { index, object, spec }),
+                Spec::RequestGuard(spec) => world.guards.push(Of { index, object, spec }),
                 Spec::ServiceEntry(spec) => world.entries.push(Of { index, object, spec }),
                 Spec::MeshConfig(spec) => world.mesh = spec.clone(),
                 // Of the others nothing is asked here.
@@ -96,7 +98,8 @@ selecting!(
     RequestAuthenticationSpec,
     PeerAuthenticationSpec,
     GatewaySpec,
-    RateLimitPolicySpec
+    RateLimitPolicySpec,
+    RequestGuardSpec
 );
 
 pub(super) fn title(object: &Object) -> String {

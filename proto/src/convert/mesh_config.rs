@@ -14,10 +14,7 @@ impl From<&MeshConfigSpec> for v1::MeshConfig {
             PathNormalization::MergeSlashes => wire::PathNormalization::MergeSlashes,
             PathNormalization::DecodeAndMergeSlashes => wire::PathNormalization::DecodeAndMergeSlashes,
         };
-        let ambiguous = match mesh.ambiguous_paths {
-            AmbiguousPaths::Reject => wire::AmbiguousPaths::Reject,
-            AmbiguousPaths::Keep => wire::AmbiguousPaths::Keep,
-        };
+        let ambiguous = wire::AmbiguousPaths::from(mesh.ambiguous_paths);
         Self {
             path_normalization: normalization.into(),
             ambiguous_paths: ambiguous.into(),
@@ -38,11 +35,29 @@ impl TryFrom<v1::MeshConfig> for MeshConfigSpec {
             Wire::MergeSlashes => PathNormalization::MergeSlashes,
             Wire::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
         };
-        let ambiguous_paths = match enumeration("ambiguous_paths", mesh.ambiguous_paths)? {
-            wire::AmbiguousPaths::Unspecified => return Err(unspecified("ambiguous_paths")),
-            wire::AmbiguousPaths::Reject => AmbiguousPaths::Reject,
-            wire::AmbiguousPaths::Keep => AmbiguousPaths::Keep,
-        };
+        let ambiguous_paths =
+            enumeration::<wire::AmbiguousPaths>("ambiguous_paths", mesh.ambiguous_paths)?.try_into()?;
         Ok(Self { path_normalization, ambiguous_paths, trust_domain_aliases: mesh.trust_domain_aliases })
+    }
+}
+
+impl From<AmbiguousPaths> for wire::AmbiguousPaths {
+    fn from(paths: AmbiguousPaths) -> Self {
+        match paths {
+            AmbiguousPaths::Reject => Self::Reject,
+            AmbiguousPaths::Keep => Self::Keep,
+        }
+    }
+}
+
+impl TryFrom<wire::AmbiguousPaths> for AmbiguousPaths {
+    type Error = WireError;
+
+    fn try_from(paths: wire::AmbiguousPaths) -> Result<Self, WireError> {
+        match paths {
+            wire::AmbiguousPaths::Unspecified => Err(unspecified("ambiguous_paths")),
+            wire::AmbiguousPaths::Reject => Ok(Self::Reject),
+            wire::AmbiguousPaths::Keep => Ok(Self::Keep),
+        }
     }
 }

@@ -11,6 +11,7 @@ mod peer_authentication;
 mod projection;
 mod rate_limit_policy;
 mod request_authentication;
+mod request_guard;
 mod request_match;
 mod scalar;
 mod service_entry;

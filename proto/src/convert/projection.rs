@@ -24,6 +24,7 @@ impl From<&Projection> for v1::SnapshotBody {
             request_authentication: projection.request_authentication.iter().map(Into::into).collect(),
             jwt_policies: projection.jwt_policies.iter().map(Into::into).collect(),
             rate_limit_policies: projection.rate_limits.iter().map(Into::into).collect(),
+            request_guards: projection.request_guards.iter().map(Into::into).collect(),
         }
     }
 }
@@ -78,6 +79,7 @@ impl TryFrom<v1::SnapshotBody> for Projection {
             )?,
             jwt_policies: each("jwt_policies", body.jwt_policies, TryInto::try_into)?,
             rate_limits: each("rate_limit_policies", body.rate_limit_policies, TryInto::try_into)?,
+            request_guards: each("request_guards", body.request_guards, TryInto::try_into)?,
         })
     }
 }

@@ -1,18 +1,21 @@
 //! Bodies on their way through: streamed, counted, and carrying what must live as long as they do.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use palisade_policy::kind::request_guard::rule::GuardRule;
 
 use super::codec::is_malformed;
 use super::copy::{CopyError, CopyReader, CopyWriter};
 use super::headers::strip_trailers;
+use crate::stage::guard::BodyGuard;
 use crate::telemetry::record::Record;
 use crate::upstream::pool::Lease;
 
@@ -25,6 +28,8 @@ pub(crate) enum BodyError {
     /// upload would look whole to the application.
     #[error("the stream was reset before the body's end")]
     Reset,
+    #[error("the body is larger than a guard allows")]
+    TooLarge,
     /// Of a mirror's body.
     #[error("the copy broke off")]
     Copy(#[from] CopyError),
@@ -60,6 +65,10 @@ pub(crate) struct Tally {
     pub(crate) request_malformed: Cell<bool>,
     /// A mirror's body broke off: our fault or the original caller's, never the mirror's.
     pub(crate) copy_broke: Cell<bool>,
+    /// The rule whose bound the request body broke.
+    pub(crate) overrun: OnceCell<Arc<GuardRule>>,
+    /// What is left of that body.
+    pub(crate) unread: RefCell<Option<Incoming>>,
 }
 
 /// A request body on its way upstream.
@@ -69,26 +78,38 @@ pub(crate) struct RequestBody {
     tally: Rc<Tally>,
     /// Who gets a copy of what passes by; hardly ever anybody.
     copies: Vec<CopyWriter>,
+    guard: Option<Box<BodyGuard>>,
 }
 
 #[derive(Debug)]
 enum From {
-    Caller { incoming: Incoming, http2: bool },
+    Caller {
+        incoming: Incoming,
+        http2: bool,
+    },
     Original(CopyReader),
+    /// Cut off at its bound: it never ends well.
+    Nobody,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, http2: bool, tally: Rc<Tally>, copies: Vec<CopyWriter>) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        http2: bool,
+        tally: Rc<Tally>,
+        copies: Vec<CopyWriter>,
+        guard: Option<Box<BodyGuard>>,
+    ) -> Self {
         tally.request_ended.set(incoming.is_end_stream());
         if incoming.is_end_stream() {
             copies.iter().for_each(CopyWriter::end);
         }
-        Self { from: From::Caller { incoming, http2 }, tally, copies }
+        Self { from: From::Caller { incoming, http2 }, tally, copies, guard }
     }
 
     /// The body of a mirror.
     pub(crate) fn copy(reader: CopyReader, tally: Rc<Tally>) -> Self {
-        Self { from: From::Original(reader), tally, copies: Vec::new() }
+        Self { from: From::Original(reader), tally, copies: Vec::new(), guard: None }
     }
 
     fn saw(&self, frame: &Frame<Bytes>) {
@@ -104,6 +125,36 @@ impl RequestBody {
     fn ended(&self) {
         self.tally.request_ended.set(true);
         self.copies.iter().for_each(CopyWriter::end);
+    }
+
+    /// What a guard makes of the next frame.
+    fn guarded(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        let Some(guard) = &self.guard else { return Ok(frame) };
+        if let Some(data) = frame.data_ref() {
+            let more = u64::try_from(data.len()).unwrap_or(u64::MAX);
+            if let Some(rule) = guard.broken_by(self.tally.received.get().saturating_add(more)) {
+                let rule = rule.clone();
+                self.cut(rule, data.len());
+                return Err(BodyError::TooLarge);
+            }
+        }
+        Ok(match frame.into_trailers() {
+            Ok(mut trailers) => {
+                guard.strip_trailers(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        })
+    }
+
+    /// Breaks off: neither the upstream nor a mirror may take what went before for a whole body.
+    fn cut(&mut self, rule: Arc<GuardRule>, bytes: usize) {
+        add(&self.tally.received, bytes);
+        self.copies.clear();
+        let _first = self.tally.overrun.set(rule);
+        if let From::Caller { incoming, .. } = std::mem::replace(&mut self.from, From::Nobody) {
+            *self.tally.unread.borrow_mut() = Some(incoming);
+        }
     }
 }
 
@@ -121,7 +172,9 @@ impl Body for RequestBody {
                 let frame = ready!(Pin::new(reader).poll_frame(cx));
                 frame.map(|frame| frame.map_err(BodyError::Copy))
             }
+            From::Nobody => Some(Err(BodyError::TooLarge)),
         };
+        let frame = frame.map(|frame| frame.and_then(|frame| self.guarded(frame)));
         match &frame {
             Some(Ok(frame)) => self.saw(frame),
             Some(Err(error)) => {
@@ -138,6 +191,7 @@ impl Body for RequestBody {
         match &self.from {
             From::Caller { incoming, .. } => incoming.is_end_stream(),
             From::Original(reader) => reader.is_end_stream(),
+            From::Nobody => false,
         }
     }
 
@@ -145,6 +199,7 @@ impl Body for RequestBody {
         match &self.from {
             From::Caller { incoming, .. } => incoming.size_hint(),
             From::Original(reader) => reader.size_hint(),
+            From::Nobody => SizeHint::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use http::header::{
     CONNECTION, Entry, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
+pub(crate) use palisade_policy::kind::request_guard::names::{begins_folded, is_folded};
 
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-decision-id");
@@ -68,17 +69,6 @@ pub(crate) fn remove_where(headers: &mut HeaderMap, is: impl Fn(&str) -> bool) {
     for name in found {
         headers.remove(name);
     }
-}
-
-/// Whether a name begins so to a server that reads `_` as `-` and any case as one (CGI, and what copies it).
-pub(crate) fn begins_folded(name: &str, with: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() >= with.len() && name.bytes().zip(with.bytes()).all(|(a, b)| fold(a) == fold(b))
-}
-
-/// Whether two names are one to such a server.
-pub(crate) fn is_folded(name: &str, other: &str) -> bool {
-    name.len() == other.len() && begins_folded(name, other)
 }
 
 /// What a trailer section may not carry (RFC 9110 section 6.5.1): framing, routing, authentication, and our own.

@@ -6,6 +6,7 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Version, request};
 use palisade_policy::kind::MeshConfigSpec;
+use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
 use palisade_policy::request::path::{self, PathError};
 
 use super::authority::is_plain;
@@ -51,14 +52,38 @@ pub(crate) struct Target {
     pub(crate) authority: Authority,
     /// Normalized path and the query as it came.
     pub(crate) path: PathAndQuery,
+    /// The path is ambiguous, and passes only if a guard keeps such paths on the route that is chosen.
+    pub(crate) kept: bool,
 }
 
 /// Takes authority and path out of a request head, and removes from it what ends at this hop.
 pub(crate) fn normalize(head: &mut request::Parts, mesh: &MeshConfigSpec) -> Result<Target, Malformed> {
+    normalize_keeping(head, mesh, |_, _| false)
+}
+
+/// The same; an ambiguous path that MeshConfig rejects goes on when `may_keep` says so, for host and method, and is then
+/// marked as such: whether it really is kept is to be judged once the route is known.
+pub(crate) fn normalize_keeping(
+    head: &mut request::Parts,
+    mesh: &MeshConfigSpec,
+    may_keep: impl FnOnce(&str, &str) -> bool,
+) -> Result<Target, Malformed> {
     check_framing(head)?;
     let authority = authority(head)?;
+    let mut kept = false;
     let path = match head.uri.path_and_query() {
-        Some(path) => normalize_path(rooted(path, head)?.as_ref(), mesh)?,
+        Some(path) => {
+            let path = rooted(path, head)?;
+            match normalize_path(&path, mesh.path_normalization, mesh.ambiguous_paths) {
+                Err(Malformed::Path(PathError::Ambiguous))
+                    if may_keep(authority.as_str(), head.method.as_str()) =>
+                {
+                    kept = true;
+                    normalize_path(&path, mesh.path_normalization, AmbiguousPaths::Keep)?
+                }
+                path => path?,
+            }
+        }
         // Absolute form without a path (RFC 9112 section 3.2.2) means "/".
         None if head.uri.scheme().is_some() && head.version <= Version::HTTP_11 => {
             PathAndQuery::from_static("/")
@@ -69,7 +94,7 @@ pub(crate) fn normalize(head: &mut request::Parts, mesh: &MeshConfigSpec) -> Res
     headers::strip_ours(&mut head.headers);
     // hyper has answered it towards the caller, and upstream bodies are streamed without waiting.
     head.headers.remove(http::header::EXPECT);
-    Ok(Target { authority, path })
+    Ok(Target { authority, path, kept })
 }
 
 /// hyper looks at the last transfer coding only. Another one before it, `chunked` twice, or a second line would be
@@ -117,9 +142,12 @@ fn rooted<'p>(path: &'p PathAndQuery, head: &request::Parts) -> Result<Cow<'p, P
     PathAndQuery::try_from(format!("/{}", path.as_str())).map(Cow::Owned).map_err(|_invalid| not_absolute)
 }
 
-fn normalize_path(target: &PathAndQuery, mesh: &MeshConfigSpec) -> Result<PathAndQuery, Malformed> {
-    let path = path::normalize(target.path(), mesh.path_normalization, mesh.ambiguous_paths)
-        .map_err(Malformed::Path)?;
+fn normalize_path(
+    target: &PathAndQuery,
+    normalization: PathNormalization,
+    ambiguous: AmbiguousPaths,
+) -> Result<PathAndQuery, Malformed> {
+    let path = path::normalize(target.path(), normalization, ambiguous).map_err(Malformed::Path)?;
     match path {
         Cow::Borrowed(path) if path == target.path() => Ok(target.clone()),
         path => {

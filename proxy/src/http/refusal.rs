@@ -52,10 +52,8 @@ pub(crate) fn respond(
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 section 15.5.6.
-        headers.insert(
-            http::header::ALLOW,
-            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        );
+        let served = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        headers.entry(http::header::ALLOW).or_insert(served);
     }
     if manner.close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -29,6 +29,7 @@ use crate::stage::authenticate::{Believed, authenticate, with_outputs_kept};
 use crate::stage::cors::{Leave, preflight};
 use crate::stage::demand::demand;
 use crate::stage::forward::{address, forward};
+use crate::stage::guard;
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
 use crate::stage::mirror::{Mirror, Original, Slot};
@@ -95,7 +96,8 @@ pub(crate) async fn serve(
     let original =
         Original { worker, head: &head, forwarding: &forwarding, identity: &identity, grpc: exchange.grpc };
     let copies = original.send_copies(mirrors);
-    let target = Target { authority: forwarding.authority.clone(), path: forwarding.path.clone() };
+    let target =
+        Target { authority: forwarding.authority.clone(), path: forwarding.path.clone(), kept: false };
     address(&mut head, &target, way.wire, &way.security);
     exchange.dress.forwarding = Some(forwarding);
     let outgoing = exchange.outgoing(head, body, copies);
@@ -133,7 +135,10 @@ async fn judge(
     let snapshot = worker.shared.live.snapshot();
     let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
     record.policy_version = snapshot.version;
-    let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
+    let measure = guard::measure(snapshot, head);
+    let may_keep = |host: &str, method: &str| snapshot.may_keep_ambiguous(host, method);
+    let mut target =
+        normalize::normalize_keeping(head, &snapshot.mesh, may_keep).map_err(ProxyError::Malformed)?;
     record.authority = Some(target.authority.clone());
     record.path = Some(target.path.clone());
 
@@ -156,12 +161,16 @@ async fn judge(
     let chosen = choose(connection, server, head, &target, &origin)?;
     record.route = Some(chosen.id.clone());
 
+    let preflight = chosen.cors.as_ref().and_then(|cors| preflight(cors, &head.method, &head.headers));
+    if preflight.is_none() {
+        exchange.dress.leave = chosen.cors.as_ref().map(|cors| Leave::of(cors, &head.headers));
+    }
+    let (route, body, preflight_answered) = (Some(&*chosen.id), exchange.outline, preflight.is_some());
+    let asked = guard::Asked { target: &target, route, measure, body, preflight: preflight_answered };
+    exchange.body_guard = guard::check(snapshot, head, &asked, record)?;
     // Preflights carry no token and reach no upstream.
-    if let Some(cors) = &chosen.cors {
-        if let Some(answer) = preflight(cors, &head.method, &head.headers) {
-            return Ok(Verdict::Answer(answer, "cors_preflight"));
-        }
-        exchange.dress.leave = Some(Leave::of(cors, &head.headers));
+    if let Some(answer) = preflight {
+        return Ok(Verdict::Answer(answer, "cors_preflight"));
     }
 
     let authentication = snapshot.authentication();

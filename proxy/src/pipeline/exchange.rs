@@ -16,6 +16,7 @@ use crate::http::headers;
 use crate::http::refusal::{self, Manner};
 use crate::stage::cors::Leave;
 use crate::stage::forward::Answer;
+use crate::stage::guard::{BodyGuard, BodyOutline};
 use crate::stage::route::Forwarding;
 use crate::stage::tunnel::{Terms, Wanted};
 use crate::telemetry::record::Record;
@@ -51,6 +52,9 @@ pub(super) struct Exchange {
     pub(super) grpc: bool,
     pub(super) upgrade: Option<Wanted>,
     pub(super) dress: Dress,
+    /// Of the request's body.
+    pub(super) outline: BodyOutline,
+    pub(super) body_guard: Option<Box<BodyGuard>>,
     is_head: bool,
     version: Version,
     expects_continue: bool,
@@ -75,6 +79,8 @@ impl Exchange {
             grpc,
             upgrade,
             dress: Dress::default(),
+            outline: BodyOutline::of(&body),
+            body_guard: None,
             is_head: head.method == Method::HEAD,
             version: head.version,
             expects_continue: head.headers.contains_key(EXPECT),
@@ -84,7 +90,7 @@ impl Exchange {
 
     /// The request to send upstream. `copies`: who gets the body, too.
     pub(super) fn outgoing(
-        &self,
+        &mut self,
         mut head: request::Parts,
         body: Incoming,
         copies: Vec<CopyWriter>,
@@ -94,10 +100,8 @@ impl Exchange {
         }
         // What hyper left there is about the caller's connection.
         head.extensions.clear();
-        Request::from_parts(
-            head,
-            RequestBody::new(body, self.version == Version::HTTP_2, self.record.tally.clone(), copies),
-        )
+        let (http2, tally) = (self.version == Version::HTTP_2, self.record.tally.clone());
+        Request::from_parts(head, RequestBody::new(body, http2, tally, copies, self.body_guard.take()))
     }
 
     /// Ends with the upstream's response: the record and the connection ride in its body to the end.
@@ -143,7 +147,7 @@ impl Exchange {
     pub(super) fn refuse(self, error: &ProxyError, body: Option<Incoming>) -> Response<ResponseBody> {
         let consequence = error.consequence();
         tracing::debug!(reason = consequence.reason, %error, "request not forwarded");
-        let close = self.leaves_unread(body) || !consequence.keep;
+        let close = self.leaves_unread(body) || self.leaves_half_read() || !consequence.keep;
         let manner = Manner { grpc: self.grpc, close: close && self.is_http1(), bare: self.is_head };
         let mut response = refusal::respond(&consequence, error.headers(), manner, self.record);
         self.dress.any(response.headers_mut());
@@ -178,12 +182,25 @@ impl Exchange {
         let unread = body.filter(|body| !body.is_end_stream());
         let left = unread.is_some() || self.upgrade.is_some();
         if let Some(body) = unread
-            && self.is_http1()
             && !self.expects_continue
         {
-            tokio::task::spawn_local(discard(self.worker.clone(), body));
+            self.discard(body);
         }
         left
+    }
+
+    /// The same of a body that a guard cut off: who sends it was told to go on, if it waited for that.
+    fn leaves_half_read(&self) -> bool {
+        let unread = self.record.tally.unread.take();
+        let left = unread.is_some();
+        unread.into_iter().for_each(|body| self.discard(body));
+        left
+    }
+
+    fn discard(&self, body: Incoming) {
+        if self.is_http1() {
+            tokio::task::spawn_local(discard(self.worker.clone(), body));
+        }
     }
 
     /// What the route says about answers of upstreams.

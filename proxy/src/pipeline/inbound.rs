@@ -19,6 +19,7 @@ use crate::listen::inbound::Inbound;
 use crate::stage::authenticate::{Believed, authenticate};
 use crate::stage::demand::demand;
 use crate::stage::forward::{Route, address, forward};
+use crate::stage::guard;
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
 use crate::stage::tunnel::Terms;
@@ -31,8 +32,7 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     let record = open_record(&connection);
     let (mut exchange, mut head, body) =
         Exchange::begin(&connection.worker, Direction::Inbound, record, request);
-    let (permit, target, believed) = match Box::pin(judge(&connection, &mut head, &mut exchange.record)).await
-    {
+    let (permit, target, believed) = match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
         Ok(judged) => judged,
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
@@ -67,8 +67,9 @@ pub(crate) fn open_record(connection: &Inbound) -> Box<Record> {
 async fn judge(
     connection: &Inbound,
     head: &mut request::Parts,
-    record: &mut Record,
+    exchange: &mut Exchange,
 ) -> Result<(Permit, Target, Option<Believed>), ProxyError> {
+    let record = &mut exchange.record;
     let live = &connection.worker.shared.live;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
@@ -85,13 +86,19 @@ async fn judge(
     if connection.peer.is_some() {
         record.limits.keep_marks(&head.headers);
     }
-    let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
+    let measure = guard::measure(snapshot, head);
+    let may_keep = |host: &str, method: &str| snapshot.may_keep_ambiguous(host, method);
+    let mut target =
+        normalize::normalize_keeping(head, &snapshot.mesh, may_keep).map_err(ProxyError::Malformed)?;
     record.authority = Some(target.authority.clone());
     record.path = Some(target.path.clone());
     let address = connection.source.address.ip();
     let asked = Asked { address, headers: &head.headers, token: None };
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record).await?;
+    let asked =
+        guard::Asked { target: &target, route: None, measure, body: exchange.outline, preflight: false };
+    exchange.body_guard = guard::check(snapshot, head, &asked, record)?;
     let authentication = snapshot.authentication();
     let believed = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
     demand(snapshot, &matched(&head.method, &target), believed.as_ref(), record)?;

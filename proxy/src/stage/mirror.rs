@@ -91,6 +91,7 @@ impl Original<'_> {
                 target: Target {
                     authority: shadow(&self.forwarding.authority),
                     path: self.forwarding.path.clone(),
+                    kept: false,
                 },
                 identity: self.identity.clone(),
                 timeout: self.forwarding.timeout(),

@@ -6,6 +6,7 @@ pub mod cors;
 mod cors_tests;
 pub(crate) mod demand;
 pub(crate) mod forward;
+pub(crate) mod guard;
 pub(crate) mod identify;
 pub(crate) mod limit;
 pub(crate) mod mirror;

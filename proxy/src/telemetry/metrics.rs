@@ -86,6 +86,8 @@ pub(crate) struct Shard {
     limited: HashMap<(Arc<str>, Mode), u64>,
     /// Questions to the store of mesh limits, by how they ended.
     store: HashMap<&'static str, u64>,
+    /// By guard and reason.
+    guarded: HashMap<(Arc<str>, &'static str), u64>,
     pub(crate) plaintext_refused: u64,
     pub(crate) records_lost: u64,
     /// Copies that a route asked for and nobody sent.
@@ -181,6 +183,10 @@ impl Shard {
         *self.store.entry(outcome).or_default() += 1;
     }
 
+    pub(crate) fn guarded(&mut self, guard: &Arc<str>, reason: &'static str) {
+        *self.guarded.entry((guard.clone(), reason)).or_default() += 1;
+    }
+
     pub(crate) fn handshake(&mut self, direction: Direction, outcome: HandshakeOutcome) {
         let reason = match outcome {
             HandshakeOutcome::Completed => "",
@@ -195,6 +201,9 @@ impl Shard {
         }
         for (outcome, n) in &other.store {
             *self.store.entry(*outcome).or_default() += n;
+        }
+        for (guard, n) in &other.guarded {
+            *self.guarded.entry(guard.clone()).or_default() += n;
         }
         for (series, counters) in &other.series {
             let sum = self.series.entry(series.clone()).or_default();
@@ -273,6 +282,16 @@ fn render_limited(out: &mut String, shard: &Shard) {
     }
 }
 
+fn render_guarded(out: &mut String, shard: &Shard) {
+    let name = "palisade_guard_refused_total";
+    head(out, name, "counter", "Requests that a guard refused.");
+    let mut rows: Vec<_> = shard.guarded.iter().collect();
+    rows.sort_by(|a, b| a.0.cmp(b.0));
+    for ((guard, reason), n) in rows {
+        line(out, name, &format!("guard=\"{guard}\",reason=\"{reason}\""), *n);
+    }
+}
+
 fn render_refused(out: &mut String, shard: &Shard) {
     let name = "palisade_connections_refused_total";
     head(out, name, "counter", "Connections closed at once, by the cap that they came on top of.");
@@ -297,6 +316,7 @@ fn render_store(out: &mut String, shard: &Shard) {
 fn render_ours(out: &mut String, shard: &Shard) {
     render_limited(out, shard);
     render_store(out, shard);
+    render_guarded(out, shard);
     let connections = |direction| shard.connections.get(&direction).copied().unwrap_or_default();
     let label = |direction: Direction| format!("direction=\"{}\"", direction.name());
     head(out, "palisade_connections_total", "counter", "Connections accepted.");

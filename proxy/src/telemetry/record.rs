@@ -1,5 +1,7 @@
 //! The decision record: one line per request, written when the request's last part is dropped.
 
+mod line;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -8,14 +10,13 @@ use std::time::SystemTime;
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use jiff::Timestamp;
 use palisade_identity::SpiffeId;
 use palisade_policy::decision::{Grant, Observations, RuleRef};
+use palisade_policy::kind::request_guard::rule::{GuardRule, Violation};
 use palisade_policy::{Decision, Permit, Refusal};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::json::Object;
 use super::metrics::Series;
 use crate::error::{Consequence, ProxyError};
 use crate::http::body::Tally;
@@ -77,6 +78,8 @@ pub(crate) struct Record {
     pub(crate) request_principal: Option<String>,
     /// What rate limits said.
     pub(crate) limits: Verdicts,
+    /// The rule of a guard that let an ambiguous path pass.
+    pub(crate) path_kept_by: Option<RuleRef>,
     source_address: SocketAddr,
     tls: Option<&'static str>,
     /// At the edge.
@@ -129,6 +132,7 @@ impl Record {
             service: None,
             request_principal: None,
             limits: Verdicts::default(),
+            path_kept_by: None,
             source_address: source.address,
             tls: source.tls,
             client: None,
@@ -232,6 +236,14 @@ impl Record {
     /// Notes the rule of a JwtPolicy that refuses the request.
     pub(crate) fn refused_by(&mut self, rule: RuleRef) {
         self.rule = Some(rule);
+    }
+
+    /// Notes the rule of a RequestGuard that refuses the request, and why.
+    pub(crate) fn guarded(&mut self, rule: &GuardRule, reason: &'static str) {
+        self.outcome = Outcome::Denied;
+        self.reason = reason;
+        self.rule = Some(rule.name.clone());
+        self.worker.telemetry.count(|shard| shard.guarded(&rule.title, reason));
     }
 
     /// Notes the limit that refuses the request.
@@ -344,6 +356,7 @@ impl Drop for Record {
             self.flag = "DC";
             self.details = Cow::Borrowed("downstream_remote_disconnect");
         }
+        self.note_late_overrun();
         let duration = self.started.elapsed();
         self.worker.telemetry.count(|shard| {
             shard.request(self.series(), millis_f64(duration), self.tally.received.get(), self.sent);
@@ -353,6 +366,16 @@ impl Drop for Record {
 }
 
 impl Record {
+    /// A request body that grew over its bound after the upstream had begun to answer: the caller has that answer, or
+    /// a part of it.
+    fn note_late_overrun(&mut self) {
+        let reason = Violation::BodyBytes.code();
+        let Some(rule) = self.tally.overrun.get().cloned().filter(|_| self.reason != reason) else { return };
+        self.guarded(&rule, reason);
+        self.flag = "";
+        self.details = Cow::Borrowed("guard_body_bytes_after_response_started");
+    }
+
     /// Our own short responses are given to the codec whole.
     fn sent_whole(&self) -> bool {
         self.upstream_sent_at.is_none()
@@ -379,99 +402,6 @@ impl Record {
             tls: self.is_mutual(),
         }
     }
-
-    fn line(&self, out: &mut Vec<u8>, duration_ms: u64) {
-        let mut o = Object::open(out);
-        o.text("time", &time_text(self.at));
-        o.text("decision_id", self.id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-        o.bytes("request_id", self.request_id.as_ref().map(HeaderValue::as_bytes));
-        o.text("direction", self.direction.name());
-        o.text("decision", self.outcome.text());
-        o.text("reason", self.reason);
-        o.optional("source_principal", self.source.as_ref().map(SpiffeId::as_str));
-        o.optional("destination_principal", self.destination.as_ref().map(SpiffeId::as_str));
-        o.optional("request_principal", self.request_principal.as_deref());
-        o.text("source_address", &self.source_address.to_string());
-        o.optional("method", self.method.as_ref().map(Method::as_str));
-        o.optional("authority", self.authority.as_ref().map(Authority::as_str));
-        o.optional("path", self.path.as_ref().map(PathAndQuery::path));
-        o.text("protocol", if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" });
-        o.text("route_name", self.route.as_deref().unwrap_or("default"));
-        match &self.rule {
-            Some(rule) => {
-                o.text("policy", &format!("{}/{}", rule.namespace, rule.policy));
-                o.number("rule", u64::try_from(rule.rule).unwrap_or(u64::MAX));
-            }
-            None => {
-                o.null("policy");
-                o.null("rule");
-            }
-        }
-        if let Some(observations) = &self.observations {
-            let audited: Vec<String> = observations.audited.iter().map(RuleRef::envoy_name).collect();
-            o.optional("audited_by", (!audited.is_empty()).then(|| audited.join(",")).as_deref());
-            o.optional("dry_run", observations.dry_run.as_ref().map(dry_run_text).as_deref());
-        }
-        if let Some(limit) = &self.limits.refused {
-            o.text("limit", limit);
-        }
-        o.optional("limit_store", self.limits.store);
-        let verdicts = [("shadow_limits", &self.limits.shadow), ("flagged_by", &self.limits.flagged)];
-        for (name, limits) in verdicts.into_iter().filter(|(_, limits)| !limits.is_empty()) {
-            o.text(name, &limits.join(","));
-        }
-        o.number("policy_version", self.policy_version);
-        o.number("response_code", self.status.into());
-        match self.grpc_status {
-            Some(status) => o.number("grpc_status", status.into()),
-            None => o.null("grpc_status"),
-        }
-        o.text("response_flags", if self.flag.is_empty() { "-" } else { self.flag });
-        o.text("response_code_details", &self.details);
-        o.number("bytes_received", self.tally.received.get());
-        o.number("bytes_sent", self.sent);
-        o.number("duration_ms", duration_ms);
-        match self.upstream_service_time_ms {
-            Some(time) => o.number("upstream_service_time_ms", time),
-            None => o.null("upstream_service_time_ms"),
-        }
-        o.optional("upstream_host", self.upstream_host.map(|host| host.to_string()).as_deref());
-        o.optional("upstream_cluster", self.upstream_cluster.as_deref());
-        let own_side = self.mesh_upstream.then_some("TLSv1.3");
-        o.optional("tls_version", self.tls.or(own_side));
-        o.text("connection_security_policy", if self.is_mutual() { "mutual_tls" } else { "none" });
-        if let Some(client) = &self.client {
-            o.optional("client_address", client.address.map(|address| address.to_string()).as_deref());
-            o.optional("requested_server_name", client.server_name.as_deref());
-            o.optional("client_certificate_sha256", client.certificate.as_deref());
-        }
-        o.number("retry_count", self.retries);
-        if let Some(original) = &self.mirror_of {
-            o.text("mirror_of", &original.to_string());
-        }
-        o.bytes("user_agent", self.user_agent.as_ref().map(HeaderValue::as_bytes));
-        o.close();
-    }
-}
-
-impl Outcome {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// What dry-run policies alone would have decided, in the words of `response_code_details`.
-fn dry_run_text(decision: &Result<Grant, Refusal>) -> String {
-    match decision {
-        Ok(Grant::Rule(rule)) => format!("allowed by {}", rule.envoy_name()),
-        Ok(Grant::NoPolicy | Grant::KnownDestination) => "allowed".into(),
-        Err(refusal) => refusal.response_code_details(),
-    }
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {
@@ -490,9 +420,4 @@ fn millis(duration: std::time::Duration) -> u64 {
 
 fn millis_f64(duration: std::time::Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
-}
-
-/// RFC 3339 with milliseconds.
-fn time_text(at: SystemTime) -> String {
-    Timestamp::try_from(at).map(|time| format!("{time:.3}")).unwrap_or_default()
 }

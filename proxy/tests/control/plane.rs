@@ -178,6 +178,7 @@ pub fn snapshot(version: u64, workload: &str) -> Control {
         jwt_policies: Vec::new(),
         virtual_services: Vec::new(),
         rate_limits: Vec::new(),
+        request_guards: Vec::new(),
     };
     let body = v1::SnapshotBody::from(&projection).encode_to_vec();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body).as_ref().to_vec();

@@ -22,6 +22,7 @@ mod eviction;
 mod false_control_plane;
 mod fleet;
 mod framing;
+mod guard;
 mod headers;
 mod hostile_upstream;
 mod join;

@@ -124,6 +124,15 @@ fn header_name(name: &str, side: Side, path: &str, problems: &mut Problems) -> O
     Some(parsed)
 }
 
+/// The header that routes and guards must leave alone and that this folded name is, or begins.
+pub(crate) fn is_of_proxy(folded: &str, prefix: bool) -> Option<&'static str> {
+    let exact = OF_THE_MESSAGE.iter().chain(OF_THE_CALLER).copied();
+    let mut exact = exact.filter(|name| if prefix { name.starts_with(folded) } else { *name == folded });
+    let mut prefixes = OF_THE_CALLER_PREFIXES.iter().copied();
+    let prefixed = |with: &&str| folded.starts_with(with) || (prefix && with.starts_with(folded));
+    exact.next().or_else(|| prefixes.find(prefixed))
+}
+
 fn header_value(value: &str, path: &str, problems: &mut Problems) -> Option<HeaderValue> {
     if value.replace("%%", "").contains('%') {
         let message = "Envoy's operators (%...%) are not taken by this version";

@@ -17,6 +17,7 @@ use std::time::Duration;
 pub(crate) use build::{Built, BuiltAction, build, gateways};
 pub(crate) use conflict::conflicts;
 pub use cors::CorsPolicy;
+pub(crate) use header_operations::is_of_proxy;
 pub use header_operations::{HeaderChanges, Headers};
 pub(crate) use read::read;
 pub use redirect::{DirectResponse, Redirect};

@@ -4,6 +4,7 @@ mod access;
 mod caps;
 pub(crate) mod door;
 mod framing;
+mod guard;
 mod hosts;
 mod http2;
 mod mesh;
