@@ -11,6 +11,7 @@ use palisade_policy::compile::authentication::{JwtRule, Locations};
 use palisade_policy::request::token::Token;
 use serde_json::Value;
 
+use super::cache::{TokenCache, TokenKey};
 use super::jwk::{PublicKeys, parse_set};
 use super::jws::Jws;
 use super::locate::{Place, find, remove};
@@ -22,7 +23,7 @@ const KEYS: &str = include_str!("../../tests/data/rfc-tokens/keys.json");
 /// Of RFC 7515 appendix A.1.
 const SECRET: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 /// The tokens that were signed with them, one a line.
-const SIGNED: &str = include_str!("../../tests/data/rfc-tokens/signed.txt");
+pub const SIGNED: &str = include_str!("../../tests/data/rfc-tokens/signed.txt");
 
 static KEY_SETS: LazyLock<[KeySet; 2]> = LazyLock::new(|| {
     let public = parse_set(KEYS.as_bytes()).unwrap_or_else(|error| panic_on("the keys", error));
@@ -125,5 +126,24 @@ pub fn key_set(data: &[u8]) {
         );
         let bytes = |name| entry.get(name).and_then(Value::as_str).map_or(0, |text| text.len() * 3 / 4);
         assert!(bytes("n") >= 256 || bytes("x") >= 32, "{entry}");
+    }
+}
+
+/// A token taken apart and its signature verified, as for one that was never seen. For benches/.
+pub fn is_signed(token: &[u8]) -> bool {
+    Jws::parse(token, 8192).is_ok_and(|jws| KEY_SETS.iter().any(|keys| keys.verify(&jws).is_ok()))
+}
+
+/// What a worker remembers of tokens that it has verified. For benches/.
+#[derive(Debug, Default)]
+pub struct Memory(TokenCache<()>);
+
+impl Memory {
+    pub fn put(&self, token: &[u8]) {
+        self.0.put(TokenKey::of(token), Arc::new(()), token.len());
+    }
+
+    pub fn knows(&self, token: &[u8]) -> bool {
+        self.0.get(TokenKey::of(token)).is_some()
     }
 }
