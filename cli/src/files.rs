@@ -40,11 +40,18 @@ fn walk(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> 
     for entry in entries {
         let path = entry.path();
         if path.is_dir() {
+            if leads_back(&path) {
+                bail!("{} is a link to a directory that it stands in; take it out", path.display());
+            }
             if depth == 0 {
                 bail!("{}: more than {DEPTH_MAX} directories deep; name a deeper one", path.display());
             }
             walk(&path, depth - 1, found)?;
         } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            // Somebody would have to write into a pipe for the read to end.
+            if path.exists() && !path.is_file() {
+                bail!("{} is a pipe, a socket or a device; name files, or another directory", path.display());
+            }
             found.push(path);
         }
         if found.len() > FILES_MAX {
@@ -52,6 +59,13 @@ fn walk(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// Whether a path is a link to a directory above it, of which there is no end.
+fn leads_back(path: &Path) -> bool {
+    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    let folder = path.parent().and_then(whole);
+    path.is_symlink() && whole(path).zip(folder).is_some_and(|(target, folder)| folder.starts_with(target))
 }
 
 fn read_one(path: &Path, left: &mut u64) -> Result<SourceFile> {
@@ -64,8 +78,14 @@ fn read_one(path: &Path, left: &mut u64) -> Result<SourceFile> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
     };
-    let read =
-        read.with_context(|| format!("cannot read {name}; name a file, a directory or - for stdin"))?;
+    let help = |error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::InvalidData => "save it as UTF-8 text",
+        _ => "name a file, a directory or - for stdin",
+    };
+    let read = read.map_err(|error| {
+        let message = format!("cannot read {name}; {}", help(&error));
+        anyhow::Error::from(error).context(message)
+    })?;
     *left = left.checked_sub(u64::try_from(read)?).with_context(|| {
         format!("{name}: the documents of one call have at most {BYTES_MAX} bytes; name fewer files")
     })?;

@@ -32,11 +32,14 @@ fn bad_input_is_told_apart_from_failures() {
     fs::write(path.join("broken.yaml"), "a: [\n").unwrap();
     fs::write(path.join("latin1.yaml"), b"a: \xe9\n").unwrap();
     fs::create_dir(path.join("empty")).unwrap();
+    fs::create_dir(path.join("loop")).unwrap();
+    std::os::unix::fs::symlink("..", path.join("loop/back")).unwrap();
     let operator = ["--server", "127.0.0.1:1", "--operator-dir", "none"];
     let rows: &[(&[&str], i32, &str)] = &[
         (&["lint", "bad.yaml"], 2, "bad.yaml:1:7"),
         (&["lint", "broken.yaml"], 2, "broken.yaml:"),
-        (&["lint", "latin1.yaml"], 2, "cannot read latin1.yaml"),
+        (&["lint", "latin1.yaml"], 2, "cannot read latin1.yaml; save it as UTF-8 text"),
+        (&["lint", "loop"], 2, "loop/back is a link to a directory that it stands in; take it out"),
         (&["lint", "nosuch.yaml"], 2, "cannot read nosuch.yaml; name a file"),
         (&["lint", "empty"], 2, "no .yaml or .yml file in empty"),
         (&["--log-level", "a=b=c", "lint", "bad.yaml"], 2, "is no filter"),
@@ -105,7 +108,7 @@ fn warnings_fail_only_when_asked_to_and_notes_never() {
     }
     let accepted = palisade(folder.path(), &["lint", "accepted.yaml"]);
     let said = String::from_utf8(accepted.stdout).unwrap();
-    assert_eq!(said, "1 documents in 1 files: no errors, 1 ignored\n");
+    assert_eq!(said, "1 document in 1 file: no errors, 1 ignored\n");
 }
 
 #[test]

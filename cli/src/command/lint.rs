@@ -58,7 +58,10 @@ impl Lint {
                 0 => String::new(),
                 ignored => format!(", {ignored} ignored"),
             };
-            print(&format!("{count} documents in {} files: no errors{ignored}", files.len()))?;
+            let plural = |n: usize| if n == 1 { "" } else { "s" };
+            let (documents, in_files) = (plural(count), plural(files.len()));
+            let files = files.len();
+            print(&format!("{count} document{documents} in {files} file{in_files}: no errors{ignored}"))?;
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 mod cells;
 
+use std::collections::HashMap;
+
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use palisade_policy::posture::{Hole, Posture, RoutePosture};
 
@@ -82,12 +84,14 @@ fn list(rows: &[Cells]) -> String {
 /// Every hole once, with all routes that have it.
 fn holes(posture: &Posture) -> Vec<String> {
     let mut found: Vec<(&Hole, Vec<&RoutePosture>)> = Vec::new();
-    for route in &posture.routes {
-        for hole in &route.holes {
-            match found.iter_mut().find(|(known, _)| *known == hole) {
-                Some((_, routes)) => routes.push(route),
-                None => found.push((hole, vec![route])),
-            }
+    let mut places: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
+    for (route, hole) in
+        posture.routes.iter().flat_map(|route| route.holes.iter().map(move |hole| (route, hole)))
+    {
+        let at = *places.entry((hole.code, &hole.message, hole.accepted.as_deref())).or_insert(found.len());
+        match found.get_mut(at) {
+            Some((_, routes)) => routes.push(route),
+            None => found.push((hole, vec![route])),
         }
     }
     found.iter().map(|(hole, routes)| shown(hole, routes)).collect()

@@ -132,6 +132,8 @@ codes! {
     INEFFECTIVE_MATCH = "PAL3007", "No request comes to an item of a match";
     UPSTREAM_PLAINTEXT = "PAL3008", "A service behind an edge takes calls in plaintext";
     UPSTREAM_OPEN = "PAL3009", "A service behind an edge takes from everybody what its route takes";
+    UNREACHABLE_ACCESS = "PAL3010", "No request comes to a rule of a JwtPolicy";
+    MESH_IDENTITY_AT_EDGE = "PAL3011", "A rule at an edge asks for an identity that nobody outside has";
     // What documents lead to: access rules.
     RULE_DENIED = "PAL3101", "A DENY takes all that the rule allows";
     RULE_COVERED = "PAL3102", "Another rule does all that the rule does";

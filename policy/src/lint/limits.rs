@@ -16,34 +16,28 @@ use crate::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode};
 use crate::set::ROOT_NAMESPACE;
 use crate::set::names::{mesh_name, resolve};
 
-/// Segments of paths where passwords, codes and tokens are given out or taken.
-const SEGMENTS: [&str; 25] = [
+/// Words in segments of paths where passwords and codes are taken: `login`, `customer-login`, `resetPassword`.
+const WORDS: [&str; 13] = [
     "login",
-    "log-in",
     "logon",
     "signin",
-    "sign-in",
-    "sign_in",
-    "token",
-    "oauth",
-    "oauth2",
-    "auth",
-    "authenticate",
     "password",
-    "password-reset",
-    "reset-password",
-    "forgot-password",
+    "passwords",
     "passwd",
+    "passcode",
     "otp",
     "totp",
     "mfa",
     "2fa",
-    "verify-code",
-    "magic-link",
-    "challenge",
     "pin",
-    "passcode",
+    "authenticate",
 ];
+/// The same in two words.
+const PAIRS: [(&str, &str); 5] =
+    [("log", "in"), ("log", "on"), ("sign", "in"), ("verify", "code"), ("magic", "link")];
+/// Whole segments, of words that mean other things beside others.
+const SEGMENTS: [&str; 8] =
+    ["token", "tokens", "oauth", "oauth2", "auth", "challenge", "session", "sessions"];
 
 pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
     let mut reported = BTreeSet::new();
@@ -95,14 +89,40 @@ fn public_parts<'r>(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Request
 }
 
 /// The segment by which a path is known. Looking alone gives nobody's password away.
-fn takes_credentials<'s>(requests: &Requests<'_>) -> Option<&'s str> {
-    if !Pattern::exact("POST").overlaps(&requests.method) && !Pattern::exact("PUT").overlaps(&requests.method)
-    {
+fn takes_credentials(requests: &Requests<'_>) -> Option<String> {
+    let writes = ["POST", "PUT", "PATCH"];
+    if !writes.iter().any(|method| Pattern::exact(method).overlaps(&requests.method)) {
         return None;
     }
-    let path = requests.path.shown().to_ascii_lowercase();
-    let segments = || path.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
-    SEGMENTS.into_iter().find(|known| segments().any(|segment| segment == *known))
+    let path = requests.path.shown();
+    let mut segments = path.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+    segments.find(|segment| is_of_credentials(segment)).map(str::to_owned)
+}
+
+fn is_of_credentials(segment: &str) -> bool {
+    let words = words(segment);
+    let mut pairs = words.iter().zip(words.iter().skip(1));
+    SEGMENTS.contains(&segment.to_ascii_lowercase().as_str())
+        || words.iter().any(|word| WORDS.contains(&word.as_str()))
+        || pairs.any(|(a, b)| PAIRS.contains(&(a.as_str(), b.as_str())))
+}
+
+/// `resetPassword`, `reset-password` and `reset_password` are two words.
+fn words(segment: &str) -> Vec<String> {
+    let mut out = vec![String::new()];
+    let mut was_capital = true;
+    for c in segment.chars() {
+        let begins = c.is_ascii_uppercase() && !was_capital;
+        was_capital = c.is_ascii_uppercase();
+        if begins || !c.is_ascii_alphanumeric() {
+            out.push(String::new());
+        }
+        if let Some(word) = out.last_mut().filter(|_| c.is_ascii_alphanumeric()) {
+            word.push(c.to_ascii_lowercase());
+        }
+    }
+    out.retain(|word| !word.is_empty());
+    out
 }
 
 /// Whether something counts them, at the edge or where they go.
@@ -132,7 +152,8 @@ fn is_limited_service(world: &World<'_>, route: &EdgeRoute<'_>, host: &str) -> b
     let service = Reach { namespace, selector: &labels };
     world.limits.iter().any(|policy| {
         let own = policy.namespace() != ROOT_NAMESPACE || !policy.spec.selector.is_empty();
-        let enforced = policy.spec.limits.iter().any(|limit| limit.mode == Mode::Enforce);
+        let counting = |limit: &LimitSpec| limit.mode == Mode::Enforce && counts_strangers(limit);
+        let enforced = policy.spec.limits.iter().any(counting);
         own && enforced && Reach::of(policy).includes(&service)
     })
 }

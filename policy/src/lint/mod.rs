@@ -4,6 +4,7 @@
 //! Works on a set without errors, offline. A finding about a hole is given where it cannot be shown that there is none;
 //! every other finding only where what it says surely holds.
 
+mod access;
 mod cors;
 mod edge;
 mod ignore;
@@ -62,6 +63,7 @@ pub fn lint(objects: &[Object]) -> Report {
     cors::check(&world, &mut desk);
     routes::check(&world, &mut desk);
     upstreams::check(&world, &mut desk);
+    access::check(&world, &mut desk);
     rules::check(&world, &mut desk);
     plaintext::check(&world, &mut desk);
     paths::check(&world, &mut desk);

@@ -7,6 +7,7 @@ use crate::finding::code;
 use crate::finding::problem::Problems;
 use crate::kind::VirtualServiceSpec;
 use crate::kind::authorization_policy::{Action, Operation};
+use crate::kind::jwt_policy::{Access, AccessRuleSpec};
 use crate::kind::mesh_config::{AmbiguousPaths, PathNormalization};
 use crate::kind::virtual_service::StringMatch;
 
@@ -30,6 +31,15 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
             }
         }
     }
+    for policy in &world.access {
+        let public = |rule: &&AccessRuleSpec| rule.access == Access::Public;
+        for (i, rule) in policy.spec.rules.iter().enumerate().filter(|(_, rule)| public(rule)) {
+            for (j, item) in rule.matches.iter().enumerate() {
+                let path = format!("spec.rules[{i}].match[{j}].paths");
+                words_cut_short(&item.paths, &path, desk.about(policy.index));
+            }
+        }
+    }
     for service in &world.services {
         route_prefixes(service.spec, desk.about(service.index));
     }
@@ -41,13 +51,17 @@ fn opening_prefixes(deny: bool, operation: &Operation, path: &str, problems: &mu
         true => ("notPaths", &operation.not_paths),
         false => ("paths", &operation.paths),
     };
+    words_cut_short(values, &format!("{path}.{field}"), problems);
+}
+
+fn words_cut_short(values: &[String], path: &str, problems: &mut Problems) {
     for (i, value) in values.iter().enumerate() {
         let Some(prefix) = value.strip_suffix('*').filter(|p| !value.contains('{') && ends_in_a_word(p))
         else {
             continue;
         };
         let message = format!("{value:?} also takes {:?}", format!("{prefix}{}", another(prefix)));
-        problems.warning(code::PATH_PREFIX, format!("{path}.{field}[{i}]"), message);
+        problems.warning(code::PATH_PREFIX, format!("{path}[{i}]"), message);
         problems.help(format!("write {prefix:?} and {:?}", format!("{prefix}/*")));
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
     }
 }
 
-/// Where a rule can match only who has an identity.
+/// Where a rule, or an alternative of it, can match only who has an identity.
 fn names_callers(rule: &Rule) -> Option<String> {
     let named = |s: &Source| {
         [&s.principals, &s.namespaces, &s.service_accounts, &s.trust_domains]
@@ -34,16 +34,22 @@ fn names_callers(rule: &Rule) -> Option<String> {
         let keys = ["source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain"];
         keys.contains(&c.key.as_str()) && !c.values.is_empty()
     };
-    if !rule.from.is_empty() && rule.from.iter().all(named) {
-        return Some(".from".into());
+    let everybody = |s: &Source| *s == without_certificate();
+    let first = rule.from.iter().position(named).filter(|_| !rule.from.iter().any(everybody));
+    if let Some(first) = first {
+        let all = rule.from.iter().all(named);
+        return Some(if all { ".from".into() } else { format!(".from[{first}]") });
     }
     rule.when.iter().position(asked).map(|i| format!(".when[{i}]"))
 }
 
 /// `notPrincipals: ["*"]` in a DENY is for everybody without a certificate.
 fn refuses_plaintext(rules: &[Rule]) -> bool {
-    let everybody = Source { not_principals: vec!["*".into()], ..Source::default() };
-    rules.iter().any(|r| r.to.is_empty() && r.when.is_empty() && r.from.contains(&everybody))
+    rules.iter().any(|r| r.to.is_empty() && r.when.is_empty() && r.from.contains(&without_certificate()))
+}
+
+fn without_certificate() -> Source {
+    Source { not_principals: vec!["*".into()], ..Source::default() }
 }
 
 /// Whether every workload of a policy surely takes mutual TLS alone: the mesh or the namespace says so, and nothing

@@ -121,15 +121,27 @@ fn lets_strangers_in(rule: &Rule) -> bool {
         && !rule.when.iter().any(|c| identity(&c.key) && !c.values.is_empty())
 }
 
+/// Whether a rule tells those with a token from those without: an ALLOW that asks for one, a DENY of what has none.
+fn needs_token(rule: &Rule, deny: bool) -> bool {
+    let source = |s: &Source| match deny {
+        true => !s.not_request_principals.is_empty(),
+        false => !s.request_principals.is_empty(),
+    };
+    rule.from.iter().any(source)
+        || rule.when.iter().any(|c| {
+            let values = if deny { &c.not_values } else { &c.values };
+            c.key.starts_with("request.auth.") && !values.is_empty()
+        })
+}
+
 /// RequestAuthentication refuses bad tokens; it lets pass who brings none.
 fn tokens_not_needed(world: &World<'_>, desk: &mut Desk) {
     for tokens in &world.tokens {
         let reach = Reach::of(tokens);
-        let asked = |rule: &Rule| rule.asks_for_token();
-        let needed = world
-            .deciding
-            .iter()
-            .any(|policy| Reach::of(policy).meets(&reach) && policy.spec.rules.iter().any(asked));
+        let needed = world.deciding.iter().filter(|policy| Reach::of(*policy).meets(&reach)).any(|policy| {
+            let deny = policy.spec.action == Action::Deny;
+            policy.spec.rules.iter().any(|rule| needs_token(rule, deny))
+        });
         let required = world.access.iter().any(|policy| {
             let asks = policy.spec.rules.iter().any(|rule| rule.access == Access::Token);
             asks && Reach::of(policy).meets(&reach)

@@ -4,7 +4,7 @@ use super::Desk;
 use super::selection::Reach;
 use super::world::{Of, World};
 use crate::finding::code;
-use crate::kind::authorization_policy::{Action, Operation};
+use crate::kind::authorization_policy::{Action, Operation, Rule, Source};
 use crate::kind::service_entry::Protocol;
 use crate::kind::{AuthorizationPolicySpec, ServiceEntrySpec};
 
@@ -17,8 +17,28 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
             });
             if selects {
                 look_at(policy, entry, desk);
+                requests_at_tcp(policy, entry, desk);
             }
         }
+    }
+}
+
+fn requests_at_tcp(
+    policy: &Of<'_, AuthorizationPolicySpec>,
+    entry: &Of<'_, ServiceEntrySpec>,
+    desk: &mut Desk,
+) {
+    for (i, rule) in policy.spec.rules.iter().enumerate() {
+        let Some((path, what)) = reads_request(rule) else { continue };
+        let port = match rule.to.is_empty() {
+            true => tcp_port(&Operation::default(), entry.spec),
+            false => rule.to.iter().find_map(|operation| tcp_port(operation, entry.spec)),
+        };
+        let Some(port) = port else { continue };
+        let message = format!("the port {port} of {} is TCP and has no {what}", entry.named());
+        let problems = desk.about(policy.index);
+        problems.warning(code::HTTP_ON_TCP, format!("spec.rules[{i}].{path}"), message);
+        problems.help("write ports and principals only, or give the port its protocol (HTTP, HTTP2, GRPC)");
     }
 }
 
@@ -43,6 +63,18 @@ fn look_at(policy: &Of<'_, AuthorizationPolicySpec>, entry: &Of<'_, ServiceEntry
                 .help("write ports and principals only, or give the port its protocol (HTTP, HTTP2, GRPC)");
         }
     }
+}
+
+/// Tokens and headers, which only requests of HTTP have.
+fn reads_request(rule: &Rule) -> Option<(String, &'static str)> {
+    let source = |s: &Source| !s.request_principals.is_empty() || !s.not_request_principals.is_empty();
+    if let Some((at, source)) = rule.from.iter().enumerate().find(|(_, s)| source(s)) {
+        let field =
+            if source.request_principals.is_empty() { "notRequestPrincipals" } else { "requestPrincipals" };
+        return Some((format!("from[{at}].source.{field}"), "tokens"));
+    }
+    let at = rule.when.iter().position(|c| c.key.starts_with("request."))?;
+    Some((format!("when[{at}]"), "request"))
 }
 
 fn looks_at_http(operation: &Operation) -> Option<&'static str> {

@@ -137,6 +137,11 @@ fn a_deny_by_identity_needs_strict_mutual_tls() {
             (deny(named), &["spec.rules[0].from"]),
             (deny("{from: [{source: {namespaces: [a]}}]}"), &["spec.rules[0].from"]),
             (deny("{when: [{key: source.principal, values: [a]}]}"), &["spec.rules[0].when[0]"]),
+            // From another address, a passes in plaintext.
+            (
+                deny("{from: [{source: {ipBlocks: [10.0.0.1]}}, {source: {principals: [a]}}]}"),
+                &["spec.rules[0].from[1]"],
+            ),
             (format!("{}{STRICT}{}", deny(named), peers("p", selected)), &["spec.rules[0].from"]),
             (format!("{}{STRICT}{}", deny(named), peers("p", port)), &["spec.rules[0].from"]),
             (
@@ -152,7 +157,7 @@ fn a_deny_by_identity_needs_strict_mutual_tls() {
             (deny(&format!("{named}, {{from: [{{source: {{notPrincipals: ['*']}}}}]}}")), &[]),
             (deny("{from: [{source: {notPrincipals: [a]}}]}"), &[]),
             (deny("{from: [{source: {ipBlocks: [10.0.0.1]}}]}"), &[]),
-            (deny("{from: [{source: {principals: [a]}}, {source: {ipBlocks: [10.0.0.1]}}]}"), &[]),
+            (deny("{from: [{source: {principals: [a]}}, {source: {notPrincipals: ['*']}}]}"), &[]),
         ],
     );
 }
@@ -262,6 +267,9 @@ fn http_is_not_looked_for_on_tcp_ports() {
             ),
         )
     };
+    let rule_of = |parts: &str| {
+        policy("a", &format!("{{selector: {{matchLabels: {{app: db}}}}, rules: [{{{parts}}}]}}"))
+    };
     let tcp = "{number: 5432, name: pg, protocol: TCP}";
     let both = "{number: 5432, name: pg, protocol: TCP}, {number: 80, name: http, protocol: HTTP}";
     let at: &[&str] = &["spec.rules[0].to[0].operation.methods"];
@@ -274,6 +282,17 @@ fn http_is_not_looked_for_on_tcp_ports() {
             (format!("{}{}", rule("{methods: [GET]}"), entry(both)), &[]),
             (format!("{}{}", rule("{ports: ['5432']}"), entry(tcp)), &[]),
             (format!("{}{}", rule("{methods: [GET]}").replace("app: db", "app: x"), entry(tcp)), &[]),
+            // Tokens and headers are HTTP too.
+            (
+                format!("{}{}", rule_of("from: [{source: {requestPrincipals: ['*']}}]"), entry(tcp)),
+                &["spec.rules[0].from[0].source.requestPrincipals"],
+            ),
+            (
+                format!("{}{}", rule_of("when: [{key: 'request.headers[x]', values: [a]}]"), entry(tcp)),
+                &["spec.rules[0].when[0]"],
+            ),
+            (format!("{}{}", rule_of("when: [{key: source.ip, values: [10.0.0.1]}]"), entry(tcp)), &[]),
+            (format!("{}{}", rule_of("from: [{source: {requestPrincipals: ['*']}}]"), entry(both)), &[]),
         ],
     );
 }

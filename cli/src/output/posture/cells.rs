@@ -113,7 +113,8 @@ fn limit(limit: &Limit) -> String {
     };
     let partly = if limit.partly { ", not for all" } else { "" };
     let shadow = if limit.enforced { "" } else { ", refuses nothing" };
-    format!("{}/{window} {key}{partly}{shadow}", limit.requests)
+    let mesh = if limit.mesh { " in the whole mesh" } else { "" };
+    format!("{}/{window} {key}{mesh}{partly}{shadow}", limit.requests)
 }
 
 fn behind(route: &RoutePosture) -> Vec<String> {

@@ -98,7 +98,8 @@ pub fn posture(objects: &[Object]) -> Posture {
         };
         key(a).cmp(&key(b)).then(a.number.cmp(&b.number))
     });
-    Posture { routes: routes.iter().flat_map(|route| route::rows(&world, route)).collect() }
+    let limits = limit::all(&world);
+    Posture { routes: routes.iter().flat_map(|route| route::rows(&world, &limits, route)).collect() }
 }
 
 /// The services behind all items of a route.

@@ -8,13 +8,22 @@ use crate::document::Places;
 use crate::kind::gateway::{GatewayProtocol, GatewayServer, GatewayTlsMode};
 use crate::kind::virtual_service::{HttpMatch, StringMatch};
 
-pub(super) fn rows(world: &World<'_>, route: &EdgeRoute<'_>) -> Vec<RoutePosture> {
+pub(super) fn rows(
+    world: &World<'_>,
+    limits: &[limit::Counting<'_>],
+    route: &EdgeRoute<'_>,
+) -> Vec<RoutePosture> {
     let anything = [HttpMatch::default()];
     let items = if route.route.matches.is_empty() { &anything[..] } else { &route.route.matches };
-    items.iter().map(|item| row(world, route, item)).collect()
+    items.iter().map(|item| row(world, limits, route, item)).collect()
 }
 
-fn row(world: &World<'_>, route: &EdgeRoute<'_>, item: &HttpMatch) -> RoutePosture {
+fn row(
+    world: &World<'_>,
+    limits: &[limit::Counting<'_>],
+    route: &EdgeRoute<'_>,
+    item: &HttpMatch,
+) -> RoutePosture {
     let pieces = route.requests_of(item);
     let access = access::look_at(world, route, &pieces);
     let upstreams = upstream::look_at(world, route, item);
@@ -39,7 +48,7 @@ fn row(world: &World<'_>, route: &EdgeRoute<'_>, item: &HttpMatch) -> RoutePostu
         issuers: access.issuers,
         rules: access.rules,
         claims: access.claims,
-        limits: limit::look_at(world, route, &pieces),
+        limits: limit::look_at(limits, route, &pieces),
         cors: route.route.cors.as_ref().map(|cors| CorsPosture {
             origins: cors.allow_origins.iter().map(shown).collect(),
             credentials: cors.allow_credentials,
