@@ -6,6 +6,7 @@ pub(crate) mod coalesce;
 pub(crate) mod codec;
 pub mod copy;
 pub(crate) mod exec;
+pub(crate) mod frames;
 pub(crate) mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

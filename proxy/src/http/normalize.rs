@@ -23,6 +23,10 @@ pub enum Malformed {
     Framing,
     /// A head over the limits on bytes or lines.
     HeadTooLarge,
+    /// A stream over the limit on concurrent ones of a connection.
+    TooManyStreams,
+    /// HTTP/2 frames that broke the rules for all of the connection.
+    Connection,
 }
 
 impl Malformed {
@@ -35,13 +39,16 @@ impl Malformed {
             Self::Path(PathError::Malformed) => "path_malformed",
             Self::Framing => "request_malformed",
             Self::HeadTooLarge => "head_too_large",
+            Self::TooManyStreams => "too_many_streams",
+            Self::Connection => "connection_malformed",
         }
     }
 
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Authority | Self::Path(_) | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Authority | Self::Path(_) | Self::Framing | Self::Connection => StatusCode::BAD_REQUEST,
         }
     }
 }

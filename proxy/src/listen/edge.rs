@@ -204,10 +204,8 @@ impl EdgeConnection {
             }
         };
         let handler = |request| serve(connection.clone(), request);
-        let ended = drive(worker, wire, io, limits.header_read_timeout, handler, stop).await;
-        if let Err(error) = ended {
-            refused::by_codec(&error, || open_record(&connection));
-        }
+        let refused = refused::recorder(worker, Direction::Edge, || open_record(&connection));
+        drive(worker, wire, io, limits.header_read_timeout, handler, stop, refused).await;
     }
 }
 

@@ -199,10 +199,8 @@ impl Inbound {
             }
         };
         let handler = |request| serve(connection.clone(), request);
-        let ended = drive(worker, wire, io, limits.header_read_timeout, handler, stop).await;
-        if let Err(error) = ended {
-            refused::by_codec(&error, || open_record(&connection));
-        }
+        let refused = refused::recorder(worker, Direction::Inbound, || open_record(&connection));
+        drive(worker, wire, io, limits.header_read_timeout, handler, stop, refused).await;
     }
 }
 

@@ -44,8 +44,8 @@ pub(super) async fn accept(
     let Ok(Ok(Some((wire, io)))) = detected else { return };
     let handler = |request| serve(connection.clone(), request);
     // Never asked to stop: the application may need calls to finish its work while the inbound side drains.
-    let ended = drive(worker, wire, io, idle, handler, std::future::pending()).await;
-    if let Err(error) = ended {
-        refused::by_codec(&error, || Record::open(worker, Direction::Outbound, &connection.source));
-    }
+    let refused = refused::recorder(worker, Direction::Outbound, || {
+        Record::open(worker, Direction::Outbound, &connection.source)
+    });
+    drive(worker, wire, io, idle, handler, std::future::pending(), refused).await;
 }

@@ -80,6 +80,7 @@ pub(crate) struct Shard {
     series_max: usize,
     connections: HashMap<Direction, Connections>,
     handshakes: HashMap<(Direction, &'static str), u64>,
+    codec_refusals: HashMap<(Direction, &'static str), u64>,
     /// Connections closed at once, by the cap that they came on top of.
     refused: HashMap<(Direction, Crowded), u64>,
     /// By limit; whether it refused or only would have.
@@ -195,7 +196,15 @@ impl Shard {
         *self.handshakes.entry((direction, reason)).or_default() += 1;
     }
 
+    /// A codec refused what came before it was a request.
+    pub(crate) fn codec_refused(&mut self, direction: Direction, reason: &'static str) {
+        *self.codec_refusals.entry((direction, reason)).or_default() += 1;
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
+        for (key, count) in &other.codec_refusals {
+            *self.codec_refusals.entry(*key).or_default() += count;
+        }
         for (limit, n) in &other.limited {
             *self.limited.entry(limit.clone()).or_default() += n;
         }
@@ -329,6 +338,13 @@ fn render_ours(out: &mut String, shard: &Shard) {
         line(out, "palisade_connections_open", &label(direction), opened.saturating_sub(closed));
     }
     render_refused(out, shard);
+    head(out, "palisade_codec_refusals_total", "counter", "What was refused before it was a request.");
+    let mut refusals: Vec<_> = shard.codec_refusals.iter().collect();
+    refusals.sort_by_key(|((direction, reason), _)| (direction.name(), *reason));
+    for ((direction, reason), count) in refusals {
+        let labels = format!("direction=\"{}\",reason=\"{reason}\"", direction.name());
+        line(out, "palisade_codec_refusals_total", &labels, *count);
+    }
     head(out, "palisade_handshakes_total", "counter", "TLS handshakes; reason is empty for completed ones.");
     let mut handshakes: Vec<_> = shard.handshakes.iter().collect();
     handshakes.sort_by_key(|((direction, reason), _)| (direction.name(), *reason));

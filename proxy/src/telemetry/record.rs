@@ -327,8 +327,14 @@ impl Record {
     }
 
     /// A codec refused what came before it was a request. `status`: what it told the caller, `None` if nothing.
-    pub(crate) fn refused_by_codec(mut self: Box<Self>, error: &ProxyError, status: Option<StatusCode>) {
+    pub(crate) fn refused_by_codec(
+        mut self: Box<Self>,
+        error: &ProxyError,
+        version: Version,
+        status: Option<StatusCode>,
+    ) {
         let consequence = error.consequence();
+        self.version = version;
         self.details = Cow::Borrowed("codec_error");
         self.failed(&consequence, status.unwrap_or_default(), false);
         self.status = status.map_or(0, |status| status.as_u16());

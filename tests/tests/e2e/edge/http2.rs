@@ -3,6 +3,8 @@
 use http::StatusCode;
 use palisade_tests::raw_h2::{self, Outcome, RawH2, data, frame, headers};
 
+use serde_json::json;
+
 use super::door::{Door, HOST, request_h2};
 use super::framing::door;
 use crate::kit::HTTP2;
@@ -268,4 +270,59 @@ async fn trailers_carry_nothing_that_was_judged_and_no_pseudo_header() {
         assert!(outcome.is_refusal(), "{what}: {outcome:?}");
         assert!(door.app().received().iter().all(|one| !one.complete), "{what}: {:?}", door.app().received());
     }
+}
+
+/// The codec resets such streams by itself: that must leave traces, and not fill the disk.
+#[tokio::test]
+async fn what_the_codec_refuses_leaves_a_record_each_up_to_a_bound_and_is_counted() {
+    let door = door().await;
+    let mut connection = open(&door).await;
+    for n in 0..20 {
+        connection.send(&headers(2 * n + 1, true, &with(&[(b"connection", b"x-a")]))).await;
+        assert_eq!(connection.outcome(2 * n + 1).await, Outcome::Reset(1));
+    }
+    // The same connection goes on.
+    connection.send(&headers(41, true, &with(&[]))).await;
+    assert_eq!(connection.outcome(41).await, Outcome::Status(200));
+    let records = door.edge.records_with(8, &[("reason", json!("request_malformed"))]).await;
+    for record in &records {
+        assert_eq!((&record["response_code"], &record["requested_server_name"]), (&json!(0), &json!(HOST)));
+        assert_eq!((&record["protocol"], &record["method"]), (&json!("HTTP/2"), &json!(null)));
+    }
+    let counted = async |reason: &str| {
+        let reason = format!("reason=\"{reason}\"");
+        door.edge.metric("palisade_codec_refusals_total", &["direction=\"edge\"", &reason]).await
+    };
+    assert_eq!(counted("request_malformed").await, 20.0);
+
+    let long = "a".repeat(15_000);
+    let many: Vec<Field<'_>> = (0..5).map(|_| (b"x-long".as_slice(), long.as_bytes())).collect();
+    let block = raw_h2::block(&with(&many));
+    let (first, rest) = block.split_at(16_000);
+    let mut bytes = frame(raw_h2::HEADERS, 1, 1, first);
+    for (at, part) in rest.chunks(16_000).enumerate() {
+        let last = (at + 1) * 16_000 >= rest.len();
+        bytes.extend(frame(raw_h2::CONTINUATION, if last { 4 } else { 0 }, 1, part));
+    }
+    let mut connection = open(&door).await;
+    connection.send(&bytes).await;
+    assert_eq!(connection.outcome(1).await, Outcome::Status(431));
+    door.edge.records_with(1, &[("reason", json!("head_too_large")), ("response_code", json!(431))]).await;
+
+    let mut connection = open(&door).await;
+    connection.send(&data(0, true, b"abc")).await;
+    assert_eq!(connection.outcome(1).await, Outcome::GoAway(1));
+    door.edge.records_with(1, &[("reason", json!("connection_malformed"))]).await;
+    assert_eq!(counted("connection_malformed").await, 1.0);
+
+    // A body that breaks its stream belongs to a request that has a record already.
+    let before = door.edge.records().len();
+    assert!(ask(&door, &with(&[(b"content-length", b"3")]), b"abcd").await.is_refusal());
+    assert_eq!(ask(&door, &with(&[(b":path", b"/last")]), b"").await, Outcome::Status(200));
+    door.edge.records_with(1, &[("path", json!("/last"))]).await;
+    palisade_tests::until("both records", async || {
+        let records = door.edge.records();
+        if records.len() == before + 2 { Ok(()) } else { Err(records[before..].to_vec()) }
+    })
+    .await;
 }

@@ -5,6 +5,7 @@ mod caps;
 pub(crate) mod door;
 mod framing;
 mod guard;
+mod headers;
 mod hosts;
 mod http2;
 mod mesh;
