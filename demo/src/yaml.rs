@@ -11,10 +11,11 @@ pub const INIT: [Document; 3] = [
 ];
 
 /// Who may call whom among the demo's services, and what the edge lets in.
-pub const FINTECH: [Document; 5] = [
+pub const FINTECH: [Document; 6] = [
     ("ledger.yaml", include_str!("../../examples/fintech/ledger.yaml")),
     ("notifications.yaml", include_str!("../../examples/fintech/notifications.yaml")),
     ("edge.yaml", include_str!("../../examples/fintech/edge.yaml")),
+    ("edge-guards.yaml", include_str!("../../examples/fintech/edge-guards.yaml")),
     ("edge-limits.yaml", include_str!("../../examples/fintech/edge-limits.yaml")),
     ("edge-services.yaml", include_str!("../../examples/fintech/edge-services.yaml")),
 ];

@@ -234,7 +234,8 @@ fn a_path_is_kept_only_where_the_rule_is_about_every_reading_of_it() {
     let policy = compiled("{name: a, ambiguousPaths: KEEP, match: [{hosts: [h], paths: ['/files/*']}]}");
     let keeps = |host, path| {
         let view = MatchView { host, method: "GET", path, route: None };
-        policy.guards(view).any(|rule| rule.keeps(&view, deepest_reading(path).as_deref()))
+        let deepest = deepest_reading(path);
+        deepest.is_some_and(|deepest| policy.guards(view).any(|rule| rule.keeps(&view, &deepest)))
     };
     for path in ["/files/a%2Fb", "/files/a;v=1/b", "/files/a%252Fb", "/files/a%5cb", "/files/%3f"] {
         assert!(keeps("h", path), "{path}");
@@ -267,4 +268,50 @@ fn a_guard_is_for_the_workloads_that_it_selects() {
     assert!(snapshot(&set, &[], &workload("bank", "ledger")).has_guards());
     assert!(!snapshot(&set, &[], &workload("bank", "web")).has_guards());
     assert!(!snapshot(&set, &[], &workload("shop", "ledger")).has_guards());
+}
+
+const EDGE: &str = "---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: public, namespace: bank}
+spec:
+  selector: {app: ledger}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: api, namespace: bank}
+spec: {hosts: ['*'], gateways: [public], http: [{name: transfers, route: [{destination: {host: ledger}}]}, {route: [{destination: {host: ledger}}]}]}
+";
+
+#[test]
+fn a_rule_about_a_route_that_is_not_there_is_told_of() {
+    let rows = [
+        ("transfers", None),
+        ("bank/api/transfers", None),
+        ("bank/api/1", None),
+        ("trasnfers", Some("did you mean \"transfers\"?")),
+        ("bank/api/transfer", Some("did you mean \"bank/api/transfers\"?")),
+        ("bank/other/transfers", Some("did you mean")),
+        ("balances", Some("this matches nothing until one has")),
+    ];
+    for (route, help) in rows {
+        let rule = format!("{{name: a, maxBodyBytes: 1, match: [{{routes: ['{route}']}}]}}");
+        let found = findings(&format!("{}{EDGE}", guard(&rule))).0;
+        let told: Vec<_> = found.iter().filter(|f| f.code == "PAL0108").collect();
+        assert_eq!(told.len(), usize::from(help.is_some()), "{route}: {found:?}");
+        for finding in told {
+            assert_eq!(
+                (finding.severity, finding.path.as_str()),
+                (Severity::Warning, "spec.rules[0].match[0].routes[0]")
+            );
+            assert!(
+                finding.help.as_deref().unwrap_or_default().contains(help.unwrap_or_default()),
+                "{finding:?}"
+            );
+        }
+    }
+    // Without a Gateway there are no routes at all.
+    let found = findings(&guard("{name: a, maxBodyBytes: 1, match: [{routes: [transfers]}]}")).0;
+    assert_eq!(found.iter().map(|f| f.code).collect::<Vec<_>>(), ["PAL1016"]);
 }

@@ -29,7 +29,7 @@ pub(crate) struct Scene {
 }
 
 /// In this order: a later scene may rely on what an earlier one left.
-pub(crate) const SCENES: [Scene; 16] = [
+pub(crate) const SCENES: [Scene; 17] = [
     Scene {
         title: "payments calls the ledger: a policy allows it",
         play: |mesh| Box::pin(allowed::play(mesh)),
@@ -78,6 +78,10 @@ pub(crate) const SCENES: [Scene; 16] = [
     Scene {
         title: "a token that may only read cannot make a transfer: 403, insufficient_scope",
         play: |mesh| Box::pin(edge::scope::play(mesh)),
+    },
+    Scene {
+        title: "a transfer that is no JSON, or too large: 415, 413, before anybody asks who sends it",
+        play: |mesh| Box::pin(edge::form::play(mesh)),
     },
     Scene {
         title: "the 6th transfer of a user in a minute: 429, and the ledger got exactly 5",

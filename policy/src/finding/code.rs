@@ -41,6 +41,7 @@ codes! {
     SCOPE_TAKEN = "PAL0105", "Two objects hold for the same workloads";
     MESH_CONFIG_PLACE = "PAL0106", "MeshConfig has one place and one name";
     UNKNOWN_SERVICE_ACCOUNT = "PAL0107", "No service with this service account is known";
+    UNKNOWN_ROUTE = "PAL0108", "No route with this name is known";
     // AuthorizationPolicy.
     NO_RULES = "PAL1001", "A DENY or AUDIT policy without rules never matches";
     CUSTOM_ACTION = "PAL1002", "The action CUSTOM is not taken";
@@ -134,6 +135,7 @@ codes! {
     UPSTREAM_OPEN = "PAL3009", "A service behind an edge takes from everybody what its route takes";
     UNREACHABLE_ACCESS = "PAL3010", "No request comes to a rule of a JwtPolicy";
     MESH_IDENTITY_AT_EDGE = "PAL3011", "A rule at an edge asks for an identity that nobody outside has";
+    UNBOUNDED_BODY = "PAL3012", "A route of an edge takes bodies of any size";
     // What documents lead to: access rules.
     RULE_DENIED = "PAL3101", "A DENY takes all that the rule allows";
     RULE_COVERED = "PAL3102", "Another rule does all that the rule does";

@@ -7,6 +7,7 @@
 mod access;
 mod cors;
 mod edge;
+mod guards;
 mod ignore;
 mod limits;
 mod paths;
@@ -60,6 +61,7 @@ pub fn lint(objects: &[Object]) -> Report {
     protection::check(&world, &mut desk);
     scopes::check(&world, &mut desk);
     limits::check(&world, &mut desk);
+    guards::check(&world, &mut desk);
     cors::check(&world, &mut desk);
     routes::check(&world, &mut desk);
     upstreams::check(&world, &mut desk);

@@ -23,6 +23,7 @@ pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
     checker.scopes(objects);
     checker.hosts();
     for object in objects {
+        checker.matches(object, objects);
         match &object.spec {
             Spec::AuthorizationPolicy(spec) => {
                 checker.callers(object, spec);

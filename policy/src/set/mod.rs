@@ -1,6 +1,7 @@
 //! All objects together: unique names, cross references.
 
 mod check;
+mod matches;
 pub(crate) mod names;
 mod routes;
 mod tokens;

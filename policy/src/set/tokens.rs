@@ -5,15 +5,15 @@ use super::check::{Checker, title};
 use crate::compile::authentication::nested;
 use crate::finding::code;
 use crate::kind::authorization_policy::Rule;
-use crate::kind::jwt_policy::{Access, AccessRuleSpec, IssuerSpec, JwtPolicySpec};
+use crate::kind::jwt_policy::{Access, IssuerSpec, JwtPolicySpec};
 use crate::kind::request_authentication::RequestAuthenticationSpec;
 use crate::kind::{AuthorizationPolicySpec, Object, Selector, Spec, request_authentication};
 
 /// An object and its selector.
-type Selecting<'o> = (&'o Object, &'o Selector);
+pub(super) type Selecting<'o> = (&'o Object, &'o Selector);
 
 /// Whether some workload may be selected by both.
-fn may_meet((a, a_labels): Selecting<'_>, (b, b_labels): Selecting<'_>) -> bool {
+pub(super) fn may_meet((a, a_labels): Selecting<'_>, (b, b_labels): Selecting<'_>) -> bool {
     let (here, there) = (&a.meta.namespace, &b.meta.namespace);
     (here == there || [here, there].into_iter().any(|n| n == ROOT_NAMESPACE))
         && a_labels.iter().all(|(k, v)| b_labels.get(k).is_none_or(|w| w == v))
@@ -129,18 +129,6 @@ impl<'o> Checker<'o> {
     }
 
     fn access(&mut self, here: Selecting<'o>, spec: &JwtPolicySpec, objects: &[Object]) {
-        let edge = objects.iter().any(|other| match &other.spec {
-            Spec::Gateway(gateway) => may_meet((other, &gateway.selector), here),
-            _ => false,
-        });
-        let by_route = |rule: &AccessRuleSpec| rule.matches.iter().any(|item| !item.routes.is_empty());
-        if let Some(i) = spec.rules.iter().position(by_route).filter(|_| !edge) {
-            self.report(here.0, |p| {
-                let message = "only an edge has routes, and no Gateway selects a workload of this policy";
-                p.warning(code::NEVER_MATCHES, format!("spec.rules[{i}].match"), message);
-                p.help("match by hosts, methods and paths, or select the edge");
-            });
-        }
         let Some(i) = spec.rules.iter().position(|rule| rule.access == Access::Token) else { return };
         let path = format!("spec.rules[{i}]");
         let mut all: Vec<Selecting<'_>> = Vec::new();

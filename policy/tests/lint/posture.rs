@@ -3,7 +3,7 @@
 use palisade_policy::posture::{Authentication, EdgeAccess, Mtls, Posture, RoutePosture, posture};
 
 use crate::support::parse_ok;
-use crate::{EDGE, STRICT, TOKENS, document, limits, policy, report, routes};
+use crate::{EDGE, STRICT, TOKENS, document, limits, paths, policy, report, routes};
 
 const ROUTE: &str = "{name: get, match: [{uri: {prefix: /accounts/}, method: {exact: GET}}], route: [{destination: {host: accounts}}]}";
 const USERS: &str = "{selector: {matchLabels: {app: edge}}, jwtRules: [{issuer: i, audiences: [a], jwksUri: 'https://i.example/k'}]}";
@@ -251,4 +251,37 @@ fn an_accepted_hole_says_why_and_is_open_no_more() {
     );
     assert_eq!((rows(&text).open_holes(), rows(&accepted).open_holes()), (1, 0));
     assert_eq!(row(&accepted).holes[0].accepted.as_deref(), Some("soon"));
+}
+
+#[test]
+fn a_row_names_the_rules_of_guards_and_lint_says_where_no_body_is_bounded() {
+    let http = "{name: pay, match: [{uri: {exact: /pay}, method: {exact: POST}}], route: [{destination: {host: ledger}}]}, \
+                {name: look, match: [{uri: {prefix: /look/}, method: {exact: GET}}], route: [{destination: {host: ledger}}]}, \
+                {name: rest, route: [{destination: {host: ledger}}]}";
+    let guard = |rules: &str| {
+        let spec = format!("{{selector: {{matchLabels: {{app: edge}}}}, rules: [{rules}]}}");
+        format!(
+            "{EDGE}{STRICT}{TOKENS}{}{}",
+            routes(http),
+            document("palisade.mesh/v1", "RequestGuard", "g", &spec)
+        )
+    };
+    let pay = "{name: pay, match: [{routes: [pay]}], contentTypes: [application/json], maxBodyBytes: 100}";
+    let some =
+        "{name: some, match: [{methods: [POST], paths: ['/a']}], maxBodyBytes: 5, forbidDuplicates: ['*']}";
+    let text = guard(&format!("{pay}, {some}"));
+    let rows = rows(&text).routes;
+    let guards = |route: &str| {
+        let row = rows.iter().find(|row| row.route.ends_with(route)).unwrap();
+        row.guards
+            .iter()
+            .map(|g| (g.rule.clone(), g.body_bytes_max, g.others.clone(), g.partly))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(guards("/pay"), [("bank/g/pay".to_owned(), Some(100), vec![], false)]);
+    assert_eq!(guards("/look"), []);
+    assert_eq!(guards("/rest"), [("bank/g/some".to_owned(), Some(5), vec!["headers"], true)]);
+    assert_eq!(paths(&text, "PAL3012"), ["spec.http[2]"]);
+    assert_eq!(paths(&guard("{name: all, maxBodyBytes: 100}"), "PAL3012"), [""; 0]);
+    assert_eq!(paths(&guard("{name: all, maxHeaders: 9}"), "PAL3012"), ["spec.http[0]", "spec.http[2]"]);
 }

@@ -29,7 +29,7 @@ use crate::stage::authenticate::{Believed, authenticate, with_outputs_kept};
 use crate::stage::cors::{Leave, preflight};
 use crate::stage::demand::demand;
 use crate::stage::forward::{address, forward};
-use crate::stage::guard;
+use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
 use crate::stage::mirror::{Mirror, Original, Slot};
@@ -167,7 +167,8 @@ async fn judge(
     }
     let (route, body, preflight_answered) = (Some(&*chosen.id), exchange.outline, preflight.is_some());
     let asked = guard::Asked { target: &target, route, measure, body, preflight: preflight_answered };
-    exchange.body_guard = guard::check(snapshot, head, &asked, record)?;
+    let Guarded { body, deepest } = guard::check(snapshot, head, &asked, record)?;
+    exchange.body_guard = body;
     // Preflights carry no token and reach no upstream.
     if let Some(answer) = preflight {
         return Ok(Verdict::Answer(answer, "cors_preflight"));
@@ -175,7 +176,10 @@ async fn judge(
 
     let authentication = snapshot.authentication();
     let believed = authenticate(worker, authentication, head, &mut target.path, record).await?;
-    demand(snapshot, &matched(&head.method, &target, Some(&chosen.id)), believed.as_ref(), record)?;
+    let route_matched = matched(&head.method, &target, Some(&chosen.id));
+    for path in readings(&target, deepest.as_deref()) {
+        demand(snapshot, &MatchView { path, ..route_matched }, believed.as_ref(), record)?;
+    }
     let token = believed.as_ref().map(|believed| &*believed.token);
 
     let view = view(connection, &head.method, &head.headers, &target, &origin, token);
@@ -192,6 +196,9 @@ async fn judge(
         }
         None => record.decided(snapshot.authorize_answer(&view))?,
     };
+    if let Some(path) = &deepest {
+        let _the_other_decides = record.decided(snapshot.authorize_answer(&RequestView { path, ..view }))?;
+    }
 
     // Users' quotas are touched by verified users alone.
     let asked = Asked { address: origin.client, headers: &head.headers, token };
@@ -308,6 +315,11 @@ fn matched<'r>(method: &'r Method, target: &'r Target, route: Option<&'r str>) -
     MatchView { host, method: method.as_str(), path, route }
 }
 
+/// The path, and what else a server may read it as.
+fn readings<'r>(target: &'r Target, deepest: Option<&'r str>) -> impl Iterator<Item = &'r str> {
+    std::iter::once(target.path.path()).chain(deepest)
+}
+
 /// All that policy may look at. Clients have no identity of the mesh, whatever certificate they bring.
 fn view<'r>(
     connection: &'r EdgeConnection,
@@ -359,13 +371,17 @@ fn still_allowed(connection: &EdgeConnection, snapshot: &Snapshot, judged: &Judg
     let Ok(route) = choose(connection, server, &head, target, origin) else { return false };
     let Action::Forward(forward) = &route.action else { return false };
     let token = believed.as_ref().map(|believed| &*believed.token);
-    if snapshot.authentication().demand(&matched(method, target, Some(&route.id)), token).is_err() {
-        return false;
-    }
+    let matched = matched(method, target, Some(&route.id));
+    let Ok(deepest) = guard::reading(snapshot, &matched, target) else { return false };
     let view = view(connection, method, headers, target, origin, token);
-    forward
-        .targets()
-        .iter()
-        .filter_map(|target| target.destination.as_ref())
-        .any(|destination| matches!(snapshot.authorize_edge(&view, destination), Decision::Allow { .. }))
+    let reading_allowed = |path| {
+        snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
+            && matches!(snapshot.authorize_answer(&RequestView { path, ..view }), Decision::Allow { .. })
+    };
+    readings(target, deepest.as_deref()).all(reading_allowed)
+        && forward
+            .targets()
+            .iter()
+            .filter_map(|target| target.destination.as_ref())
+            .any(|destination| matches!(snapshot.authorize_edge(&view, destination), Decision::Allow { .. }))
 }

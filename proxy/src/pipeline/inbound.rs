@@ -19,7 +19,7 @@ use crate::listen::inbound::Inbound;
 use crate::stage::authenticate::{Believed, authenticate};
 use crate::stage::demand::demand;
 use crate::stage::forward::{Route, address, forward};
-use crate::stage::guard;
+use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
 use crate::stage::tunnel::Terms;
@@ -98,16 +98,24 @@ async fn judge(
     limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record).await?;
     let asked =
         guard::Asked { target: &target, route: None, measure, body: exchange.outline, preflight: false };
-    exchange.body_guard = guard::check(snapshot, head, &asked, record)?;
+    let Guarded { body, deepest } = guard::check(snapshot, head, &asked, record)?;
+    exchange.body_guard = body;
     let authentication = snapshot.authentication();
     let believed = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
     demand(snapshot, &matched(&head.method, &target), believed.as_ref(), record)?;
+    if let Some(path) = &deepest {
+        let matches = MatchView { path, ..matched(&head.method, &target) };
+        demand(snapshot, &matches, believed.as_ref(), record)?;
+    }
     let token = believed.as_ref().map(|believed| &*believed.token);
     let view = view(connection, &head.method, &head.headers, &target, token);
     if snapshot.has_observers() {
         record.observed(snapshot.observe(&view));
     }
     let permit = record.decided(snapshot.authorize(&view))?;
+    if let Some(path) = &deepest {
+        let _the_other_decides = record.decided(snapshot.authorize(&RequestView { path, ..view }))?;
+    }
     let asked = Asked { address, headers: &head.headers, token };
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record).await?;
@@ -170,8 +178,13 @@ fn terms(connection: &Rc<Inbound>, judged: Option<Judged>) -> Terms {
             judged.as_ref().is_some_and(|(method, headers, target, believed)| {
                 let token = believed.as_ref().map(|believed| &*believed.token);
                 let view = view(&judge, method, headers, target, token);
-                snapshot.authentication().demand(&matched(method, target), token).is_ok()
-                    && matches!(snapshot.authorize(&view), Decision::Allow { .. })
+                let matched = matched(method, target);
+                let Ok(deepest) = guard::reading(snapshot, &matched, target) else { return false };
+                let mut readings = std::iter::once(target.path.path()).chain(deepest.as_deref());
+                readings.all(|path| {
+                    snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
+                        && matches!(snapshot.authorize(&RequestView { path, ..view }), Decision::Allow { .. })
+                })
             })
         }),
         expires: connection.expires,

@@ -33,6 +33,14 @@ pub(crate) struct BodyOutline {
     pub(crate) bytes: u64,
 }
 
+/// A request that guards let pass.
+#[derive(Debug, Default)]
+pub(crate) struct Guarded {
+    pub(crate) body: Option<Box<BodyGuard>>,
+    /// The other reading of an ambiguous path that is kept: access rules must let that pass, too.
+    pub(crate) deepest: Option<String>,
+}
+
 /// What rules ask of a body while it streams by.
 #[derive(Debug, Default)]
 pub(crate) struct BodyGuard {
@@ -69,7 +77,7 @@ pub(crate) fn check(
     head: &mut request::Parts,
     asked: &Asked<'_>,
     record: &mut Record,
-) -> Result<Option<Box<BodyGuard>>, ProxyError> {
+) -> Result<Guarded, ProxyError> {
     let target = asked.target;
     let view = MatchView {
         host: target.authority.as_str(),
@@ -78,7 +86,7 @@ pub(crate) fn check(
         route: asked.route,
     };
     let rules: SmallVec<[&Arc<GuardRule>; 4]> = snapshot.guards(view).collect();
-    check_path(&rules, &view, target, head.uri.path(), record)?;
+    let deepest = check_path(&rules, &view, target, head.uri.path(), record)?;
     let request = GuardView {
         method: view.method,
         measure: asked.measure,
@@ -97,34 +105,55 @@ pub(crate) fn check(
     for rule in &rules {
         rule.strip(&mut head.headers);
     }
-    Ok(BodyGuard::of(&rules))
+    Ok(Guarded { body: BodyGuard::of(&rules), deepest })
 }
 
-/// Whether an ambiguous path passes: one rule keeps it, for all that it may be read as, and none rejects it.
+/// Whether an ambiguous path passes, and what else it may be read as.
 fn check_path(
     rules: &[&Arc<GuardRule>],
     view: &MatchView<'_>,
     target: &Target,
     received: &str,
     record: &mut Record,
-) -> Result<(), ProxyError> {
-    let refused = Err(ProxyError::Malformed(Malformed::Path(PathError::Ambiguous)));
-    if let Some(rule) = rules.iter().find(|rule| rule.rejects_ambiguous())
-        && (target.kept || is_ambiguous(received))
-    {
-        record.guarded(rule, Malformed::Path(PathError::Ambiguous).code());
-        return refused;
+) -> Result<Option<String>, ProxyError> {
+    let ambiguous = Malformed::Path(PathError::Ambiguous);
+    if let Some(rule) = rejecting(rules).filter(|_| target.kept || is_ambiguous(received)) {
+        record.guarded(rule, ambiguous.code());
+        return Err(ProxyError::Malformed(ambiguous));
     }
     if !target.kept {
-        return Ok(());
+        return Ok(None);
     }
-    let deepest = deepest_reading(view.path);
-    match rules.iter().find(|rule| rule.keeps(view, deepest.as_deref())) {
-        Some(rule) => {
-            record.path_kept_by = Some(rule.name.clone());
-            Ok(())
-        }
-        None => refused,
+    let (rule, deepest) = keeping(rules, view).ok_or(ProxyError::Malformed(ambiguous))?;
+    record.path_kept_by = Some(rule.name.clone());
+    Ok(Some(deepest))
+}
+
+/// One that has a word against ambiguous paths counts more than all that keep them.
+fn rejecting<'r>(rules: &[&'r Arc<GuardRule>]) -> Option<&'r Arc<GuardRule>> {
+    rules.iter().copied().find(|rule| rule.rejects_ambiguous())
+}
+
+/// The rule that keeps an ambiguous path, and what else that path may be read as.
+fn keeping<'r>(rules: &[&'r Arc<GuardRule>], view: &MatchView<'_>) -> Option<(&'r Arc<GuardRule>, String)> {
+    let deepest = deepest_reading(view.path)?;
+    let rule = rules.iter().copied().find(|rule| rule.keeps(view, &deepest))?;
+    Some((rule, deepest))
+}
+
+/// The other reading of a path that passed as `target`, by a snapshot that came later: `Err` where it would not pass now.
+pub(crate) fn reading(
+    snapshot: &Snapshot,
+    view: &MatchView<'_>,
+    target: &Target,
+) -> Result<Option<String>, ()> {
+    if !target.kept {
+        return Ok(None);
+    }
+    let rules: SmallVec<[&Arc<GuardRule>; 4]> = snapshot.guards(*view).collect();
+    match (rejecting(&rules), keeping(&rules, view)) {
+        (None, Some((_, deepest))) => Ok(Some(deepest)),
+        _ => Err(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What stands in one row.
 
-use palisade_policy::posture::{Authentication, EdgeAccess, Limit, Mtls, RoutePosture, Upstream};
+use palisade_policy::posture::{Authentication, EdgeAccess, Guard, Limit, Mtls, RoutePosture, Upstream};
 
 use crate::output::printable;
 
@@ -90,6 +90,10 @@ fn checks(route: &RoutePosture) -> Vec<String> {
         out.push("no limit".to_owned());
     }
     mark(route, &["login unlimited"], &mut out);
+    match route.guards.is_empty() {
+        true => out.push("no guard".to_owned()),
+        false => out.extend(route.guards.iter().map(guard)),
+    }
     out.push(match &route.cors {
         None => "no CORS".to_owned(),
         Some(cors) => {
@@ -115,6 +119,21 @@ fn limit(limit: &Limit) -> String {
     let shadow = if limit.enforced { "" } else { ", refuses nothing" };
     let mesh = if limit.mesh { " in the whole mesh" } else { "" };
     format!("{}/{window} {key}{mesh}{partly}{shadow}", limit.requests)
+}
+
+fn guard(guard: &Guard) -> String {
+    let mut parts = Vec::new();
+    if !guard.methods.is_empty() {
+        parts.push(guard.methods.join("|"));
+    }
+    if !guard.content_types.is_empty() {
+        parts.push(guard.content_types.join("|"));
+    }
+    parts.extend(guard.body_bytes_max.map(|bytes| format!("body of {bytes} B")));
+    parts.extend(guard.others.iter().map(|word| (*word).to_owned()));
+    let name = guard.rule.rsplit('/').next().unwrap_or_default();
+    let partly = if guard.partly { ", not for all" } else { "" };
+    format!("guard {name}: {}{partly}", parts.join(", "))
 }
 
 fn behind(route: &RoutePosture) -> Vec<String> {

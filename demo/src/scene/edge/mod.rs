@@ -3,6 +3,7 @@
 pub(super) mod balance;
 pub(super) mod false_tokens;
 pub(super) mod forged;
+pub(super) mod form;
 pub(super) mod guesses;
 pub(super) mod login;
 pub(super) mod scope;

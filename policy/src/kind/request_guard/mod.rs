@@ -45,6 +45,21 @@ pub struct GuardRuleSpec {
     pub ambiguous_paths: Option<AmbiguousPaths>,
 }
 
+impl GuardRuleSpec {
+    /// In a word each, what it asks for beside methods, content types and the size of bodies.
+    pub(crate) fn other_words(&self) -> impl Iterator<Item = &'static str> {
+        let lists = [&self.forbid_headers, &self.strip_headers, &self.forbid_duplicates];
+        let headers = self.max_headers.is_some()
+            || self.max_header_bytes.is_some()
+            || self.underscores == Some(Underscores::Reject)
+            || lists.iter().any(|names| !names.is_empty());
+        let kept = self.ambiguous_paths == Some(AmbiguousPaths::Keep);
+        let words =
+            [(headers, "headers"), (self.max_uri_bytes.is_some(), "URI"), (kept, "ambiguous paths kept")];
+        words.into_iter().filter(|(asked, _)| *asked).map(|(_, word)| word)
+    }
+}
+
 /// Names of headers with `_`, which CGI-style servers read as `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Underscores {

@@ -164,10 +164,10 @@ impl GuardRule {
 
     /// Whether it lets off an ambiguous path. `deepest`: the path as the server reads it that decodes most (see
     /// [`crate::request::path::deepest_reading`]); the rule has to be about that path too, whoever is right.
-    pub fn keeps(&self, view: &MatchView<'_>, deepest: Option<&str>) -> bool {
+    pub fn keeps(&self, view: &MatchView<'_>, deepest: &str) -> bool {
         self.ambiguous_paths == Some(AmbiguousPaths::Keep)
             && self.opens.matches(view)
-            && deepest.is_some_and(|path| self.opens.matches(&MatchView { path, ..*view }))
+            && self.opens.matches(&MatchView { path: deepest, ..*view })
     }
 
     /// Whether it might let off a request of this host and method, on some path and route.

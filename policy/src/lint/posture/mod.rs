@@ -4,6 +4,7 @@
 
 mod access;
 mod caller;
+mod guard;
 mod hole;
 mod limit;
 mod route;
@@ -17,6 +18,7 @@ use super::world::World;
 use crate::finding::Position;
 use crate::kind::Object;
 pub use access::{AccessRule, Authentication, Issuer};
+pub use guard::Guard;
 pub use hole::Hole;
 pub use limit::Limit;
 pub use upstream::{EdgeAccess, Mtls, Upstream};
@@ -52,6 +54,7 @@ pub struct RoutePosture {
     /// What AuthorizationPolicies of the edge ask of a token: `scope: a | b`.
     pub claims: Vec<String>,
     pub limits: Vec<Limit>,
+    pub guards: Vec<Guard>,
     pub cors: Option<CorsPosture>,
     /// What the edge answers itself; absent where it forwards.
     pub answer: Option<String>,

@@ -3,7 +3,7 @@
 use super::super::edge::{EdgeRoute, methods, paths};
 use super::super::pattern::Pattern;
 use super::super::world::World;
-use super::{Authentication, CorsPosture, RoutePosture, access, hole, limit, upstream};
+use super::{Authentication, CorsPosture, RoutePosture, access, guard, hole, limit, upstream};
 use crate::document::Places;
 use crate::kind::gateway::{GatewayProtocol, GatewayServer, GatewayTlsMode};
 use crate::kind::virtual_service::{HttpMatch, StringMatch};
@@ -49,6 +49,7 @@ fn row(
         rules: access.rules,
         claims: access.claims,
         limits: limit::look_at(limits, route, &pieces),
+        guards: guard::look_at(world, route, &pieces),
         cors: route.route.cors.as_ref().map(|cors| CorsPosture {
             origins: cors.allow_origins.iter().map(shown).collect(),
             credentials: cors.allow_credentials,

@@ -6,10 +6,11 @@ use http_body_util::Full;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use palisade_tests::client::{self, Answer};
+use palisade_tests::{Upstream, until};
 use serde_json::{Value, json};
 
 use super::door::{Door, HOST, TO_LEDGER, request, request_h2, with};
-use super::routes::routes;
+use super::routes::{external, routes};
 use crate::kit::HTTP2;
 
 /// A guard of the edge with these rules.
@@ -212,11 +213,7 @@ async fn trailers_bring_no_header_that_a_rule_forbids_strips_or_counts() {
     let trailers = "x-debug: 1\r\nx_trace: 1\r\nx-amount: 9\r\nx-internal-a: 1\r\nchecksum: ok\r\n";
     let answer = door.raw(&chunked("/echo", &["abc"], trailers)).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    palisade_tests::until(
-        "the body's end",
-        async || if door.app().last().complete { Ok(()) } else { Err("more") },
-    )
-    .await;
+    until("the body's end", async || if door.app().last().complete { Ok(()) } else { Err("more") }).await;
     let arrived = door.app().last().trailers.unwrap_or_default();
     let names: Vec<_> = arrived.keys().map(|name| name.as_str()).collect();
     assert!(names.iter().all(|name| *name == "checksum"), "{names:?}");
@@ -278,4 +275,85 @@ async fn a_grpc_caller_is_told_in_its_own_way() {
     let answer = door.send_h2(call).await;
     assert_eq!((answer.status, answer.header("grpc-status")), (StatusCode::OK, Some("3")));
     door.app().assert_untouched();
+}
+
+/// Documents are kept as they are asked for, all other routes lead to another service.
+async fn archive() -> (Door, Upstream) {
+    let other = Upstream::start("other").await;
+    let http = "
+  - {name: documents, match: [{uri: {prefix: /documents/}}], route: [{destination: {host: ledger}}]}
+  - {name: all, route: [{destination: {host: other.example, port: {number: 80}}}]}
+";
+    // The edge by its route; the service's own sidecar, which has no routes, by the path.
+    let rules = "
+  - {name: edge, match: [{routes: [documents], paths: ['/documents/*']}], ambiguousPaths: KEEP}
+";
+    let ledger = guard(
+        "
+  - {name: files, match: [{paths: ['/documents/*']}], ambiguousPaths: KEEP}
+",
+    )
+    .replace("name: api", "name: files")
+    .replace("app: edge", "app: ledger");
+    let deny = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: secrets, namespace: payments}
+spec: {selector: {matchLabels: {app: edge}}, action: DENY, rules: [{to: [{operation: {paths: [/documents/secret, '/documents/secret/*', /admin]}}]}]}
+";
+    let outside = external("other.example", other.address());
+    let door =
+        Door::open(&format!("{}---{outside}---{}---{ledger}---{deny}", routes(http), guard(rules))).await;
+    until("the ledger's guard", async || match door.get("/documents/%2F").await.status {
+        StatusCode::OK => Ok(()),
+        status => Err(status),
+    })
+    .await;
+    door.app().clear();
+    (door, other)
+}
+
+#[tokio::test]
+async fn an_ambiguous_path_is_kept_on_the_route_of_its_rule_and_nowhere_else() {
+    let (door, other) = archive().await;
+    for path in ["/documents/a%2Fb", "/documents/a;v=2/b", "/documents/50%25"] {
+        assert_eq!(door.get(path).await.status, StatusCode::OK, "{path}");
+        assert_eq!(door.app().last().target, path);
+        let record = door.edge.records_with(1, &[("path", json!(path))]).await.remove(0);
+        assert_eq!(record["path_kept_by"], "ns[payments]-policy[api]-rule[0]", "{record}");
+    }
+    door.app().clear();
+    for path in [
+        "/other/a%2Fb",
+        "/documents%2Fa",
+        "/documents;/a%2Fb",
+        "/documents/..%2Fadmin",
+        "/documents/%2e%2e%2Fadmin",
+        "/documents/..%5Cadmin",
+        "/documents/..%252Fadmin",
+        "/documents/..;/admin",
+        "/documents/..;a=b/admin",
+        "/documents/x%3F%2F..%2F..%2Fadmin",
+        "/documents/%2500",
+        "/documents/%c0%ae%c0%ae/admin",
+        "/%2Fdocuments/a",
+        "//documents/a%2Fb",
+    ] {
+        let answer = door
+            .raw(format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n").as_bytes())
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{path}: {answer}");
+    }
+    // What a rule denies is denied in every reading.
+    for path in [
+        "/documents/secret%2F",
+        "/documents/secret;x",
+        "/documents/%2Fsecret",
+        "/documents/secret%2Fa",
+        "/documents/%73ecret%3Fa",
+    ] {
+        assert_eq!(door.get(path).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    door.app().assert_untouched();
+    other.assert_untouched();
 }
