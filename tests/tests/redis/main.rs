@@ -8,6 +8,7 @@
     reason = "all of this is test code: a surprise must fail the test on the spot"
 )]
 
+mod edges;
 mod store;
 
 use std::time::Duration;
