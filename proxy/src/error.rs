@@ -7,6 +7,7 @@ use palisade_policy::kind::request_guard::rule::Violation;
 
 use crate::edge::proxy_header::ProxyHeaderError;
 use crate::http::normalize::Malformed;
+use crate::http::patience::Ended;
 use crate::stage::authenticate::TokenError;
 use crate::stage::guard::Breach;
 use crate::stage::limit::Exceeded;
@@ -69,6 +70,8 @@ pub enum ProxyError {
     ResponseTimeout,
     #[error("the upstream switched protocols unasked")]
     UnexpectedSwitch,
+    #[error("we ended the connection: {}", .0.reason())]
+    Ended(Ended),
     #[error("the TLS handshake failed: {0}")]
     Handshake(&'static str),
     /// Nobody is told but the record.
@@ -259,6 +262,13 @@ impl ProxyError {
             ),
             Self::UnexpectedSwitch => {
                 row(Upstream, "unexpected_switch", "UPE", S::BAD_GATEWAY, UNAVAILABLE, "Upstream error", true)
+            }
+            Self::Ended(why) => {
+                let (status, title) = match why {
+                    Ended::HeadTimeout => (S::REQUEST_TIMEOUT, "Request timeout"),
+                    _ => (S::TOO_MANY_REQUESTS, "Too many requests"),
+                };
+                row(Caller, why.reason(), "", status, RESOURCE_EXHAUSTED, title, false)
             }
             Self::Handshake(reason) => {
                 row(Caller, reason, "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)

@@ -99,6 +99,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawH2<S> {
         let _closed_early = self.stream.flush().await;
     }
 
+    /// Whether the connection takes all of it. What comes meanwhile is thrown away, so that neither side waits for
+    /// the other.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        let writing = async { writer.write_all(bytes).await.is_ok() && writer.flush().await.is_ok() };
+        tokio::pin!(writing);
+        let mut thrown_away = vec![0; 16 * 1024];
+        loop {
+            tokio::select! {
+                biased;
+                sent = &mut writing => return sent,
+                count = reader.read(&mut thrown_away) => {
+                    if !matches!(count, Ok(1..)) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of a response.
+    pub async fn is_answered(&mut self, stream: u32) -> bool {
+        while let Some((kind, flags, id, _)) = self.next().await {
+            if id == stream && matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
+                return true;
+            }
+            if kind == GOAWAY || (id == stream && kind == RST_STREAM) {
+                return false;
+            }
+        }
+        false
+    }
+
     /// The next frame: kind, flags, stream, payload. `None`: closed.
     pub async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];

@@ -80,6 +80,13 @@ impl SidecarBuilder {
         self.arg("--outbound-port", &format!("127.0.0.1:0={destination}"))
     }
 
+    /// With this many worker threads instead of two.
+    pub fn workers(mut self, count: usize) -> Self {
+        let at = self.args.iter().position(|arg| arg == "--workers").unwrap();
+        self.args[at + 1] = count.to_string();
+        self
+    }
+
     /// The process may have this many file descriptors (`ulimit -n`).
     pub fn open_files(mut self, max: u32) -> Self {
         let exe = self.exe.display().to_string();

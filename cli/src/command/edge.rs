@@ -7,6 +7,7 @@ use palisade_proxy::settings::limits::Limits;
 
 use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
+use super::deadlines::Deadlines;
 use crate::exit::{Failure, Outcome};
 
 /// Run an edge: the one door from outside, by the Gateways that select it.
@@ -23,6 +24,8 @@ pub(crate) struct Edge {
     door: Door,
     #[command(flatten)]
     caps: Caps,
+    #[command(flatten)]
+    deadlines: Deadlines,
     #[command(flatten)]
     running: Running,
 }
@@ -65,7 +68,7 @@ impl Edge {
     fn settings(self) -> Result<Settings, Failure> {
         let Door { listen, credentials, trusted_hops, proxy_protocol_from } = self.door;
         let edge = EdgeSettings { listens: listen, credentials, trusted_hops, proxy_protocol_from };
-        let limits = self.caps.over(Limits::edge(trusted_hops));
+        let limits = self.deadlines.over(self.caps.over(Limits::edge(trusted_hops)));
         let settings = self.running.settings(source(self.control_plane, self.files)?, limits);
         Ok(Settings { edge: Some(edge), ..settings })
     }
@@ -116,6 +119,12 @@ mod tests {
         assert_eq!(caps("--connections-per-address unlimited").0, Cap::Unlimited);
         let error = read("--control-plane mesh:15012 --listen 443 --connections-per-address 0").unwrap_err();
         assert!(error.contains("is no cap"), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_of_options_are_those_of_the_table_of_limits() {
+        let limits = read("--control-plane mesh:15012 --listen 443").unwrap().limits;
+        assert_eq!(limits, Limits::edge(0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod ca;
 mod caps;
 mod control_plane;
 mod data_plane;
+mod deadlines;
 mod delete;
 mod demo;
 mod demo_service;

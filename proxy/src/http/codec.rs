@@ -1,7 +1,6 @@
 //! hyper's settings for the four codecs, every limit explicit.
 
 use std::io;
-use std::time::Duration;
 
 use hyper::{client, server};
 use hyper_util::rt::TokioTimer;
@@ -20,12 +19,12 @@ fn bytes(limit: u32) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-/// `idle` is the time from the end of one request to the end of the next one's head.
-pub(crate) fn server_http1(limits: &Limits, idle: Duration) -> server::conn::http1::Builder {
+/// Idle time and heads have clocks of our own: hyper's takes both for one.
+pub(crate) fn server_http1(limits: &Limits) -> server::conn::http1::Builder {
     let mut builder = server::conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(idle)
+        .header_read_timeout(None)
         .half_close(false)
         .keep_alive(true)
         .max_headers(limits.headers_max)

@@ -2,15 +2,18 @@
 
 mod authority;
 pub(crate) mod body;
+pub(crate) mod calm;
 pub(crate) mod coalesce;
 pub(crate) mod codec;
 pub mod copy;
 pub(crate) mod exec;
+mod frame_heads;
 pub(crate) mod frames;
 pub(crate) mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod headers;
 pub mod normalize;
+pub mod patience;
 pub(crate) mod refusal;
 pub(crate) mod transport;

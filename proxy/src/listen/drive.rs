@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,15 +15,37 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::answers::{Answers, Watched};
 use super::refused::CodecRefusal;
 use crate::http::body::ResponseBody;
+use crate::http::calm::Calm;
 use crate::http::coalesce::Coalesced;
 use crate::http::codec;
 use crate::http::exec::LocalExec;
-use crate::http::frames::{Ledger, Watched};
+use crate::http::frames::{Ledger, Refused, Watched as Overseen};
 use crate::http::framing::Guarded;
+use crate::http::patience::{Ended, HeadDeadline, Verdict, WriteDeadline};
 use crate::upstream::connect::Wire;
 use crate::worker::Worker;
+
+/// From the decision to end a connection to its forced end, for the last words to leave.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// No limit, for clocks that want a time: a year.
+pub(super) const FOR_EVER: Duration = Duration::from_hours(365 * 24);
+
+/// How long a connection may keep us waiting, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Without a request.
+    pub(super) idle: Duration,
+    /// For the rest of a head.
+    pub(super) head: Duration,
+    /// For a client that reads; `None`: for ever.
+    pub(super) stall: Option<Duration>,
+    /// Strangers: their HTTP/2 frames are counted.
+    pub(super) strict: bool,
+}
 
 /// Serves one connection. When `stop` ends, no new request is taken; what is in flight may take `grace` to end
 /// (`None`: as long as the worker lives). `refused` hears of what the codec refuses before it is a request.
@@ -30,41 +53,70 @@ pub(super) async fn drive<T, F, R>(
     worker: &Rc<Worker>,
     wire: Wire,
     io: T,
-    idle: Duration,
+    patience: Patience,
     handler: F,
     stop: impl Future<Output = Option<Duration>>,
     refused: impl Fn(CodecRefusal),
-) where
+) -> Option<Ended>
+where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<ResponseBody>> + 'static,
 {
     let limits = &worker.shared.limits;
     let ledger = Ledger::new();
+    let verdict = Arc::<Verdict>::default();
+    let answers = Answers::new(verdict.clone());
     let service = service_fn(|request| {
         ledger.handed_on();
+        let answer = answers.begin();
         let response = handler(request);
-        async move { Ok::<_, Infallible>(response.await) }
+        async move { Ok::<_, Infallible>(response.await.map(|body| Watched::new(body, answer))) }
     });
+    let stop = async {
+        tokio::select! {
+            grace = stop => grace,
+            why = answers.outstayed(patience.idle, patience.stall) => {
+                verdict.set(why);
+                Some(LAST_WORDS)
+            }
+        }
+    };
+    let io = WriteDeadline::new(io, patience.stall, verdict.clone());
+    // What the codec ended is told once: by the verdict, where there is one.
+    let settle = || {
+        ledger.settle(|why| {
+            if why != Refused::Connection || verdict.get().is_none() {
+                refused(CodecRefusal::of_http2(why));
+            }
+        });
+    };
     match wire {
         Wire::Http1 => {
-            let connection = codec::server_http1(limits, idle)
-                .serve_connection(TokioIo::new(Guarded::requests(io)), service)
-                .with_upgrades();
+            let io = HeadDeadline::new(Guarded::requests(io), patience.head, verdict.clone());
+            let builder = codec::server_http1(limits);
+            let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
             if let Err(error) = until(connection, stop, || {}).await
+                && verdict.get().is_none()
                 && let Some(refusal) = CodecRefusal::of_http1(&error)
             {
                 refused(refusal);
             }
         }
-        Wire::Http2 => {
-            let io = Watched::new(Coalesced::new(io), ledger.clone());
+        Wire::Http2 if patience.strict => {
+            let io = Calm::new(Coalesced::new(io), limits, verdict.clone());
+            let io = HeadDeadline::new(io, patience.head, verdict.clone());
+            let io = Overseen::new(io, ledger.clone());
             let connection = codec::server_http2(limits).serve_connection(TokioIo::new(io), service);
-            let settle = || ledger.settle(|why| refused(CodecRefusal::of_http2(why)));
-            // An error is told by the ledger, where it is one of the peer's making.
+            let _ended = until(connection, stop, settle).await;
+        }
+        Wire::Http2 => {
+            let io = Overseen::new(Coalesced::new(io), ledger.clone());
+            let connection = codec::server_http2(limits).serve_connection(TokioIo::new(io), service);
             let _ended = until(connection, stop, settle).await;
         }
     }
+    verdict.get()
 }
 
 async fn until<C: Graceful>(
@@ -110,7 +162,7 @@ trait Graceful: Future<Output = hyper::Result<()>> {
 
 impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
 where
-    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S: HttpService<Incoming, ResBody = Watched>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -121,7 +173,7 @@ where
 
 impl<I, S> Graceful for http2::Connection<I, S, LocalExec>
 where
-    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S: HttpService<Incoming, ResBody = Watched>,
     S::Future: 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,

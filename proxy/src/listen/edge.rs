@@ -18,11 +18,12 @@ use tokio_rustls::server::TlsStream;
 use super::accept::reset;
 use super::connection::Slot;
 use super::detect;
-use super::drive::drive;
+use super::drive::{Patience, drive};
 use super::refused;
 use crate::drain::Phase;
 use crate::edge::proxy_header;
 use crate::error::ProxyError;
+use crate::http::patience::Ended;
 use crate::http::transport::Transport;
 use crate::pipeline::edge::{open_record, serve};
 use crate::settings::edge::EdgeListen;
@@ -204,8 +205,19 @@ impl EdgeConnection {
             }
         };
         let handler = |request| serve(connection.clone(), request);
+        let patience = Patience {
+            idle: limits.client_idle_timeout,
+            head: limits.header_read_timeout,
+            stall: limits.response_stall_timeout,
+            strict: true,
+        };
         let refused = refused::recorder(worker, Direction::Edge, || open_record(&connection));
-        drive(worker, wire, io, limits.header_read_timeout, handler, stop, refused).await;
+        if let Some(why) = drive(worker, wire, io, patience, handler, stop, refused).await {
+            worker.telemetry.count(|shard| shard.ended(Direction::Edge, why));
+            if why != Ended::Idle {
+                connection.refuse(&ProxyError::Ended(why), why.reason());
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::Slot;
 use super::detect;
-use super::drive::drive;
+use super::drive::{FOR_EVER, Patience, drive};
 use super::refused;
 use crate::drain::Phase;
 use crate::error::ProxyError;
@@ -199,8 +199,13 @@ impl Inbound {
             }
         };
         let handler = |request| serve(connection.clone(), request);
+        // A connection of HTTP/2 is one between sidecars: the caller's closes it when it has no more use for it.
+        let idle = if wire == Wire::Http2 { FOR_EVER } else { limits.client_idle_timeout };
+        let patience = Patience { idle, head: limits.header_read_timeout, stall: None, strict: false };
         let refused = refused::recorder(worker, Direction::Inbound, || open_record(&connection));
-        drive(worker, wire, io, limits.header_read_timeout, handler, stop, refused).await;
+        if let Some(why) = drive(worker, wire, io, patience, handler, stop, refused).await {
+            worker.telemetry.count(|shard| shard.ended(Direction::Inbound, why));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sockets: bound once, accepted on the control thread, served by workers.
 
 mod accept;
+mod answers;
 mod bind;
 mod client_key;
 mod connection;

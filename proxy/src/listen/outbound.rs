@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::connection::Slot;
 use super::detect;
-use super::drive::drive;
+use super::drive::{Patience, drive};
 use super::refused;
 use crate::http::transport::Transport;
 use crate::pipeline::outbound::{fixed_authority, serve};
@@ -47,5 +47,6 @@ pub(super) async fn accept(
     let refused = refused::recorder(worker, Direction::Outbound, || {
         Record::open(worker, Direction::Outbound, &connection.source)
     });
-    drive(worker, wire, io, idle, handler, std::future::pending(), refused).await;
+    let patience = Patience { idle, head: idle, stall: None, strict: false };
+    drive(worker, wire, io, patience, handler, std::future::pending(), refused).await;
 }

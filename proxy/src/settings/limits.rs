@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use super::cap::Cap;
 
+/// So many at once, and so many a second after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    pub burst: u32,
+    pub per_second: u32,
+}
+
 /// What the data plane takes at most, and how long it waits. Nothing is left to a library's default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -32,9 +39,27 @@ pub struct Limits {
     /// From accept to a finished TLS handshake, the wait for the first byte included. 10 s: many round trips of a
     /// slow link; far below what a half-open flood needs.
     pub handshake_timeout: Duration,
-    /// From the first byte of an HTTP/1.1 request (or from keep-alive idleness) to the end of its head. 30 s:
-    /// ends a slow-header attack and idle callers.
+    /// From the first byte of a request's head to its last: HTTP/1.1, and a header block of HTTP/2. 30 s, at the edge
+    /// 15 s: a head is a packet or two; ends a slow-header attack.
     pub header_read_timeout: Duration,
+    /// How long a client's connection may be without a request. 75 s: above the 50 s after which callers in the mesh
+    /// let go of one, and the 60 s of an AWS ALB, so that the caller closes first and no request meets a closing
+    /// connection.
+    pub client_idle_timeout: Duration,
+    /// How long a client of the edge may take no byte of a response before its connection ends and the upstream is
+    /// free. 60 s. `None` within the mesh: a connection there is shared by many callers, and a slow one of them must
+    /// not end it for all.
+    pub response_stall_timeout: Option<Duration>,
+    /// What a client of the edge may have us do on one HTTP/2 connection for nothing; more ends it.
+    ///
+    /// Streams that it takes back, or that it makes us reset; each finished response gives one back. 200 at once: twice
+    /// the streams that it may have open; 20 a second.
+    pub http2_resets: Allowance,
+    /// PING, SETTINGS, PRIORITY, CONTINUATION, empty DATA, unknown frames; each request gives two back. 1 000 at once,
+    /// 100 a second: answers to our own pings, and what a client sends at its start.
+    pub http2_control_frames: Allowance,
+    /// WINDOW_UPDATE; each DATA frame that we send gives two back, and one a KiB. 1 000 at once, 100 a second.
+    pub http2_window_updates: Allowance,
     /// Request head in bytes, HTTP/1.1 buffer and HTTP/2 header list (decoded, so that HPACK cannot amplify).
     /// 64 KiB: Envoy's default is 60 KiB.
     pub head_bytes_max: u32,
@@ -127,6 +152,11 @@ impl Default for Limits {
             accept_pause: Duration::from_millis(100),
             handshake_timeout: Duration::from_secs(10),
             header_read_timeout: Duration::from_secs(30),
+            client_idle_timeout: Duration::from_secs(75),
+            response_stall_timeout: None,
+            http2_resets: Allowance { burst: 200, per_second: 20 },
+            http2_control_frames: Allowance { burst: 1_000, per_second: 100 },
+            http2_window_updates: Allowance { burst: 1_000, per_second: 100 },
             head_bytes_max: 64 * 1024,
             headers_max: 100,
             streams_max: 100,
@@ -170,7 +200,12 @@ impl Limits {
     /// For an edge behind this many trusted proxies: with any, the peers are load balancers, and each of them speaks
     /// for many clients.
     pub fn edge(trusted_hops: u8) -> Self {
-        let defaults = Self { connections_per_address: Cap::AtMost(1_000), ..Self::default() };
+        let defaults = Self {
+            connections_per_address: Cap::AtMost(1_000),
+            header_read_timeout: Duration::from_secs(15),
+            response_stall_timeout: Some(Duration::from_secs(60)),
+            ..Self::default()
+        };
         if trusted_hops == 0 {
             return defaults;
         }

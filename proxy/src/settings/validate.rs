@@ -21,6 +21,8 @@ const DRAIN_DEADLINE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from
 const RELOAD_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 /// More than any machine has cores for.
 const WORKERS: RangeInclusive<usize> = 1..=1024;
+/// Below, a client on a slow link fails; above, waiting costs an attacker nothing.
+const CLIENT_DEADLINE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 /// More than a process has file descriptors for.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
@@ -177,6 +179,13 @@ impl Settings {
         };
         check("--drain-delay", self.drain.withdraw_delay, DRAIN_DELAY);
         check("--drain-deadline", self.drain.deadline, DRAIN_DEADLINE);
+        let limits = &self.limits;
+        check("--handshake-timeout", limits.handshake_timeout, CLIENT_DEADLINE);
+        check("--header-timeout", limits.header_read_timeout, CLIENT_DEADLINE);
+        check("--idle-timeout", limits.client_idle_timeout, CLIENT_DEADLINE);
+        if let Some(timeout) = limits.response_stall_timeout {
+            check("--slow-reader-timeout", timeout, CLIENT_DEADLINE);
+        }
         if let Source::Files { reload_interval, .. } = &self.source {
             check("--reload-interval", *reload_interval, RELOAD_INTERVAL);
         }
@@ -323,6 +332,11 @@ mod tests {
         check(|s| s.drain.withdraw_delay = Duration::from_mins(6), "--drain-delay is 360s");
         check(|s| s.drain.deadline = Duration::from_hours(2), "--drain-deadline");
         check(|s| s.workers = 0, "--workers is 0");
+        check(
+            |s| s.limits.header_read_timeout = Duration::ZERO,
+            "--header-timeout is 0ns; it must lie between 100ms",
+        );
+        check(|s| s.limits.response_stall_timeout = Some(Duration::ZERO), "--slow-reader-timeout");
         check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.connections_max = 2_000_000, "--connections-max is 2000000");
         check(|s| s.limits.connections_max = 10, "more than --connections-max, which is 10");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use palisade_identity::SpiffeId;
 use palisade_policy::kind::rate_limit_policy::Mode;
 
+use crate::http::patience::Ended;
 use crate::listen::crowd::Crowded;
 use crate::worker::Direction;
 
@@ -83,6 +84,8 @@ pub(crate) struct Shard {
     codec_refusals: HashMap<(Direction, &'static str), u64>,
     /// Connections closed at once, by the cap that they came on top of.
     refused: HashMap<(Direction, Crowded), u64>,
+    /// Connections that we ended, by why.
+    ended: HashMap<(Direction, Ended), u64>,
     /// By limit; whether it refused or only would have.
     limited: HashMap<(Arc<str>, Mode), u64>,
     /// Questions to the store of mesh limits, by how they ended.
@@ -176,6 +179,10 @@ impl Shard {
         *self.refused.entry((direction, why)).or_default() += 1;
     }
 
+    pub(crate) fn ended(&mut self, direction: Direction, why: Ended) {
+        *self.ended.entry((direction, why)).or_default() += 1;
+    }
+
     pub(crate) fn limited(&mut self, limit: &Arc<str>, mode: Mode) {
         *self.limited.entry((limit.clone(), mode)).or_default() += 1;
     }
@@ -231,6 +238,9 @@ impl Shard {
         }
         for (key, count) in &other.refused {
             *self.refused.entry(*key).or_default() += count;
+        }
+        for (key, count) in &other.ended {
+            *self.ended.entry(*key).or_default() += count;
         }
         self.plaintext_refused += other.plaintext_refused;
         self.records_lost += other.records_lost;
@@ -301,14 +311,21 @@ fn render_guarded(out: &mut String, shard: &Shard) {
     }
 }
 
-fn render_refused(out: &mut String, shard: &Shard) {
+/// Connections that were closed at once or ended.
+fn render_unwanted(out: &mut String, shard: &Shard) {
     let name = "palisade_connections_refused_total";
     head(out, name, "counter", "Connections closed at once, by the cap that they came on top of.");
-    let mut rows: Vec<_> = shard.refused.iter().collect();
-    rows.sort_by_key(|((direction, why), _)| (direction.name(), *why));
-    for ((direction, why), count) in rows {
-        let labels = format!("direction=\"{}\",reason=\"{}\"", direction.name(), why.reason());
-        line(out, name, &labels, *count);
+    by_reason(out, name, shard.refused.iter().map(|((direction, why), n)| (*direction, why.reason(), *n)));
+    let name = "palisade_connections_ended_total";
+    head(out, name, "counter", "Connections that were ended for what their client did or did not do.");
+    by_reason(out, name, shard.ended.iter().map(|((direction, why), n)| (*direction, why.reason(), *n)));
+}
+
+fn by_reason(out: &mut String, name: &str, rows: impl Iterator<Item = (Direction, &'static str, u64)>) {
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by_key(|(direction, reason, _)| (direction.name(), *reason));
+    for (direction, reason, count) in rows {
+        line(out, name, &format!("direction=\"{}\",reason=\"{reason}\"", direction.name()), count);
     }
 }
 
@@ -337,7 +354,7 @@ fn render_ours(out: &mut String, shard: &Shard) {
         let Connections { opened, closed } = connections(direction);
         line(out, "palisade_connections_open", &label(direction), opened.saturating_sub(closed));
     }
-    render_refused(out, shard);
+    render_unwanted(out, shard);
     head(out, "palisade_codec_refusals_total", "counter", "What was refused before it was a request.");
     let mut refusals: Vec<_> = shard.codec_refusals.iter().collect();
     refusals.sort_by_key(|((direction, reason), _)| (direction.name(), *reason));

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::request::Request;
 use super::response::{Response, Turn};
 use super::{Framing, Message};
+use crate::http::patience::Heads;
 
 #[derive(Debug)]
 pub(crate) struct Guarded<T, M> {
@@ -96,4 +97,13 @@ impl<T: AsyncWrite + Unpin, M: Unpin> AsyncWrite for Guarded<T, M> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
+}
+
+impl<T> Heads for Guarded<T, Request> {
+    fn unfinished_head(&self) -> Option<u64> {
+        self.framing.unfinished_head()
+    }
+
+    const TIMED_OUT: Option<&'static [u8]> =
+        Some(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
 }

@@ -73,6 +73,8 @@ pub(crate) struct Framing<M> {
     line: Vec<u8>,
     is_cut: bool,
     message: M,
+    /// Heads that came to their end.
+    heads: u64,
     /// Where it became ambiguous: hyper has the head already, and would take poison for a part of a chunk extension.
     broke_in_body: bool,
 }
@@ -84,6 +86,7 @@ impl<M: Message> Default for Framing<M> {
             line: Vec::new(),
             is_cut: false,
             message: M::default(),
+            heads: 0,
             broke_in_body: false,
         }
     }
@@ -161,6 +164,12 @@ impl<M: Message> Framing<M> {
         Ok(())
     }
 
+    /// The number of the head that has begun and is not whole.
+    fn unfinished_head(&self) -> Option<u64> {
+        let begun = self.state == State::Header || !self.line.is_empty();
+        (self.in_head() && begun).then_some(self.heads)
+    }
+
     fn in_head(&self) -> bool {
         matches!(self.state, State::StartLine | State::Header)
     }
@@ -176,7 +185,10 @@ impl<M: Message> Framing<M> {
                 self.message.start(line)?;
                 State::Header
             }
-            State::Header if line.is_empty() => self.message.body()?,
+            State::Header if line.is_empty() => {
+                self.heads = self.heads.wrapping_add(1);
+                self.message.body()?
+            }
             State::Header => {
                 let (name, value) = field(line)?;
                 self.message.header(name, value)?;

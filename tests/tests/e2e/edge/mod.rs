@@ -2,7 +2,9 @@
 
 mod access;
 mod caps;
+mod deadlines;
 pub(crate) mod door;
+mod floods;
 mod framing;
 mod guard;
 mod headers;
