@@ -31,7 +31,7 @@ async fn a_handshake_that_is_not_finished_in_time_ends_the_connection() {
     closed(&mut silent).await;
     closed(&mut half).await;
     // Counted a moment after the socket is closed.
-    palisade_tests::until("both in the metrics", async || {
+    until("both in the metrics", async || {
         let failed = door.edge.metric("palisade_handshakes_total", &["reason=\"timeout\""]).await;
         if (failed - 2.0).abs() < f64::EPSILON { Ok(()) } else { Err(failed) }
     })
