@@ -6,6 +6,8 @@ use http::header::{
 };
 pub(crate) use palisade_policy::kind::request_guard::names::{begins_folded, is_folded};
 
+use crate::edge::claims::is_claim;
+
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-decision-id");
 pub(crate) const FLAGGED: HeaderName = HeaderName::from_static("x-palisade-flagged");
@@ -71,24 +73,31 @@ pub(crate) fn remove_where(headers: &mut HeaderMap, is: impl Fn(&str) -> bool) {
     }
 }
 
-/// What a trailer section may not carry (RFC 9110 section 6.5.1): framing, routing, authentication, and our own.
+/// RFC 9110 section 6.5.1: framing, routing, authentication, and how the content is to be read.
+const NEVER_IN_TRAILERS: [HeaderName; 15] = [
+    http::header::AUTHORIZATION,
+    http::header::CONTENT_ENCODING,
+    http::header::CONTENT_LENGTH,
+    http::header::CONTENT_RANGE,
+    http::header::CONTENT_TYPE,
+    http::header::COOKIE,
+    http::header::HOST,
+    http::header::SET_COOKIE,
+    TE,
+    http::header::TRAILER,
+    CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    PROXY_AUTHORIZATION,
+    REQUEST_ID,
+];
+
+/// Removes what a trailer section may not carry: some servers read it as if it were headers. That is also whatever says
+/// who is calling, or from where, under every spelling.
 pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
-    strip_ours(trailers);
-    for name in [
-        http::header::AUTHORIZATION,
-        http::header::CONTENT_LENGTH,
-        http::header::COOKIE,
-        http::header::HOST,
-        http::header::SET_COOKIE,
-        TE,
-        http::header::TRAILER,
-        CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        PROXY_AUTHORIZATION,
-    ] {
-        trailers.remove(name);
-    }
+    let never =
+        |name: &str| is_claim(name) || NEVER_IN_TRAILERS.iter().any(|never| is_folded(name, never.as_str()));
+    remove_where(trailers, never);
 }
 
 /// The protocol that an HTTP/1.1 request or response switches to, when `Connection` says so too. Several lines of

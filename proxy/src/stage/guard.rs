@@ -1,4 +1,4 @@
-//! The form of requests: refuses what a RequestGuard does not take, and bounds bodies while they stream.
+//! The form of requests: refuses what a RequestGuard does not take, and looks after bodies while they stream.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use palisade_policy::request::path::{PathError, deepest_reading, is_ambiguous};
 use smallvec::SmallVec;
 
 use crate::error::ProxyError;
+use crate::http::headers::{is_folded, remove_where};
 use crate::http::normalize::{Malformed, Target};
 use crate::telemetry::record::Record;
 
@@ -47,6 +48,8 @@ pub(crate) struct BodyGuard {
     /// The narrowest bound, and whose it is.
     bound: Option<(u64, Arc<GuardRule>)>,
     trailers: SmallVec<[Arc<GuardRule>; 1]>,
+    /// Headers that say who the user is. Only the proxy writes these.
+    outputs: Arc<[Box<str>]>,
 }
 
 /// Measures a head before anything is removed from it; nothing to do where there are no guards.
@@ -105,7 +108,8 @@ pub(crate) fn check(
     for rule in &rules {
         rule.strip(&mut head.headers);
     }
-    Ok(Guarded { body: BodyGuard::of(&rules), deepest })
+    let body = asked.body.open.then(|| BodyGuard::of(&rules, &snapshot.authentication().outputs)).flatten();
+    Ok(Guarded { body, deepest })
 }
 
 /// Whether an ambiguous path passes, and what else it may be read as.
@@ -173,13 +177,14 @@ impl BodyOutline {
 }
 
 impl BodyGuard {
-    /// `None` where no rule asks anything of a body.
-    fn of(rules: &[&Arc<GuardRule>]) -> Option<Box<Self>> {
+    /// `None` where nothing is asked of a body.
+    fn of(rules: &[&Arc<GuardRule>], outputs: &Arc<[Box<str>]>) -> Option<Box<Self>> {
         let bounds = rules.iter().filter_map(|rule| Some((rule.body_bytes_max?, Arc::clone(rule))));
         let bound = bounds.min_by_key(|(most, _)| *most);
         let minding = rules.iter().filter(|rule| rule.minds_trailers());
         let trailers: SmallVec<_> = minding.map(|rule| Arc::clone(rule)).collect();
-        (bound.is_some() || !trailers.is_empty()).then(|| Box::new(Self { bound, trailers }))
+        let asked = bound.is_some() || !trailers.is_empty() || !outputs.is_empty();
+        asked.then(|| Box::new(Self { bound, trailers, outputs: outputs.clone() }))
     }
 
     /// The rule that a body of so many bytes breaks.
@@ -190,6 +195,9 @@ impl BodyGuard {
     pub(crate) fn strip_trailers(&self, trailers: &mut HeaderMap) {
         for rule in &self.trailers {
             rule.strip_trailers(trailers);
+        }
+        if !self.outputs.is_empty() {
+            remove_where(trailers, |name| self.outputs.iter().any(|output| is_folded(name, output)));
         }
     }
 }

@@ -121,3 +121,28 @@ spec:
     fleet.world.apply(gateway).await;
     assert_eq!(fleet.get("/entries").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_request_guard_holds_for_the_next_request_and_no_longer_than_it_is_there() {
+    let fleet = Fleet::open().await;
+    let post = async || client::post(fleet.web.http_proxy(), &ledger("/entries"), "123456789").await;
+    assert_eq!(post().await.status, StatusCode::OK);
+    let guard = "
+apiVersion: palisade.mesh/v1
+kind: RequestGuard
+metadata: {name: small, namespace: payments}
+spec: {selector: {matchLabels: {app: ledger}}, rules: [{name: all, maxBodyBytes: 8, allowedMethods: [POST]}]}
+";
+    fleet.world.apply(guard).await;
+    fleet.app.clear();
+    assert_eq!(post().await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(fleet.get("/entries").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    fleet.app.assert_untouched();
+    let done = fleet.world.operator(&["delete", "RequestGuard", "small", "-n", "payments"]).await;
+    assert_eq!(done.code, Some(0), "{done:?}");
+    until("no guard", || async {
+        let status = post().await.status;
+        if status == StatusCode::OK { Ok(()) } else { Err(status) }
+    })
+    .await;
+}

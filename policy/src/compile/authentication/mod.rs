@@ -20,6 +20,8 @@ pub use rule::{JwtRule, KeyOrigin, KeySource, Locations, TokenRefusal};
 pub struct Authentication {
     pub rules: Vec<Arc<JwtRule>>,
     access: Vec<AccessPolicy>,
+    /// Headers that rules write what tokens say into.
+    pub outputs: Arc<[Box<str>]>,
 }
 
 impl Authentication {
@@ -42,7 +44,12 @@ impl Authentication {
                 }
             });
         }
-        Self { rules, access }
+        let written = |rule: &Arc<JwtRule>| {
+            let claims = rule.output_claims.iter().map(|(header, _)| header.as_str());
+            claims.chain(rule.output_payload_to_header.as_deref()).map(Box::from).collect::<Vec<_>>()
+        };
+        let outputs = rules.iter().flat_map(written).collect();
+        Self { rules, access, outputs }
     }
 
     /// Judges what a request brings by every JwtPolicy; `token` was verified. The first that lacks something refuses.

@@ -1,7 +1,7 @@
 //! Who a client is said to be, and who is believed.
 
-use http::StatusCode;
-use palisade_tests::{client, outside};
+use http::{HeaderName, StatusCode};
+use palisade_tests::{client, outside, until};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -47,6 +47,79 @@ async fn what_a_client_says_about_where_it_comes_from_reaches_nobody() {
     assert_eq!(headers.get_all("x-request-id").iter().count(), 1);
     let record = door.edge.records_with(1, &[("response_code", json!(200))]).await.remove(0);
     assert_eq!(record["client_address"], "127.0.0.1");
+}
+
+/// Every name by which somebody could be meant, or a place, or another request than the one that was judged.
+const CLAIMS: [&str; 24] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-client-cert",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-envoy-internal",
+    "x-envoy-external-address",
+    "x-palisade-flagged",
+    "x-palisade-decision-id",
+    "x-request-id",
+];
+
+/// As CGI, WSGI and Rack read them, all spellings are one.
+fn spellings(name: &str) -> [String; 5] {
+    let first = name.replacen('-', "_", 1);
+    let upper = |text: &str| text.to_ascii_uppercase();
+    [name.to_owned(), upper(name), name.replace('-', "_"), upper(&name.replace('-', "_")), first]
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_claim_reaches_a_service_in_headers_or_in_trailers() {
+    let door = Door::open(TO_LEDGER).await;
+    for name in CLAIMS {
+        let lines = spellings(name).map(|name| format!("{name}: forged\r\n")).concat();
+        let mut names = spellings(name).join(", ");
+        names.push_str(", x-plain");
+        for connection in ["close".to_owned(), format!("close, {names}")] {
+            let head = format!("POST /echo HTTP/1.1\r\nhost: {HOST}\r\nconnection: {connection}\r\n{lines}");
+            let body = format!(
+                "transfer-encoding: chunked\r\ntrailer: {names}\r\n\r\n1\r\na\r\n0\r\n{lines}x-plain: 1\r\n\r\n"
+            );
+            let answer = door.raw(format!("{head}{body}").as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{name}: {answer}");
+            nothing_forged(&door, name).await;
+        }
+        let mut request = super::door::request_h2("POST", HOST, "/echo", "a");
+        for spelling in spellings(name) {
+            request
+                .headers_mut()
+                .append(HeaderName::from_bytes(spelling.as_bytes()).unwrap(), "forged".parse().unwrap());
+        }
+        assert_eq!(door.send_h2(request).await.status, StatusCode::OK, "{name}");
+        nothing_forged(&door, name).await;
+    }
+}
+
+async fn nothing_forged(door: &Door, name: &str) {
+    until(
+        "the body's end",
+        async || if door.app().last().complete { Ok(()) } else { Err(door.app().last()) },
+    )
+    .await;
+    let received = door.app().last();
+    let all = format!("{:?} {:?}", received.headers, received.trailers);
+    assert!(!all.contains("forged"), "{name}: {all}");
 }
 
 #[tokio::test]

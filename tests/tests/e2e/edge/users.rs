@@ -6,7 +6,7 @@ use palisade_tests::{client, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::door::{Door, GATEWAY, TO_LEDGER, request, with};
+use super::door::{Door, GATEWAY, HOST, TO_LEDGER, request, with};
 use crate::kit::HTTP1;
 
 const ISSUER: &str = "https://auth.bank.example";
@@ -144,7 +144,7 @@ async fn a_grpc_client_is_refused_in_its_own_words_and_may_ask_for_trailers() {
     let issuer = Issuer::new("k1");
     let door = Door::with(&format!("{}---{TO_LEDGER}", users(&issuer)), |edge| edge).await;
     let call = |token: &str| {
-        let request = super::door::request_h2("POST", super::door::HOST, "/headers", "message");
+        let request = super::door::request_h2("POST", HOST, "/headers", "message");
         let token = bearer(token);
         with(request, &[("content-type", "application/grpc"), ("te", "trailers"), ("authorization", &token)])
     };
@@ -220,4 +220,23 @@ async fn a_websocket_is_tunnelled_and_closed_when_policy_forbids_it() {
         if status == StatusCode::FORBIDDEN { Ok(()) } else { Err(status) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_trailer_says_nothing_about_the_user() {
+    let issuer = Issuer::new("k1");
+    let door = Door::with(&format!("{}---{TO_LEDGER}", users(&issuer)), |edge| edge).await;
+    let token = bearer(&issuer.token(&claims("alice")));
+    let trailers = "x-user-id: mallory\r\nX_User-Id: mallory\r\nx-fine: 1\r\n";
+    let text = format!(
+        "POST /echo HTTP/1.1\r\nhost: {HOST}\r\nauthorization: {token}\r\ntransfer-encoding: chunked\r\n\
+         trailer: x-user-id, x_user-id, x-fine\r\nconnection: close\r\n\r\n1\r\na\r\n0\r\n{trailers}\r\n"
+    );
+    let answer = door.raw(text.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    until("the body's end", async || if door.app().last().complete { Ok(()) } else { Err(()) }).await;
+    let received = door.app().last();
+    assert_eq!(received.headers["x-user-id"], "alice");
+    let names: Vec<_> = received.trailers.unwrap_or_default().keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["x-fine"]);
 }
