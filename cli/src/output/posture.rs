@@ -2,7 +2,7 @@
 
 mod cells;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use palisade_policy::posture::{Hole, Posture, RoutePosture};
@@ -100,7 +100,8 @@ fn holes(posture: &Posture) -> Vec<String> {
 fn shown(hole: &Hole, routes: &[&RoutePosture]) -> String {
     let word = if hole.accepted.is_none() { "HOLE" } else { "ok" };
     let mut text = format!("{word:<6}[{}] {}", hole.code, hole.message);
-    for route in routes {
+    let mut said = BTreeSet::new();
+    for route in routes.iter().filter(|route| said.insert(&route.route)) {
         text.push_str(&format!("\n      in {}", route.route));
         if let Some(place) = &route.position {
             text.push_str(&format!(" at {}:{}", place.file, place.line));

@@ -95,8 +95,9 @@ fn takes_credentials(requests: &Requests<'_>) -> Option<String> {
         return None;
     }
     let path = requests.path.shown();
-    let mut segments = path.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
-    segments.find(|segment| is_of_credentials(segment)).map(str::to_owned)
+    let segments = path.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+    // The last one says the most: `/auth/login`.
+    segments.filter(|segment| is_of_credentials(segment)).last().map(str::to_owned)
 }
 
 fn is_of_credentials(segment: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use super::Desk;
 use super::pattern::Pattern;
+use super::selection::Reach;
 use super::world::World;
 use crate::finding::code;
 use crate::finding::problem::Problems;
@@ -9,6 +10,7 @@ use crate::kind::VirtualServiceSpec;
 use crate::kind::authorization_policy::{Action, Operation};
 use crate::kind::jwt_policy::{Access, AccessRuleSpec};
 use crate::kind::mesh_config::{AmbiguousPaths, PathNormalization};
+use crate::kind::request_guard::GuardRuleSpec;
 use crate::kind::virtual_service::StringMatch;
 
 pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
@@ -25,7 +27,7 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
                     folders(operation, &path, problems);
                     case(operation, &path, problems);
                 }
-                if confused {
+                if confused || kept_by_guard(world, &Reach::of(policy)) {
                     confusion(deny, operation, &path, problems);
                 }
             }
@@ -43,6 +45,12 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
     for service in &world.services {
         route_prefixes(service.spec, desk.about(service.index));
     }
+}
+
+/// Whether a RequestGuard keeps ambiguous paths for some workload of a policy.
+fn kept_by_guard(world: &World<'_>, reach: &Reach<'_>) -> bool {
+    let keeps = |rule: &GuardRuleSpec| rule.ambiguous_paths == Some(AmbiguousPaths::Keep);
+    world.guards.iter().any(|guard| guard.spec.rules.iter().any(keeps) && Reach::of(guard).meets(reach))
 }
 
 /// Where a prefix opens something: ALLOW `paths`, and what a DENY excepts.
@@ -133,7 +141,9 @@ fn confusion(deny: bool, operation: &Operation, path: &str, problems: &mut Probl
         return;
     }
     let message =
-        "MeshConfig keeps paths that two servers may read differently, and such a path is not among these";
+        "paths that two servers may read differently are kept here, and such a path is not among these";
     problems.warning(code::PATH_CONFUSION, format!("{path}.{field}"), message);
-    problems.help("set ambiguousPaths: REJECT and a normalization in MeshConfig, or allow paths instead");
+    problems.help(
+        "set ambiguousPaths: REJECT (MeshConfig, RequestGuard) and a normalization, or allow paths instead",
+    );
 }

@@ -172,6 +172,10 @@ impl Pattern {
             | (Form::Template { text: a, .. }, Form::Template { text: b, .. }) => a == b,
             (_, Form::Exact(text)) => self.matches(text),
             (Form::Prefix(wide), Form::Prefix(narrow)) => theirs(narrow).starts_with(&*ours(wide)),
+            // What the set of a pattern that does not compile is, nobody knows.
+            (Form::Prefix(wide), Form::Regex { text, matcher: Some(_) }) => {
+                theirs(regex_head(text)).starts_with(&*ours(wide))
+            }
             (Form::Prefix(wide), Form::Template { text, .. }) => {
                 theirs(literal_head(text)).starts_with(&*ours(wide))
             }
@@ -189,7 +193,6 @@ impl Pattern {
             (Form::Exact(a), Form::Exact(b)) if self.fold || other.fold => lower(a) == lower(b),
             (Form::Exact(text), _) if !self.fold => other.may_match(text),
             (_, Form::Exact(text)) if !other.fold => self.may_match(text),
-            (Form::Regex { .. }, _) | (_, Form::Regex { .. }) => true,
             _ => {
                 let (a, b) = (lower(&self.start()), lower(&other.start()));
                 let starts = a.starts_with(&b) || b.starts_with(&a);
@@ -217,6 +220,7 @@ impl Pattern {
         match &self.form {
             Form::Exact(text) | Form::Prefix(text) => Cow::Borrowed(text),
             Form::Template { text, .. } => Cow::Borrowed(literal_head(text)),
+            Form::Regex { text, matcher: Some(_) } => Cow::Borrowed(regex_head(text)),
             _ => Cow::Borrowed(""),
         }
     }
@@ -234,6 +238,41 @@ impl Pattern {
 /// What stands before the first brace of a template.
 fn literal_head(template: &str) -> &str {
     template.split_once('{').map_or(template, |(head, _)| head)
+}
+
+/// What every text that a regex matches starts with. Regexes are for whole texts.
+fn regex_head(regex: &str) -> &str {
+    if may_be_alternatives(regex) {
+        return "";
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_');
+    let end = regex.find(|c: char| !plain(c)).unwrap_or(regex.len());
+    let (head, rest) = regex.split_at_checked(end).unwrap_or_default();
+    match rest.starts_with(['?', '*', '{']) {
+        // Of the last one there may be none.
+        true => head.get(..head.len().saturating_sub(1)).unwrap_or_default(),
+        false => head,
+    }
+}
+
+/// Whether a regex may have alternatives outside its groups, which start with anything. In doubt it has.
+fn may_be_alternatives(regex: &str) -> bool {
+    let (mut groups, mut in_class, mut escaped) = (0usize, false, false);
+    for c in regex.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '[' if in_class => return true,
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '(' if !in_class => groups += 1,
+            ')' if !in_class => groups = groups.saturating_sub(1),
+            '|' if groups == 0 && !in_class => return true,
+            _ => {}
+        }
+    }
+    // Flags change how the rest is read, and a class may start with the bracket that seems to end it.
+    regex.replace("(?:", "").contains("(?") || regex.contains("[]") || regex.contains("[^]")
 }
 
 /// `GET|POST`, `/a|/b`: no character of it means anything else in a regex.
@@ -282,6 +321,15 @@ mod tests {
             ("~/a[0-9]+", "/a1", true, true),
             ("~/a[0-9]+", "/ab", false, false),
             ("~/a[0-9]+", "/a*", false, true),
+            ("/a*", "~/a[0-9]+", true, true),
+            ("/a/*", "~/a/[0-9]+/b", true, true),
+            ("/b/*", "~/a/[0-9]+/b", false, false),
+            ("/ab*", "~/ab?.*", false, true),
+            ("/a*", "~/a.|/b", false, true),
+            ("/a*", "~(/a)", false, true),
+            ("/a/*", "~/a/(b|c)/d", true, true),
+            ("/a/*", "~/a/[(]b|/c", false, true),
+            ("/a/*", "~/a/(?x) (# )\n|/c", false, true),
             ("~/a[0-9]+", "~/a[0-9]+", true, true),
             ("~(", "/a", false, true),
             ("/a{", "/a", false, true),
@@ -317,7 +365,7 @@ mod tests {
             text.prop_map(|t| Pattern::text(&format!("/{t}"))),
             text.prop_map(|t| Pattern::path(&format!("/{t}*"))),
             text.prop_map(|t| Pattern::path(&format!("*{t}"))),
-            "/[ab|.*]{0,4}".prop_map(|t| Pattern::of_match(&StringMatch::Regex(t), false).remove(0)),
+            r"/?[\[\]ab|.*()?]{0,5}".prop_map(|t| Pattern::of_match(&StringMatch::Regex(t), false).remove(0)),
             template,
             Just(Pattern::any()),
         ];

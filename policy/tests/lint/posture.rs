@@ -171,6 +171,16 @@ fn a_row_says_who_else_is_let_in_behind() {
 }
 
 #[test]
+fn a_deny_of_all_but_the_edge_lets_in_the_edge() {
+    let spec = "{selector: {matchLabels: {app: accounts}}, action: DENY, rules: [{from: [{source: {notPrincipals: \
+                ['*/ns/bank/sa/edge']}}]}]}";
+    let row = row(&all(ROUTE, &[TOKENS.to_owned(), STRICT.to_owned(), policy("d", spec)]));
+    let upstream = &row.upstreams[0];
+    assert_eq!((upstream.anyone, upstream.edge), (false, EdgeAccess::Yes));
+    assert_eq!((upstream.callers.as_slice(), row.holes.len()), (&["*/ns/bank/sa/edge".to_owned()][..], 0));
+}
+
+#[test]
 fn a_service_is_asked_about_the_path_that_it_gets() {
     let rewritten = ROUTE.replace("route:", "rewrite: {uri: /v2/}, route:");
     let rule = |path: &str| {

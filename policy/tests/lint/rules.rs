@@ -220,6 +220,11 @@ fn rules_that_refuse_by_path_need_one_reading_of_paths() {
     let denied = deny("{to: [{operation: {paths: ['/admin*']}}]}");
     let except = allow("{to: [{operation: {notPaths: ['/admin*']}}]}");
     let keep = mesh("{ambiguousPaths: KEEP}");
+    let guard = |how: &str| {
+        let spec =
+            format!("{{rules: [{{name: a, match: [{{paths: ['/admin/*']}}], ambiguousPaths: {how}}}]}}");
+        document("palisade.mesh/v1", "RequestGuard", "g", &spec)
+    };
     table(
         "PAL3106",
         &[
@@ -229,6 +234,8 @@ fn rules_that_refuse_by_path_need_one_reading_of_paths() {
                 format!("{denied}{}", mesh("{pathNormalization: {normalization: NONE}}")),
                 &["spec.rules[0].to[0].operation.paths"],
             ),
+            (format!("{denied}{}", guard("KEEP")), &["spec.rules[0].to[0].operation.paths"]),
+            (format!("{denied}{}", guard("REJECT")), &[]),
             (denied.clone(), &[]),
             (format!("{denied}{}", mesh("{ambiguousPaths: REJECT}")), &[]),
             (format!("{}{keep}", allow("{to: [{operation: {paths: ['/a']}}]}")), &[]),

@@ -147,7 +147,13 @@ fn behind(
     callers.sort();
     callers.dedup();
     callers.retain(|name| !denials.iter().any(|rule| denies(rule, pieces, name)));
-    anyone &= !denials.iter().any(|rule| denies_unnamed(rule, pieces));
+    if let Some(rule) = denials.iter().find(|rule| denies_unnamed(rule, pieces)) {
+        // Without an ALLOW, those are let in whom the DENY excepts.
+        if anyone {
+            callers = rule.from.iter().flat_map(|source| source.not_principals.clone()).collect();
+        }
+        anyone = false;
+    }
     if account.is_some_and(|edge| denials.iter().any(|rule| denies_edge(rule, pieces, edge))) {
         edge = EdgeAccess::No;
     }
