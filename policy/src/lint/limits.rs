@@ -11,6 +11,7 @@ use super::selection::Reach;
 use super::world::World;
 use crate::finding::code;
 use crate::kind::Selector;
+use crate::kind::authorization_policy::Action;
 use crate::kind::jwt_policy::Access;
 use crate::kind::rate_limit_policy::{KeyPart, LimitSpec, Mode};
 use crate::set::ROOT_NAMESPACE;
@@ -64,11 +65,25 @@ pub(super) fn hole(world: &World<'_>, route: &EdgeRoute<'_>, requests: &[Request
     })
 }
 
-/// What JwtPolicies mark as public within a wider route: the login of a service behind a route for everything.
+/// What a DENY of requests without a token excepts.
+fn excepted<'o>(world: &World<'o>, route: &EdgeRoute<'_>) -> Vec<&'o String> {
+    let denies = world.deciding.iter().filter(|policy| policy.spec.action == Action::Deny);
+    let rules = denies.filter(|p| Reach::of(*p).meets(&route.edges)).flat_map(|policy| &policy.spec.rules);
+    let of_token = rules.filter(|rule| rule.asks_for_token());
+    of_token.flat_map(|rule| &rule.to).flat_map(|operation| &operation.not_paths).collect()
+}
+
+/// What needs no token within a wider route, as JwtPolicies mark it or a DENY excepts it: the login of a service behind a
+/// route for everything.
 fn public_parts<'r>(world: &World<'_>, route: &EdgeRoute<'_>, requests: &Requests<'r>) -> Vec<Requests<'r>> {
     let policies = world.access.iter().filter(|policy| Reach::of(*policy).meets(&route.edges));
     let rules = policies.flat_map(|policy| &policy.spec.rules).filter(|rule| rule.access == Access::Public);
     let mut out = Vec::new();
+    for path in excepted(world, route).into_iter().map(|path| Pattern::path(path)) {
+        if requests.path.covers(&path) {
+            out.push(Requests { path, ..requests.clone() });
+        }
+    }
     for item in rules.flat_map(|rule| &rule.matches) {
         let scopes = Scope::of_match(std::slice::from_ref(item));
         if !scopes.iter().any(|scope| scope.overlaps(requests)) {
@@ -95,9 +110,9 @@ fn takes_credentials(requests: &Requests<'_>) -> Option<String> {
         return None;
     }
     let path = requests.path.shown();
-    let segments = path.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+    let mut segments = path.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
     // The last one says the most: `/auth/login`.
-    segments.filter(|segment| is_of_credentials(segment)).last().map(str::to_owned)
+    segments.rfind(|segment| is_of_credentials(segment)).map(str::to_owned)
 }
 
 fn is_of_credentials(segment: &str) -> bool {

@@ -168,6 +168,44 @@ fn a_limit_on_logins_is_one_that_a_stranger_cannot_get_around() {
         (format!("{whole}{public}{}", limit(address, ", match: [{paths: ['/v1/login']}]")), &[]),
     ];
     table("PAL3004", &rows);
+    let deny = |paths: &str| {
+        let rule = format!(
+            "{{from: [{{source: {{notRequestPrincipals: ['*']}}}}], to: [{{operation: {{notPaths: [{paths}]}}}}]}}"
+        );
+        policy("d", &format!("{{selector: {{matchLabels: {{app: edge}}}}, action: DENY, rules: [{rule}]}}"))
+    };
+    table(
+        "PAL3004",
+        &[
+            (format!("{whole}{}", deny("'/health', '/login'")), open),
+            (format!("{whole}{}", deny("'/health'")), &[]),
+        ],
+    );
+}
+
+#[test]
+fn what_is_served_in_tls_is_not_served_in_plaintext_too() {
+    let plain = |hosts: &str, more: &str| {
+        EDGE.replace("  servers:\n", &format!("  servers:\n  - {{port: {{number: 80, name: http, protocol: HTTP}}, hosts: [{hosts}]{more}}}\n"))
+            + &routes(&format!("{{{TO}}}"))
+    };
+    table(
+        "PAL3013",
+        &[
+            (plain("'*'", ""), &["spec.servers[0]"]),
+            (plain("api.example", ""), &["spec.servers[0]"]),
+            (plain("'*'", ", tls: {httpsRedirect: true}"), &[]),
+            (plain("other.example", ""), &[]),
+            // Behind a load balancer that has the TLS.
+            (
+                EDGE.replace(
+                    "{number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: api}",
+                    "{number: 80, name: http, protocol: HTTP}, hosts: ['*']",
+                ) + &routes(&format!("{{{TO}}}")),
+                &[],
+            ),
+        ],
+    );
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn what_is_outside_the_mesh_is_asked_nothing() {
 }
 
 /// The codes of holes, as posture and as lint see them.
-const CODES: [&str; 6] = ["PAL3001", "PAL3003", "PAL3004", "PAL3005", "PAL3008", "PAL3009"];
+const CODES: [&str; 7] = ["PAL3001", "PAL3003", "PAL3004", "PAL3005", "PAL3008", "PAL3009", "PAL3013"];
 
 fn codes_of_both(text: &str) -> (Vec<&'static str>, Vec<&'static str>) {
     let mut seen: Vec<_> = rows(text).routes.iter().flat_map(|r| &r.holes).map(|h| h.code).collect();
@@ -234,7 +234,7 @@ fn every_hole_is_a_finding_of_lint_and_every_such_finding_is_a_hole() {
     let any = ROUTE.replace(", method: {exact: GET}", "");
     let reader = "{name: r, access: token, scopes: ['accounts:read']}";
     let edge = behind("e", "{from: [{source: {serviceAccounts: [edge]}}]}");
-    let rows: Vec<(String, &[&str])> = vec![
+    let mut rows: Vec<(String, &[&str])> = vec![
         (all(ROUTE, &[]), &["PAL3001", "PAL3008", "PAL3009"]),
         (all(ROUTE, &[TOKENS.into()]), &["PAL3008", "PAL3009"]),
         (all(ROUTE, &[TOKENS.into(), STRICT.into()]), &["PAL3009"]),
@@ -245,6 +245,12 @@ fn every_hole_is_a_finding_of_lint_and_every_such_finding_is_a_hole() {
         (all(ROUTE, &[users(), access(reader), STRICT.into(), edge.clone()]), &[]),
         (all(&any, &[users(), access(reader), STRICT.into(), edge]), &["PAL3003"]),
     ];
+    let plain = "  servers:\n  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}\n";
+    let both = all(
+        ROUTE,
+        &[TOKENS.into(), STRICT.into(), behind("e", "{from: [{source: {serviceAccounts: [edge]}}]}")],
+    );
+    rows.push((both.replace("  servers:\n", plain), &["PAL3013"]));
     for (text, expected) in rows {
         let (seen, found) = codes_of_both(&text);
         assert_eq!(seen, expected, "posture of {text}");

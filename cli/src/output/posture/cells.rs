@@ -38,6 +38,7 @@ fn head(route: &RoutePosture) -> Vec<String> {
     out.extend(route.conditions.iter().map(|condition| format!("with {condition}")));
     out.push(route.hosts.join(" "));
     out.push(route.servers.join(", "));
+    mark(route, &["plaintext too"], &mut out);
     out.push(route.route.clone());
     out
 }

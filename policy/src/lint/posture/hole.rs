@@ -18,7 +18,7 @@ pub struct Hole {
     pub word: &'static str,
     pub message: String,
     pub help: String,
-    /// The reason that the VirtualService's annotation gives for leaving it.
+    /// The reason that the annotation of the VirtualService or the Gateway gives for leaving it.
     pub accepted: Option<String>,
 }
 
@@ -31,7 +31,11 @@ pub(super) fn find(
 ) -> Vec<Hole> {
     let mut holes = Vec::new();
     let mut add = |code: &'static str, word, message: String, help: &str| {
-        let accepted = ignore::reason(route.service.object, code);
+        let about = match code {
+            code::PLAINTEXT_BESIDE_TLS => route.gateway.object,
+            _ => route.service.object,
+        };
+        let accepted = ignore::reason(about, code);
         holes.push(Hole { code, word, message, help: help.to_owned(), accepted });
     };
     if authentication == Authentication::Refused {
@@ -47,6 +51,14 @@ pub(super) fn find(
         if let Some(message) = limits::hole(world, route, pieces) {
             add(code::LOGIN_WITHOUT_LIMIT, "login unlimited", message, limits::HELP);
         }
+    }
+    if let Some((_, message)) = upstreams::plaintext(route) {
+        add(
+            code::PLAINTEXT_BESIDE_TLS,
+            "plaintext too",
+            message,
+            upstreams::help(code::PLAINTEXT_BESIDE_TLS),
+        );
     }
     if let Some((message, help)) = wide_cors(route) {
         add(code::CORS_WIDE, "CORS wide", message, &help);
