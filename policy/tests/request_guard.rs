@@ -5,9 +5,9 @@
 mod support;
 
 use http::{HeaderMap, HeaderName};
-use palisade_policy::kind::request_guard::rule::{GuardView, Measure, Violation};
+use palisade_policy::kind::request_guard::rule::{GuardRule, GuardView, Measure, Violation};
 use palisade_policy::kind::request_match::MatchView;
-use palisade_policy::request::path::deepest_reading;
+use palisade_policy::request::readings::other_readings;
 use palisade_policy::{Severity, Snapshot};
 use support::{findings, parse_ok, snapshot, workload};
 
@@ -234,8 +234,10 @@ fn a_path_is_kept_only_where_the_rule_is_about_every_reading_of_it() {
     let policy = compiled("{name: a, ambiguousPaths: KEEP, match: [{hosts: [h], paths: ['/files/*']}]}");
     let keeps = |host, path| {
         let view = MatchView { host, method: "GET", path, route: None };
-        let deepest = deepest_reading(path);
-        deepest.is_some_and(|deepest| policy.guards(view).any(|rule| rule.keeps(&view, &deepest)))
+        let in_all = |rule: &GuardRule, others: &[String]| {
+            rule.keeps(&view) && others.iter().all(|path| rule.keeps(&MatchView { path, ..view }))
+        };
+        other_readings(path).is_some_and(|others| policy.guards(view).any(|rule| in_all(rule, &others)))
     };
     for path in ["/files/a%2Fb", "/files/a;v=1/b", "/files/a%252Fb", "/files/a%5cb", "/files/%3f"] {
         assert!(keeps("h", path), "{path}");

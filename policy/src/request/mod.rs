@@ -8,6 +8,7 @@ use token::Token;
 
 pub mod json;
 pub mod path;
+pub mod readings;
 pub mod token;
 
 /// One request as policy sees it. Built after normalization: method, path and host are what will be forwarded.

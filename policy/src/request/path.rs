@@ -47,44 +47,6 @@ pub fn is_ambiguous(path: &str) -> bool {
     inspect(path).is_ok_and(|traits| traits.ambiguous) || !escapes_are_utf8(path)
 }
 
-/// Escapes within escapes within escapes. Nobody's paths need more.
-const DECODINGS_MAX: usize = 4;
-
-/// The path as a server reads it that decodes whatever can be decoded, cuts off path parameters and what looks like a
-/// query or a fragment then, and merges slashes. `None` where some reading leads elsewhere than the path seems to, or
-/// nowhere: where a segment becomes `.` or `..`, where there is a control byte, where escapes are no UTF-8, or never end.
-pub fn deepest_reading(path: &str) -> Option<String> {
-    let mut read = path.to_owned();
-    for _ in 0..DECODINGS_MAX {
-        let decoded = percent_encoding::percent_decode_str(&read).decode_utf8().ok()?;
-        let plain = decoded.replace('\\', "/");
-        let names = |text: &str| text.split([';', '?', '#']).next().is_some_and(|n| matches!(n, "." | ".."));
-        if plain.chars().any(char::is_control) || plain.split('/').any(names) {
-            return None;
-        }
-        let next = without_decoration(&plain);
-        if next == read {
-            return Some(next);
-        }
-        read = next;
-    }
-    None
-}
-
-fn without_decoration(path: &str) -> String {
-    let path = path.split(['?', '#']).next().unwrap_or(path);
-    let mut out = String::with_capacity(path.len());
-    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or(segment));
-    for segment in segments.filter(|segment| !segment.is_empty()) {
-        out.push('/');
-        out.push_str(segment);
-    }
-    if out.is_empty() || path.ends_with('/') {
-        out.push('/');
-    }
-    out
-}
-
 /// What one look at the bytes tells.
 struct Traits {
     ambiguous: bool,

@@ -167,7 +167,7 @@ async fn judge(
     }
     let (route, body, preflight_answered) = (Some(&*chosen.id), exchange.outline, preflight.is_some());
     let asked = guard::Asked { target: &target, route, measure, body, preflight: preflight_answered };
-    let Guarded { body, deepest } = guard::check(snapshot, head, &asked, record)?;
+    let Guarded { body, readings } = guard::check(snapshot, head, &asked, record)?;
     exchange.body_guard = body;
     // Preflights carry no token and reach no upstream.
     if let Some(answer) = preflight {
@@ -177,7 +177,7 @@ async fn judge(
     let authentication = snapshot.authentication();
     let believed = authenticate(worker, authentication, head, &mut target.path, record).await?;
     let route_matched = matched(&head.method, &target, Some(&chosen.id));
-    for path in readings(&target, deepest.as_deref()) {
+    for path in every(&target, &readings) {
         demand(snapshot, &MatchView { path, ..route_matched }, believed.as_ref(), record)?;
     }
     let token = believed.as_ref().map(|believed| &*believed.token);
@@ -196,7 +196,7 @@ async fn judge(
         }
         None => record.decided(snapshot.authorize_answer(&view))?,
     };
-    if let Some(path) = &deepest {
+    for path in &readings {
         let _the_other_decides = record.decided(snapshot.authorize_answer(&RequestView { path, ..view }))?;
     }
 
@@ -316,8 +316,8 @@ fn matched<'r>(method: &'r Method, target: &'r Target, route: Option<&'r str>) -
 }
 
 /// The path, and what else a server may read it as.
-fn readings<'r>(target: &'r Target, deepest: Option<&'r str>) -> impl Iterator<Item = &'r str> {
-    std::iter::once(target.path.path()).chain(deepest)
+fn every<'r>(target: &'r Target, readings: &'r [String]) -> impl Iterator<Item = &'r str> {
+    std::iter::once(target.path.path()).chain(readings.iter().map(String::as_str))
 }
 
 /// All that policy may look at. Clients have no identity of the mesh, whatever certificate they bring.
@@ -372,13 +372,13 @@ fn still_allowed(connection: &EdgeConnection, snapshot: &Snapshot, judged: &Judg
     let Action::Forward(forward) = &route.action else { return false };
     let token = believed.as_ref().map(|believed| &*believed.token);
     let matched = matched(method, target, Some(&route.id));
-    let Ok(deepest) = guard::reading(snapshot, &matched, target) else { return false };
+    let Ok(others) = guard::readings(snapshot, &matched, target) else { return false };
     let view = view(connection, method, headers, target, origin, token);
     let reading_allowed = |path| {
         snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
             && matches!(snapshot.authorize_answer(&RequestView { path, ..view }), Decision::Allow { .. })
     };
-    readings(target, deepest.as_deref()).all(reading_allowed)
+    every(target, &others).all(reading_allowed)
         && forward
             .targets()
             .iter()

@@ -98,12 +98,12 @@ async fn judge(
     limit::check(&connection.worker, snapshot, Moment::BeforeToken, matches, &asked, record).await?;
     let asked =
         guard::Asked { target: &target, route: None, measure, body: exchange.outline, preflight: false };
-    let Guarded { body, deepest } = guard::check(snapshot, head, &asked, record)?;
+    let Guarded { body, readings } = guard::check(snapshot, head, &asked, record)?;
     exchange.body_guard = body;
     let authentication = snapshot.authentication();
     let believed = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
     demand(snapshot, &matched(&head.method, &target), believed.as_ref(), record)?;
-    if let Some(path) = &deepest {
+    for path in &readings {
         let matches = MatchView { path, ..matched(&head.method, &target) };
         demand(snapshot, &matches, believed.as_ref(), record)?;
     }
@@ -113,7 +113,7 @@ async fn judge(
         record.observed(snapshot.observe(&view));
     }
     let permit = record.decided(snapshot.authorize(&view))?;
-    if let Some(path) = &deepest {
+    for path in &readings {
         let _the_other_decides = record.decided(snapshot.authorize(&RequestView { path, ..view }))?;
     }
     let asked = Asked { address, headers: &head.headers, token };
@@ -179,8 +179,9 @@ fn terms(connection: &Rc<Inbound>, judged: Option<Judged>) -> Terms {
                 let token = believed.as_ref().map(|believed| &*believed.token);
                 let view = view(&judge, method, headers, target, token);
                 let matched = matched(method, target);
-                let Ok(deepest) = guard::reading(snapshot, &matched, target) else { return false };
-                let mut readings = std::iter::once(target.path.path()).chain(deepest.as_deref());
+                let Ok(others) = guard::readings(snapshot, &matched, target) else { return false };
+                let mut readings =
+                    std::iter::once(target.path.path()).chain(others.iter().map(String::as_str));
                 readings.all(|path| {
                     snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
                         && matches!(snapshot.authorize(&RequestView { path, ..view }), Decision::Allow { .. })

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use palisade_policy::Snapshot;
 use palisade_policy::kind::request_guard::rule::{GuardRule, GuardView, Measure, Violation};
 use palisade_policy::kind::request_match::MatchView;
-use palisade_policy::request::path::{PathError, deepest_reading, is_ambiguous};
+use palisade_policy::request::path::{PathError, is_ambiguous};
+use palisade_policy::request::readings::other_readings;
 use smallvec::SmallVec;
 
 use crate::error::ProxyError;
@@ -38,8 +39,8 @@ pub(crate) struct BodyOutline {
 #[derive(Debug, Default)]
 pub(crate) struct Guarded {
     pub(crate) body: Option<Box<BodyGuard>>,
-    /// The other reading of an ambiguous path that is kept: access rules must let that pass, too.
-    pub(crate) deepest: Option<String>,
+    /// What else an ambiguous path that is kept may be read as: access rules must let that pass, too.
+    pub(crate) readings: Vec<String>,
 }
 
 /// What rules ask of a body while it streams by.
@@ -89,7 +90,7 @@ pub(crate) fn check(
         route: asked.route,
     };
     let rules: SmallVec<[&Arc<GuardRule>; 4]> = snapshot.guards(view).collect();
-    let deepest = check_path(&rules, &view, target, head.uri.path(), record)?;
+    let readings = check_path(snapshot, &rules, &view, target, head.uri.path(), record)?;
     let request = GuardView {
         method: view.method,
         measure: asked.measure,
@@ -109,28 +110,29 @@ pub(crate) fn check(
         rule.strip(&mut head.headers);
     }
     let body = asked.body.open.then(|| BodyGuard::of(&rules, &snapshot.authentication().outputs)).flatten();
-    Ok(Guarded { body, deepest })
+    Ok(Guarded { body, readings })
 }
 
 /// Whether an ambiguous path passes, and what else it may be read as.
 fn check_path(
+    snapshot: &Snapshot,
     rules: &[&Arc<GuardRule>],
     view: &MatchView<'_>,
     target: &Target,
     received: &str,
     record: &mut Record,
-) -> Result<Option<String>, ProxyError> {
+) -> Result<Vec<String>, ProxyError> {
     let ambiguous = Malformed::Path(PathError::Ambiguous);
     if let Some(rule) = rejecting(rules).filter(|_| target.kept || is_ambiguous(received)) {
         record.guarded(rule, ambiguous.code());
         return Err(ProxyError::Malformed(ambiguous));
     }
     if !target.kept {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let (rule, deepest) = keeping(rules, view).ok_or(ProxyError::Malformed(ambiguous))?;
+    let (rule, readings) = keeping(snapshot, rules, view).ok_or(ProxyError::Malformed(ambiguous))?;
     record.path_kept_by = Some(rule.name.clone());
-    Ok(Some(deepest))
+    Ok(readings)
 }
 
 /// One that has a word against ambiguous paths counts more than all that keep them.
@@ -138,25 +140,40 @@ fn rejecting<'r>(rules: &[&'r Arc<GuardRule>]) -> Option<&'r Arc<GuardRule>> {
     rules.iter().copied().find(|rule| rule.rejects_ambiguous())
 }
 
-/// The rule that keeps an ambiguous path, and what else that path may be read as.
-fn keeping<'r>(rules: &[&'r Arc<GuardRule>], view: &MatchView<'_>) -> Option<(&'r Arc<GuardRule>, String)> {
-    let deepest = deepest_reading(view.path)?;
-    let rule = rules.iter().copied().find(|rule| rule.keeps(view, &deepest))?;
-    Some((rule, deepest))
+/// The rule that keeps an ambiguous path in every reading, and these. `None` too where a guard or a limit is about some
+/// reading and not about the path as it is forwarded: a spelling must not be a way around it.
+fn keeping<'r>(
+    snapshot: &Snapshot,
+    rules: &[&'r Arc<GuardRule>],
+    view: &MatchView<'_>,
+) -> Option<(&'r Arc<GuardRule>, Vec<String>)> {
+    let readings = other_readings(view.path)?;
+    let as_forwarded = |path: &str| {
+        let other = MatchView { path, ..*view };
+        snapshot.guards(other).all(|rule| rules.iter().any(|known| Arc::ptr_eq(known, rule)))
+            && [false, true].iter().all(|late| snapshot.limits(other, *late).all(|l| l.matches.matches(view)))
+    };
+    if !readings.iter().all(|path| as_forwarded(path)) {
+        return None;
+    }
+    let keeps = |rule: &Arc<GuardRule>, path| rule.keeps(&MatchView { path, ..*view });
+    let in_all = |rule: &Arc<GuardRule>| readings.iter().all(|path| keeps(rule, path));
+    let rule = rules.iter().copied().find(|rule| rule.keeps(view) && in_all(rule))?;
+    Some((rule, readings))
 }
 
-/// The other reading of a path that passed as `target`, by a snapshot that came later: `Err` where it would not pass now.
-pub(crate) fn reading(
+/// The other readings of a path that passed as `target`, by a snapshot that came later: `Err` where it would not pass now.
+pub(crate) fn readings(
     snapshot: &Snapshot,
     view: &MatchView<'_>,
     target: &Target,
-) -> Result<Option<String>, ()> {
+) -> Result<Vec<String>, ()> {
     if !target.kept {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let rules: SmallVec<[&Arc<GuardRule>; 4]> = snapshot.guards(*view).collect();
-    match (rejecting(&rules), keeping(&rules, view)) {
-        (None, Some((_, deepest))) => Ok(Some(deepest)),
+    match (rejecting(&rules), keeping(snapshot, &rules, view)) {
+        (None, Some((_, readings))) => Ok(readings),
         _ => Err(()),
     }
 }

@@ -162,12 +162,10 @@ impl GuardRule {
         });
     }
 
-    /// Whether it lets off an ambiguous path. `deepest`: the path as the server reads it that decodes most (see
-    /// [`crate::request::path::deepest_reading`]); the rule has to be about that path too, whoever is right.
-    pub fn keeps(&self, view: &MatchView<'_>, deepest: &str) -> bool {
-        self.ambiguous_paths == Some(AmbiguousPaths::Keep)
-            && self.opens.matches(view)
-            && self.opens.matches(&MatchView { path: deepest, ..*view })
+    /// Whether it lets off an ambiguous path, if this is what it is read as. The rule has to be about every
+    /// [reading](crate::request::readings), whichever server is right.
+    pub fn keeps(&self, view: &MatchView<'_>) -> bool {
+        self.ambiguous_paths == Some(AmbiguousPaths::Keep) && self.opens.matches(view)
     }
 
     /// Whether it might let off a request of this host and method, on some path and route.

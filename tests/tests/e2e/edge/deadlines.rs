@@ -18,8 +18,18 @@ async fn door(options: impl FnOnce(SidecarBuilder) -> SidecarBuilder) -> Door {
     Door::with(&format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}"), options).await
 }
 
-async fn ended(door: &Door, reason: &str) -> u64 {
-    door.edge.metric("palisade_connections_ended_total", &[&*format!("reason=\"{reason}\"")]).await as u64
+/// So many connections were ended for this reason. Counted when the connection's task ends, after the client saw its end.
+async fn assert_ended(door: &Door, reason: &str, count: u64) {
+    assert_counted(door, "palisade_connections_ended_total", reason, count).await;
+}
+
+pub(super) async fn assert_counted(door: &Door, metric: &str, reason: &str, count: u64) {
+    let having = [&*format!("reason=\"{reason}\"")];
+    until("a connection to be counted", || async {
+        let counted = door.edge.metric(metric, &having).await as u64;
+        if counted == count { Ok(()) } else { Err(format!("{counted} of {reason}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -30,12 +40,7 @@ async fn a_handshake_that_is_not_finished_in_time_ends_the_connection() {
     half.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
     closed(&mut silent).await;
     closed(&mut half).await;
-    // Counted a moment after the socket is closed.
-    until("both in the metrics", async || {
-        let failed = door.edge.metric("palisade_handshakes_total", &["reason=\"timeout\""]).await;
-        if (failed - 2.0).abs() < f64::EPSILON { Ok(()) } else { Err(failed) }
-    })
-    .await;
+    assert_counted(&door, "palisade_handshakes_total", "timeout", 2).await;
 }
 
 #[tokio::test]
@@ -62,7 +67,7 @@ async fn a_head_that_comes_a_byte_at_a_time_is_408_and_reaches_nobody() {
     assert!(start.elapsed() >= Duration::from_millis(500));
     door.app().assert_untouched();
     door.edge.records_with(1, &[("reason", json!("head_timeout"))]).await;
-    assert_eq!(ended(&door, "head_timeout").await, 1);
+    assert_ended(&door, "head_timeout", 1).await;
 }
 
 #[tokio::test]
@@ -71,7 +76,7 @@ async fn a_header_block_of_http2_that_never_ends_ends_the_connection() {
     let mut connection = RawH2::open(door.connect(HTTP2).await).await;
     connection.send(&frame(HEADERS, END_STREAM, 1, &block(GET))).await;
     while connection.next().await.is_some() {}
-    assert_eq!(ended(&door, "head_timeout").await, 1);
+    assert_ended(&door, "head_timeout", 1).await;
     door.app().assert_untouched();
 }
 
@@ -93,7 +98,7 @@ async fn the_header_deadline_is_not_that_of_idle_connections_and_neither_is_that
     let start = Instant::now();
     closed(&mut stream).await;
     assert!(start.elapsed() >= Duration::from_millis(800), "{:?}", start.elapsed());
-    assert_eq!(ended(&door, "idle").await, 1);
+    assert_ended(&door, "idle", 1).await;
 }
 
 #[tokio::test]
@@ -107,7 +112,7 @@ async fn an_idle_connection_of_http2_is_told_to_go_away() {
     }
     let (_, payload) = seen.iter().find(|(kind, _)| *kind == GOAWAY).expect("a GOAWAY");
     assert_eq!(payload[4..8], [0; 4], "NO_ERROR");
-    assert_eq!(ended(&door, "idle").await, 1);
+    assert_ended(&door, "idle", 1).await;
 }
 
 #[tokio::test]
@@ -123,11 +128,7 @@ async fn a_client_that_does_not_read_its_response_frees_the_upstream() {
     http2.send(&headers(1, true, &fields)).await;
     let reading = async { while http2.next().await.is_some() {} };
     tokio::time::timeout(Duration::from_secs(15), reading).await.expect("the connection ends");
-    until("both to be ended", || async {
-        let count = ended(&door, "slow_reader").await;
-        if count == 2 { Ok(()) } else { Err(count) }
-    })
-    .await;
+    assert_ended(&door, "slow_reader", 2).await;
     until("the upstream to be free", || async {
         let open = door.edge.metric("istio_requests_total", &[]).await;
         if open >= 2.0 { Ok(()) } else { Err(open) }

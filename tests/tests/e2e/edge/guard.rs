@@ -302,7 +302,12 @@ async fn archive() -> (Door, Upstream) {
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: secrets, namespace: payments}
-spec: {selector: {matchLabels: {app: edge}}, action: DENY, rules: [{to: [{operation: {paths: [/documents/secret, '/documents/secret/*', /admin]}}]}]}
+spec: {selector: {matchLabels: {app: edge}}, action: DENY, rules: [{to: [{operation: {paths: [/documents/secret, '/documents/secret/*', '*/hidden', /admin]}}]}]}
+---
+apiVersion: palisade.mesh/v1
+kind: RateLimitPolicy
+metadata: {name: documents, namespace: payments}
+spec: {selector: {matchLabels: {app: edge}}, limits: [{name: dear, match: [{paths: [/documents/dear]}], limit: 1, window: 1h}]}
 ";
     let outside = external("other.example", other.address());
     let door =
@@ -341,6 +346,9 @@ async fn an_ambiguous_path_is_kept_on_the_route_of_its_rule_and_nowhere_else() {
         "/documents/%c0%ae%c0%ae/admin",
         "/%2Fdocuments/a",
         "//documents/a%2Fb",
+        // A spelling is no way around a limit.
+        "/documents/dear;x",
+        "/documents/dear%3Fx",
     ] {
         let answer = door
             .raw(format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n").as_bytes())
@@ -354,6 +362,11 @@ async fn an_ambiguous_path_is_kept_on_the_route_of_its_rule_and_nowhere_else() {
         "/documents/%2Fsecret",
         "/documents/secret%2Fa",
         "/documents/%73ecret%3Fa",
+        // Parameters cut before escapes are decoded, and a query that is none.
+        "/documents/secret;%2Fx",
+        "/documents/a%3F%2Fhidden",
+        "/documents/a%23%2Fhidden",
+        "/documents/a%253F%252Fhidden",
     ] {
         assert_eq!(door.get(path).await.status, StatusCode::FORBIDDEN, "{path}");
     }
