@@ -12,8 +12,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frame_heads::{Frame, Frames, Way, kind};
+use super::frames::{Frame, Frames, Seen, Way, kind};
+use super::ledger::Ledger;
 use super::patience::{Ended, Heads, Verdict};
+use crate::http::layer::pass_flush;
 use crate::settings::limits::{Allowance, Limits};
 
 /// GOAWAY (RFC 9113 section 6.8), ENHANCE_YOUR_CALM (11). The last stream is the highest there can be: which ones were
@@ -112,37 +114,46 @@ fn is_the_clients_fault(code: u8) -> bool {
     matches!(code, 1 | 3 | 5 | 6 | 7)
 }
 
-/// A connection of HTTP/2 whose frames are counted. Outside of what gathers writes, so that frames are seen in whole.
+/// A connection of HTTP/2 whose frames are followed: entered in a ledger, and counted where its client is a stranger.
+/// Outside of what gathers writes, so that frames are seen in whole.
 #[derive(Debug)]
 pub(crate) struct Calm<T> {
     io: T,
     verdict: Arc<Verdict>,
+    ledger: Ledger,
     from_client: Frames,
     to_client: Frames,
-    budgets: Budgets,
+    budgets: Option<Budgets>,
     ended: Option<Ended>,
 }
 
 impl<T> Calm<T> {
-    pub(crate) fn new(io: T, limits: &Limits, verdict: Arc<Verdict>) -> Self {
-        let budgets = Budgets {
+    /// `allowances`: `None` for clients that may have us do what they like, those of the mesh.
+    pub(crate) fn new(io: T, ledger: Ledger, allowances: Option<&Limits>, verdict: Arc<Verdict>) -> Self {
+        let budgets = allowances.map(|limits| Budgets {
             resets: Budget::new(limits.http2_resets),
             control: Budget::new(limits.http2_control_frames),
             windows: Budget::new(limits.http2_window_updates),
-        };
+        });
         let (from_client, to_client) = (Frames::new(Way::FromClient), Frames::new(Way::ToClient));
-        Self { io, verdict, from_client, to_client, budgets, ended: None }
+        Self { io, verdict, ledger, from_client, to_client, budgets, ended: None }
     }
 
     fn wrote(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
         for buf in bufs {
             let written = buf.get(..count.min(buf.len())).unwrap_or_default();
             count = count.saturating_sub(written.len());
-            let budgets = &mut self.budgets;
-            let followed = self.to_client.follow(written, |frame| {
+            let (ledger, budgets) = (&self.ledger, &mut self.budgets);
+            let followed = self.to_client.follow(written, |frame, seen| {
                 // Every frame is followed, whatever one of them means: where the next begins must be known.
-                if let Err(why) = budgets.sent(frame) {
-                    self.ended.get_or_insert(why);
+                match (seen, budgets.as_mut()) {
+                    (Seen::Whole, _) => ledger.sent(frame),
+                    (Seen::Begun, Some(budgets)) => {
+                        if let Err(why) = budgets.sent(frame) {
+                            self.ended.get_or_insert(why);
+                        }
+                    }
+                    (Seen::Begun, None) => {}
                 }
                 Ok::<_, std::convert::Infallible>(())
             });
@@ -180,8 +191,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Calm<T> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
-        let budgets = &mut this.budgets;
-        match this.from_client.follow(read, |frame| budgets.received(frame)) {
+        let (ledger, budgets) = (&this.ledger, &mut this.budgets);
+        let followed = this.from_client.follow(read, |frame, seen| {
+            match (seen, budgets.as_mut()) {
+                (Seen::Whole, _) => ledger.received(frame),
+                (Seen::Begun, Some(budgets)) => budgets.received(frame)?,
+                (Seen::Begun, None) => {}
+            }
+            Ok(())
+        });
+        match followed {
             Ok(()) => Poll::Ready(Ok(())),
             Err(why) => {
                 this.ended = Some(why);
@@ -206,17 +225,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Calm<T> {
         Poll::Ready(Ok(count))
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+    pass_flush!(io);
 }
 
 impl<T> Heads for Calm<T> {
@@ -252,7 +261,7 @@ mod tests {
             http2_window_updates: allowance,
             ..Limits::default()
         };
-        (Calm::new(near, &limits, verdict.clone()), far, verdict)
+        (Calm::new(near, Ledger::new(), Some(&limits), verdict.clone()), far, verdict)
     }
 
     /// What becomes of `count` frames of a kind behind these; `None`: all were passed on.

@@ -1,354 +1,300 @@
-//! HTTP/2 connections seen from below: what the codec refuses by itself.
-//!
-//! The h2 crate answers a head that is malformed with RST_STREAM, one that is too large with 431, a broken connection with
-//! GOAWAY, and tells nobody. This follows the frame headers (RFC 9113 section 4.1) of both directions, and compares the
-//! requests that came with those that were handed on.
+//! The headers of HTTP/2 frames on a stream of bytes (RFC 9113 section 4.1): what comes, how often, and whether it is whole.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// RFC 9113 section 3.4.
+/// What a client sends first (RFC 9113 section 3.4).
 const PREFACE_BYTES: usize = 24;
-const FRAME_HEAD_BYTES: usize = 9;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
+const HEADER_BYTES: usize = 9;
+/// The longest start of a payload that is looked at: that of GOAWAY up to its error code.
+const PREFIX_BYTES: usize = 8;
+
+/// The types that are told apart (RFC 9113 section 6).
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const WINDOW_UPDATE: u8 = 8;
+    pub(crate) const CONTINUATION: u8 = 9;
+}
+
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-const REFUSED_STREAM: u32 = 7;
-/// Streams that we answered and ended lately: a 431 and its reset leave close together.
-const ENDED_MAX: usize = 32;
-/// Resets that wait for [`Ledger::settle`], which comes after every turn of the codec.
-const RESETS_MAX: usize = 256;
 
-/// What the codec refused.
+/// Which way the bytes go, and so what of them is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// A head that is no request, by a reset.
-    Malformed,
-    /// 431.
-    HeadTooLarge,
-    /// A stream over the limit on concurrent ones.
-    TooManyStreams,
-    /// All of the connection.
-    Connection,
+pub(crate) enum Way {
+    /// Begins with the preface; payloads are skipped.
+    FromClient,
+    /// The error codes of RST_STREAM and GOAWAY are read.
+    ToClient,
 }
 
-/// One direction of a connection, cut into frames.
-#[derive(Debug)]
-struct Frames {
-    skip: usize,
-    head: Vec<u8>,
-    payload_left: usize,
-    /// The start of the payload: all that is looked at.
-    payload: Vec<u8>,
+/// How much of a frame has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Its header, and of its payload what [`Frame`] tells.
+    Begun,
+    /// All of it.
+    Whole,
 }
 
-/// A frame that came or went whole. The payload is cut to its first 8 bytes.
-struct Frame<'f> {
-    kind: u8,
+/// The header of a frame, and the little of its payload that anybody here asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) length: u32,
+    pub(crate) stream: u32,
     flags: u8,
-    stream: u32,
-    payload: &'f [u8],
+    /// Of RST_STREAM and GOAWAY on the way to the client.
+    pub(crate) code: u8,
+}
+
+impl Frame {
+    /// A response or request is complete with it.
+    pub(crate) fn ends_stream(self) -> bool {
+        matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & END_STREAM != 0
+    }
+
+    /// A header block is complete with it.
+    pub(crate) fn ends_head(self) -> bool {
+        self.is_head() && self.flags & END_HEADERS != 0
+    }
+
+    fn is_head(self) -> bool {
+        matches!(self.kind, kind::HEADERS | kind::CONTINUATION)
+    }
+}
+
+/// Follows frames, however their bytes arrive.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    way: Way,
+    /// Of the preface, not yet seen.
+    preface: usize,
+    start: [u8; HEADER_BYTES + PREFIX_BYTES],
+    have: usize,
+    /// Bytes of the payload, not yet seen.
+    skip: usize,
+    last: Option<Frame>,
+    /// A header block began and its END_HEADERS has not come.
+    block: bool,
+    /// Heads and frames that began. Tells one unfinished head from the next.
+    begun: u64,
 }
 
 impl Frames {
-    fn new(skip: usize) -> Self {
-        Self {
-            skip,
-            head: Vec::with_capacity(FRAME_HEAD_BYTES),
-            payload_left: 0,
-            payload: Vec::with_capacity(8),
-        }
+    pub(crate) fn new(way: Way) -> Self {
+        let preface = if way == Way::FromClient { PREFACE_BYTES } else { 0 };
+        let start = [0; HEADER_BYTES + PREFIX_BYTES];
+        Self { way, preface, start, have: 0, skip: 0, last: None, block: false, begun: 0 }
     }
 
-    fn follow(&mut self, mut bytes: &[u8], mut whole: impl FnMut(&Frame<'_>)) {
-        let skipped = self.skip.min(bytes.len());
-        self.skip = self.skip.saturating_sub(skipped);
-        bytes = bytes.get(skipped..).unwrap_or_default();
+    /// Calls `seen` with each frame twice, when it has begun and when it is whole; stops at the first that it refuses.
+    pub(crate) fn follow<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut seen: impl FnMut(Frame, Seen) -> Result<(), E>,
+    ) -> Result<(), E> {
         while !bytes.is_empty() {
-            if self.head.len() < FRAME_HEAD_BYTES {
-                bytes = move_to(&mut self.head, FRAME_HEAD_BYTES, bytes);
-                if self.head.len() < FRAME_HEAD_BYTES {
-                    return;
-                }
-                self.payload_left = length(&self.head);
+            if self.preface > 0 {
+                pass(&mut bytes, &mut self.preface);
+                continue;
+            }
+            let frame = if self.skip > 0 {
+                pass(&mut bytes, &mut self.skip);
+                self.last
             } else {
-                let now = self.payload_left.min(bytes.len());
-                let (part, rest) = bytes.split_at(now);
-                move_to(&mut self.payload, 8, part);
-                self.payload_left = self.payload_left.saturating_sub(now);
-                bytes = rest;
-            }
-            if self.payload_left == 0 {
-                if let [_, _, _, kind, flags, stream @ ..] = self.head.as_slice() {
-                    let stream = number(stream) & 0x7fff_ffff;
-                    whole(&Frame { kind: *kind, flags: *flags, stream, payload: &self.payload });
+                let begun = self.take(&mut bytes);
+                if let Some(frame) = begun {
+                    seen(frame, Seen::Begun)?;
                 }
-                self.head.clear();
-                self.payload.clear();
+                begun
+            };
+            if let Some(frame) = frame.filter(|_| self.skip == 0) {
+                seen(frame, Seen::Whole)?;
             }
         }
-    }
-}
-
-/// Moves bytes until `to` holds `most`; gives back the others.
-fn move_to<'b>(to: &mut Vec<u8>, most: usize, bytes: &'b [u8]) -> &'b [u8] {
-    let (part, rest) = bytes.split_at(most.saturating_sub(to.len()).min(bytes.len()));
-    to.extend_from_slice(part);
-    rest
-}
-
-/// The length of a frame's payload: 24 bits.
-fn length(head: &[u8]) -> usize {
-    let bytes = head.get(..3).unwrap_or_default();
-    bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
-}
-
-/// The first four bytes; 0 where there are fewer.
-fn number(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |four| u32::from_be_bytes(*four))
-}
-
-/// What came, what was handed on, and what the codec answered meanwhile.
-#[derive(Debug)]
-struct Book {
-    reading: Frames,
-    writing: Frames,
-    /// The last stream that a request opened.
-    last_stream: u32,
-    /// A head that CONTINUATION goes on with.
-    unfinished: bool,
-    opened: u64,
-    handed_on: u64,
-    refused: u64,
-    /// Streams that we ended by a head without a body, and how many of them since the last turn.
-    ended: VecDeque<u32>,
-    ended_now: u64,
-    resets: VecDeque<Refused>,
-    /// We said goodbye, for a reason (not 0) or none: what comes then is ignored, and no refusal.
-    goaway: Option<u32>,
-    told: bool,
-}
-
-/// The account of one server connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Ledger(Rc<RefCell<Book>>);
-
-impl Ledger {
-    pub(crate) fn new() -> Self {
-        Self(Rc::new(RefCell::new(Book {
-            reading: Frames::new(PREFACE_BYTES),
-            writing: Frames::new(0),
-            last_stream: 0,
-            unfinished: false,
-            opened: 0,
-            handed_on: 0,
-            refused: 0,
-            ended: VecDeque::new(),
-            ended_now: 0,
-            resets: VecDeque::new(),
-            goaway: None,
-            told: false,
-        })))
+        Ok(())
     }
 
-    /// The codec made a request of a stream.
-    pub(crate) fn handed_on(&self) {
-        let mut book = self.0.borrow_mut();
-        book.handed_on = book.handed_on.saturating_add(1);
+    /// The number of the head that has begun and is not whole: a header block, the preface, or a frame other than DATA
+    /// (whose bytes are a body's).
+    pub(crate) fn unfinished_head(&self) -> Option<u64> {
+        let begun = (1..PREFACE_BYTES).contains(&self.preface) || self.have > 0;
+        let payload = self.skip > 0 && self.last.is_some_and(|frame| frame.kind != kind::DATA);
+        (self.block || begun || payload).then_some(self.begun)
     }
 
-    /// After a turn of the codec, when all requests that it made are handed on: what it refused in that turn. A reset
-    /// of a stream that was handed on is none of it; that request has a record.
-    pub(crate) fn settle(&self, mut refused: impl FnMut(Refused)) {
-        let mut book = self.0.borrow_mut();
-        let missing = book.opened.saturating_sub(book.handed_on).saturating_sub(book.refused);
-        for _ in 0..missing {
-            // A 431 to a request without a body ends its stream: no reset follows.
-            let unread = (book.ended_now > 0).then_some(Refused::HeadTooLarge);
-            let Some(why) = book.resets.pop_front().or(unread) else { break };
-            book.refused = book.refused.saturating_add(1);
-            refused(why);
+    /// Whether the next byte begins a frame.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.preface == 0 && self.have == 0 && self.skip == 0
+    }
+
+    /// Takes bytes of a frame's start; the frame, when that is whole.
+    fn take(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+        if self.have == 0 && !self.block {
+            self.begun = self.begun.wrapping_add(1);
         }
-        book.resets.clear();
-        book.ended_now = 0;
-        if book.goaway.is_some_and(|code| code != 0) && !book.told {
-            book.told = true;
-            refused(Refused::Connection);
+        let wanted = self.wanted();
+        let room = self.start.get_mut(self.have..wanted)?;
+        let count = room.len().min(bytes.len());
+        let (now, later) = bytes.split_at(count);
+        room.get_mut(..count)?.copy_from_slice(now);
+        *bytes = later;
+        self.have += count;
+        // With the header, more may be wanted.
+        if self.have < self.wanted() {
+            return None;
         }
-    }
-
-    fn read(&self, bytes: &[u8]) {
-        let book = &mut *self.0.borrow_mut();
-        let Book { reading, last_stream, unfinished, opened, goaway, .. } = book;
-        reading.follow(bytes, |frame| {
-            match frame.kind {
-                HEADERS if frame.stream > *last_stream => {
-                    *last_stream = frame.stream;
-                    *unfinished = true;
-                }
-                CONTINUATION => {}
-                _ => return,
-            }
-            if *unfinished && frame.flags & END_HEADERS != 0 {
-                *unfinished = false;
-                *opened = opened.saturating_add(u64::from(goaway.is_none()));
-            }
-        });
-    }
-
-    fn wrote(&self, bytes: &[u8]) {
-        let book = &mut *self.0.borrow_mut();
-        let Book { writing, ended, ended_now, resets, goaway, .. } = book;
-        writing.follow(bytes, |frame| match frame.kind {
-            HEADERS if frame.flags & END_STREAM != 0 => {
-                if ended.len() == ENDED_MAX {
-                    ended.pop_front();
-                }
-                ended.push_back(frame.stream);
-                *ended_now = ended_now.saturating_add(1);
-            }
-            RST_STREAM if resets.len() < RESETS_MAX => match number(frame.payload) {
-                // NO_ERROR and CANCEL: of streams that were handed on.
-                0 | 8 => {}
-                _ if ended.contains(&frame.stream) => resets.push_back(Refused::HeadTooLarge),
-                REFUSED_STREAM => resets.push_back(Refused::TooManyStreams),
-                _ => resets.push_back(Refused::Malformed),
-            },
-            GOAWAY => *goaway = Some(number(frame.payload.get(4..).unwrap_or_default())),
-            _ => {}
-        });
-    }
-}
-
-/// A server connection whose frames are entered in a ledger.
-#[derive(Debug)]
-pub(crate) struct Watched<T> {
-    io: T,
-    ledger: Ledger,
-}
-
-impl<T> Watched<T> {
-    pub(crate) fn new(io: T, ledger: Ledger) -> Self {
-        Self { io, ledger }
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.ledger.read(buf.filled().get(before..).unwrap_or_default());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.ledger.wrote(buf.get(..written).unwrap_or_default());
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        let mut left = written;
-        for buf in bufs {
-            let part = buf.get(..left.min(buf.len())).unwrap_or_default();
-            self.ledger.wrote(part);
-            left = left.saturating_sub(part.len());
+        let frame = self.frame();
+        self.skip = length(self.start).saturating_sub(self.have.saturating_sub(HEADER_BYTES));
+        self.have = 0;
+        if frame.is_head() {
+            self.block = frame.flags & END_HEADERS == 0;
         }
-        Poll::Ready(Ok(written))
+        self.last = Some(frame);
+        Some(frame)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+    /// How much of the frame is needed to judge it.
+    fn wanted(&self) -> usize {
+        if self.have < HEADER_BYTES || self.way == Way::FromClient {
+            return HEADER_BYTES;
+        }
+        let [_, _, _, kind, ..] = self.start;
+        let prefix = match kind {
+            kind::RST_STREAM => 4,
+            kind::GOAWAY => 8,
+            _ => 0,
+        };
+        HEADER_BYTES + prefix.min(length(self.start))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn frame(&self) -> Frame {
+        let [_, _, _, kind, flags, a, b, c, d, _, _, _, reset, _, _, _, goaway] = self.start;
+        // Without the reserved bit (RFC 9113 section 4.1).
+        let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
+        let code = match (self.way, kind) {
+            (Way::ToClient, kind::RST_STREAM) => reset,
+            (Way::ToClient, kind::GOAWAY) => goaway,
+            _ => 0,
+        };
+        Frame { kind, length: u32::try_from(length(self.start)).unwrap_or(u32::MAX), stream, flags, code }
     }
+}
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+fn pass(bytes: &mut &[u8], left: &mut usize) {
+    let count = (*left).min(bytes.len());
+    *left -= count;
+    *bytes = bytes.get(count..).unwrap_or_default();
+}
+
+fn length([a, b, c, ..]: [u8; HEADER_BYTES + PREFIX_BYTES]) -> usize {
+    usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[a, b, c, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    fn settled(ledger: &Ledger) -> Vec<Refused> {
+    fn seen(frames: &mut Frames, bytes: &[u8]) -> Vec<Frame> {
         let mut all = Vec::new();
-        ledger.settle(|why| all.push(why));
+        let mut whole = Vec::new();
+        let followed = frames.follow(bytes, |frame, seen| {
+            match seen {
+                Seen::Begun => all.push(frame),
+                Seen::Whole => whole.push(frame),
+            }
+            Ok::<_, ()>(())
+        });
+        followed.unwrap();
+        // One may be under way from before, one may go on after.
+        assert!(all.len().abs_diff(whole.len()) <= 1);
         all
     }
 
-    /// Whole, and byte by byte.
-    fn account(read: &[u8], handed_on: usize, wrote: &[u8]) -> Vec<Refused> {
-        let read = [[0; PREFACE_BYTES].as_slice(), read].concat();
-        let verdict = |step: usize| {
-            let ledger = Ledger::new();
-            read.chunks(step).for_each(|bytes| ledger.read(bytes));
-            (0..handed_on).for_each(|_| ledger.handed_on());
-            wrote.chunks(step).for_each(|bytes| ledger.wrote(bytes));
-            settled(&ledger)
+    #[test]
+    fn reads_error_codes_on_the_way_to_the_client_only() {
+        let bytes =
+            [frame(3, 0, &[0, 0, 0, 5]), frame(7, 0, &[0, 0, 0, 9, 0, 0, 0, 11, b'x']), frame(0, 1, b"")];
+        let codes = |way, bytes: &[u8]| -> Vec<(u8, u8)> {
+            seen(&mut Frames::new(way), bytes).iter().map(|frame| (frame.kind, frame.code)).collect()
         };
-        assert_eq!(verdict(1), verdict(usize::MAX));
-        verdict(usize::MAX)
+        assert_eq!(codes(Way::ToClient, &bytes.concat()), [(3, 5), (7, 11), (0, 0)]);
+        let from = [vec![b'P'; PREFACE_BYTES], bytes.concat()].concat();
+        assert_eq!(codes(Way::FromClient, &from), [(3, 0), (7, 0), (0, 0)]);
+        // Broken frames that are shorter than their error code.
+        assert_eq!(codes(Way::ToClient, &[frame(3, 0, &[1]), frame(6, 0, &[0; 8])].concat()).len(), 2);
     }
 
     #[test]
-    fn what_the_codec_refuses_is_told_from_what_was_handed_on() {
-        let open = |id| frame(HEADERS, END_STREAM | END_HEADERS, id, b"block");
-        let reset = |id, code: u32| frame(RST_STREAM, 0, id, &code.to_be_bytes());
-        let answer = |id| frame(HEADERS, END_STREAM | END_HEADERS, id, &[0x88]);
-        assert_eq!(account(&open(1), 1, &answer(1)), []);
-        assert_eq!(account(&open(1), 0, &reset(1, 1)), [Refused::Malformed]);
-        assert_eq!(account(&open(1), 0, &[answer(1), reset(1, 1)].concat()), [Refused::HeadTooLarge]);
-        assert_eq!(account(&open(1), 0, &answer(1)), [Refused::HeadTooLarge]);
-        assert_eq!(account(&open(1), 0, &reset(1, REFUSED_STREAM)), [Refused::TooManyStreams]);
-        // A body that broke its stream: the request has a record of its own.
-        assert_eq!(account(&open(1), 1, &reset(1, 1)), []);
-        let both = [open(1), open(3)].concat();
-        assert_eq!(account(&both, 1, &reset(3, 1)), [Refused::Malformed]);
-        let continued = [frame(HEADERS, 0, 1, b"a"), frame(CONTINUATION, END_HEADERS, 1, b"b")].concat();
-        assert_eq!(account(&continued, 0, &reset(1, 1)), [Refused::Malformed]);
-        assert_eq!(account(&frame(HEADERS, 0, 1, b"a"), 0, &reset(1, 1)), []);
+    fn tells_what_has_begun_and_is_not_whole() {
+        let mut frames = Frames::new(Way::FromClient);
+        assert_eq!(frames.unfinished_head(), None);
+        seen(&mut frames, &[b'P'; 10]);
+        assert!(frames.unfinished_head().is_some());
+        seen(&mut frames, &[b'P'; 14]);
+        assert_eq!(frames.unfinished_head(), None);
+
+        // One block is one head, however many frames it has.
+        seen(&mut frames, &frame(1, 0, b"abc"));
+        let first = frames.unfinished_head();
+        assert!(first.is_some());
+        for _ in 0..3 {
+            seen(&mut frames, &frame(9, 0, b"abc"));
+            assert_eq!(frames.unfinished_head(), first);
+        }
+        let end = frame(9, END_HEADERS, b"abc");
+        seen(&mut frames, &end[..10]);
+        assert_eq!(frames.unfinished_head(), first);
+        seen(&mut frames, &end[10..]);
+        assert_eq!(frames.unfinished_head(), None);
+        assert!(frames.at_boundary());
+
+        // The rest of a DATA frame is a body; that of another frame is not.
+        for (kind, head) in [(0, false), (1, true), (4, true)] {
+            let bytes = frame(kind, END_HEADERS, b"abc");
+            seen(&mut frames, &bytes[..10]);
+            assert_eq!(frames.unfinished_head().is_some(), head, "{kind}");
+            assert_ne!(frames.unfinished_head(), first);
+            seen(&mut frames, &bytes[10..]);
+        }
     }
 
-    #[test]
-    fn a_goodbye_for_a_reason_is_told_once_and_an_orderly_one_never() {
-        let goaway = |code: u32| frame(GOAWAY, 0, 0, &[[0; 4], code.to_be_bytes()].concat());
-        assert_eq!(account(b"", 0, &goaway(1)), [Refused::Connection]);
-        assert_eq!(account(b"", 0, &[goaway(1), goaway(1)].concat()), [Refused::Connection]);
-        assert_eq!(account(b"", 0, &goaway(0)), []);
-        let ledger = Ledger::new();
-        ledger.wrote(&goaway(0));
-        ledger.read(&[[0; PREFACE_BYTES].to_vec(), frame(HEADERS, 5, 1, b"late")].concat());
-        assert_eq!(settled(&ledger), []);
-        ledger.wrote(&goaway(11));
-        assert_eq!((settled(&ledger), settled(&ledger)), (vec![Refused::Connection], vec![]));
+    proptest! {
+        #[test]
+        fn frames_are_the_same_however_their_bytes_arrive(
+            parts in prop::collection::vec((0_u8..12, any::<u8>(), prop::collection::vec(any::<u8>(), 0..20)), 0..8),
+            cuts in prop::collection::vec(1_usize..7, 1..60),
+        ) {
+            let bytes: Vec<u8> = parts.iter().flat_map(|(kind, flags, payload)| frame(*kind, *flags, payload)).collect();
+            let whole = seen(&mut Frames::new(Way::ToClient), &bytes);
+            prop_assert_eq!(whole.len(), parts.len());
+            let mut frames = Frames::new(Way::ToClient);
+            let (mut rest, mut pieces) = (bytes.as_slice(), Vec::new());
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                pieces.extend(seen(&mut frames, now));
+                rest = later;
+            }
+            prop_assert_eq!(pieces, whole);
+            prop_assert!(frames.at_boundary());
+        }
+
+        #[test]
+        fn any_bytes_are_followed_without_end(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            for way in [Way::FromClient, Way::ToClient] {
+                seen(&mut Frames::new(way), &bytes);
+            }
+        }
     }
 }

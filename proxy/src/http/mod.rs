@@ -7,12 +7,13 @@ pub(crate) mod coalesce;
 pub(crate) mod codec;
 pub mod copy;
 pub(crate) mod exec;
-mod frame_heads;
-pub(crate) mod frames;
+mod frames;
 pub(crate) mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod headers;
+pub(crate) mod layer;
+pub(crate) mod ledger;
 pub mod normalize;
 pub mod patience;
 pub(crate) mod refusal;

@@ -22,8 +22,8 @@ use crate::http::calm::Calm;
 use crate::http::coalesce::Coalesced;
 use crate::http::codec;
 use crate::http::exec::LocalExec;
-use crate::http::frames::{Ledger, Refused, Watched as Overseen};
 use crate::http::framing::Guarded;
+use crate::http::ledger::{Ledger, Refused};
 use crate::http::patience::{Ended, HeadDeadline, Verdict, WriteDeadline};
 use crate::upstream::connect::Wire;
 use crate::worker::Worker;
@@ -103,15 +103,10 @@ where
                 refused(refusal);
             }
         }
-        Wire::Http2 if patience.strict => {
-            let io = Calm::new(Coalesced::new(io), limits, verdict.clone());
-            let io = HeadDeadline::new(io, patience.head, verdict.clone());
-            let io = Overseen::new(io, ledger.clone());
-            let connection = codec::server_http2(limits).serve_connection(TokioIo::new(io), service);
-            let _ended = until(connection, stop, settle).await;
-        }
         Wire::Http2 => {
-            let io = Overseen::new(Coalesced::new(io), ledger.clone());
+            let allowances = patience.strict.then_some(&**limits);
+            let io = Calm::new(Coalesced::new(io), ledger.clone(), allowances, verdict.clone());
+            let io = HeadDeadline::new(io, patience.head, verdict.clone());
             let connection = codec::server_http2(limits).serve_connection(TokioIo::new(io), service);
             let _ended = until(connection, stop, settle).await;
         }
@@ -138,7 +133,7 @@ async fn until<C: Graceful>(
     }
 }
 
-/// A connection, with something to do whenever its codec has done what it can for now.
+/// A connection, and what is done after every turn of its codec.
 struct Turns<'c, C, A> {
     connection: Pin<&'c mut C>,
     after_turn: A,

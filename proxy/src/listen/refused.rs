@@ -5,7 +5,7 @@ use std::cell::Cell;
 use http::{StatusCode, Version};
 
 use crate::error::ProxyError;
-use crate::http::frames::Refused;
+use crate::http::ledger::Refused;
 use crate::http::normalize::Malformed;
 use crate::telemetry::record::Record;
 use crate::worker::{Direction, Worker};

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::request::Request;
 use super::response::{Response, Turn};
 use super::{Framing, Message};
+use crate::http::layer::{pass_flush, pass_writes};
 use crate::http::patience::Heads;
 
 #[derive(Debug)]
@@ -74,29 +75,8 @@ impl<T: AsyncRead + Unpin, M: Message + Unpin> AsyncRead for Guarded<T, M> {
 }
 
 impl<T: AsyncWrite + Unpin, M: Unpin> AsyncWrite for Guarded<T, M> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+    pass_writes!(io);
+    pass_flush!(io);
 }
 
 impl<T> Heads for Guarded<T, Request> {

@@ -1,0 +1,47 @@
+//! The parts of `AsyncWrite` that a layer on a connection hands down as they are.
+
+/// `poll_write` and `poll_write_vectored` of the stream below, which is the field `$io`.
+macro_rules! pass_writes {
+    ($io:ident) => {
+        fn poll_write(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            buf: &[u8],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::pin::Pin::new(&mut self.$io).poll_write(cx, buf)
+        }
+
+        fn poll_write_vectored(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            bufs: &[std::io::IoSlice<'_>],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::pin::Pin::new(&mut self.$io).poll_write_vectored(cx, bufs)
+        }
+    };
+}
+
+/// The rest of `AsyncWrite`.
+macro_rules! pass_flush {
+    ($io:ident) => {
+        fn is_write_vectored(&self) -> bool {
+            self.$io.is_write_vectored()
+        }
+
+        fn poll_flush(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.$io).poll_flush(cx)
+        }
+
+        fn poll_shutdown(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.$io).poll_shutdown(cx)
+        }
+    };
+}
+
+pub(crate) use {pass_flush, pass_writes};
