@@ -46,6 +46,10 @@ pub enum ProxyError {
     RateLimited(Exceeded),
     #[error("the store of rate limits cannot be asked")]
     LimitStore,
+    #[error("this worker has too much to do")]
+    Overload,
+    #[error("the caller does not get on with its body")]
+    BodyTimeout,
     #[error("refused by a guard: {}", .0.violation.code())]
     Guarded(Breach),
     #[error("no PROXY header that can be believed: {0}")]
@@ -100,6 +104,9 @@ pub struct Consequence {
     pub keep: bool,
 }
 
+/// The reason of `BodyTimeout`.
+pub(crate) const BODY_TIMEOUT: &str = "body_timeout";
+
 const INVALID_ARGUMENT: u16 = 3;
 const DEADLINE_EXCEEDED: u16 = 4;
 const PERMISSION_DENIED: u16 = 7;
@@ -128,6 +135,7 @@ impl ProxyError {
             Self::Guarded(breach) => breach.headers(),
             // The store is looked for at least every two seconds.
             Self::LimitStore => [(RETRY_AFTER, HeaderValue::from_static("2"))].into_iter().collect(),
+            Self::Overload => [(RETRY_AFTER, HeaderValue::from_static("1"))].into_iter().collect(),
             Self::Token(why) => {
                 why.challenge().into_iter().map(|challenge| (WWW_AUTHENTICATE, challenge)).collect()
             }
@@ -214,6 +222,17 @@ impl ProxyError {
                 RESOURCE_EXHAUSTED,
                 "Too many requests",
                 true,
+            ),
+            // Envoy: by its overload manager.
+            Self::Overload => row(Us, "overload", "OM", busy, UNAVAILABLE, "Overloaded", true),
+            Self::BodyTimeout => row(
+                Caller,
+                BODY_TIMEOUT,
+                "SI",
+                S::REQUEST_TIMEOUT,
+                DEADLINE_EXCEEDED,
+                "Request timeout",
+                false,
             ),
             // Envoy: an error in the rate limit service.
             Self::LimitStore => {

@@ -15,6 +15,7 @@ pub mod jwt;
 pub mod limit;
 pub mod listen;
 pub mod live;
+mod load;
 pub mod pipeline;
 mod ready_file;
 pub mod run;

@@ -15,11 +15,13 @@ use tokio::time::MissedTickBehavior;
 
 use crate::drain::{Drain, Phase};
 use crate::edge::certificates::Certificates;
+use crate::error::ProxyError;
 use crate::jwt::{KeyRing, TokenCache};
 use crate::limit::{Limiter, mesh};
 use crate::listen;
 use crate::listen::crowd::Place;
 use crate::live::Live;
+use crate::load::Load;
 use crate::settings::Settings;
 use crate::settings::limits::Limits;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
@@ -147,6 +149,7 @@ async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc:
         balancer: Balancer::default(),
         tokens: TokenCache::default(),
         mirrors: Cell::default(),
+        load: Load::default(),
     });
     tokio::task::spawn_local(mesh::keep(worker.clone()));
     let take = async {
@@ -174,6 +177,7 @@ pub(crate) struct Worker {
     pub(crate) tokens: TokenCache,
     /// Copies of requests under way.
     pub(crate) mirrors: Cell<usize>,
+    load: Load,
     /// Limits that all proxies count together.
     pub(crate) mesh: mesh::Mesh,
 }
@@ -207,6 +211,17 @@ impl Worker {
         InFlight { worker: self.clone(), direction }
     }
 
+    /// Turns a request from others away that is more than this worker can do. It is counted as under way already.
+    pub(crate) fn admit(&self) -> Result<(), ProxyError> {
+        let counts = &self.activity.0;
+        let own = counts.get(self.index).map_or(0, |own| {
+            own.inbound.load(Ordering::Relaxed).saturating_add(own.edge.load(Ordering::Relaxed))
+        });
+        let workers = u64::try_from(counts.len()).unwrap_or(u64::MAX);
+        let too_much = self.load.is_too_much(own, &self.shared.limits, workers);
+        if too_much { Err(ProxyError::Overload) } else { Ok(()) }
+    }
+
     /// Hands records to the writer, and lets go of what is no longer needed: at once after a change of identity,
     /// otherwise now and then.
     async fn housekeeping(&self) {
@@ -217,7 +232,8 @@ impl Worker {
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _at = flush.tick() => {
+                meant = flush.tick() => {
+                    self.load.looked(meant.elapsed(), &self.shared.limits);
                     self.telemetry.flush();
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! Caps on connections, of a sidecar and an edge.
+//! Caps on connections and requests, of a sidecar and an edge.
 
 use palisade_proxy::settings::cap::Cap;
 use palisade_proxy::settings::limits::Limits;
@@ -20,6 +20,9 @@ pub(super) struct Caps {
     /// [default: 100; edge with --trusted-hops unlimited].
     #[arg(long, env = "PALISADE_HANDSHAKES_PER_ADDRESS", value_name = "N")]
     handshakes_per_address: Option<Cap>,
+    /// Requests under way, tunnels included. What comes on top is answered with 503 and Retry-After.
+    #[arg(long, env = "PALISADE_REQUESTS_MAX", value_name = "N", default_value_t = Limits::default().requests_max)]
+    requests_max: u64,
 }
 
 impl Caps {
@@ -30,6 +33,7 @@ impl Caps {
             handshakes_max: self.handshakes_max,
             connections_per_address: self.connections_per_address.unwrap_or(role.connections_per_address),
             handshakes_per_address: self.handshakes_per_address.unwrap_or(role.handshakes_per_address),
+            requests_max: self.requests_max,
             ..role
         }
     }

@@ -24,6 +24,10 @@ pub(super) struct Deadlines {
     #[arg(long, env = "PALISADE_SLOW_READER_TIMEOUT", value_name = "TIME", default_value = "60s",
           value_parser = parse_duration)]
     slow_reader_timeout: Duration,
+    /// How long a client may let us wait for a KiB of its request body, all waits together.
+    #[arg(long, env = "PALISADE_BODY_TIMEOUT", value_name = "TIME", default_value = "30s",
+          value_parser = parse_duration)]
+    body_timeout: Duration,
 }
 
 impl Deadlines {
@@ -33,6 +37,7 @@ impl Deadlines {
             header_read_timeout: self.header_timeout,
             client_idle_timeout: self.idle_timeout,
             response_stall_timeout: Some(self.slow_reader_timeout),
+            body_timeout: Some(self.body_timeout),
             ..limits
         }
     }

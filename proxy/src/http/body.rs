@@ -15,6 +15,7 @@ use palisade_policy::kind::request_guard::rule::GuardRule;
 use super::codec::is_malformed;
 use super::copy::{CopyError, CopyReader, CopyWriter};
 use super::headers::strip_trailers;
+use super::pace::Pace;
 use crate::stage::guard::BodyGuard;
 use crate::telemetry::record::Record;
 use crate::upstream::pool::Lease;
@@ -28,8 +29,9 @@ pub(crate) enum BodyError {
     /// upload would look whole to the application.
     #[error("the stream was reset before the body's end")]
     Reset,
-    #[error("the body is larger than a guard allows")]
-    TooLarge,
+    /// We broke it off; why is in the tally.
+    #[error("the body was cut off")]
+    Cut,
     /// Of a mirror's body.
     #[error("the copy broke off")]
     Copy(#[from] CopyError),
@@ -65,10 +67,19 @@ pub(crate) struct Tally {
     pub(crate) request_malformed: Cell<bool>,
     /// A mirror's body broke off: our fault or the original caller's, never the mirror's.
     pub(crate) copy_broke: Cell<bool>,
-    /// The rule whose bound the request body broke.
-    pub(crate) overrun: OnceCell<Arc<GuardRule>>,
+    /// Why we broke the request body off.
+    pub(crate) cut: OnceCell<Cut>,
     /// What is left of that body.
     pub(crate) unread: RefCell<Option<Incoming>>,
+}
+
+/// Why a request body may not go on.
+#[derive(Clone, Debug)]
+pub(crate) enum Cut {
+    /// It broke the bound of this rule.
+    Overrun(Arc<GuardRule>),
+    /// Its caller does not get on with it.
+    Stalled,
 }
 
 /// A request body on its way upstream.
@@ -79,6 +90,7 @@ pub(crate) struct RequestBody {
     /// Who gets a copy of what passes by; hardly ever anybody.
     copies: Vec<CopyWriter>,
     guard: Option<Box<BodyGuard>>,
+    pace: Option<Pace>,
 }
 
 #[derive(Debug)]
@@ -88,7 +100,7 @@ enum From {
         http2: bool,
     },
     Original(CopyReader),
-    /// Cut off at its bound: it never ends well.
+    /// Cut off: it never ends well.
     Nobody,
 }
 
@@ -99,17 +111,18 @@ impl RequestBody {
         tally: Rc<Tally>,
         copies: Vec<CopyWriter>,
         guard: Option<Box<BodyGuard>>,
+        pace: Option<Pace>,
     ) -> Self {
         tally.request_ended.set(incoming.is_end_stream());
         if incoming.is_end_stream() {
             copies.iter().for_each(CopyWriter::end);
         }
-        Self { from: From::Caller { incoming, http2 }, tally, copies, guard }
+        Self { from: From::Caller { incoming, http2 }, tally, copies, guard, pace }
     }
 
     /// The body of a mirror.
     pub(crate) fn copy(reader: CopyReader, tally: Rc<Tally>) -> Self {
-        Self { from: From::Original(reader), tally, copies: Vec::new(), guard: None }
+        Self { from: From::Original(reader), tally, copies: Vec::new(), guard: None, pace: None }
     }
 
     fn saw(&self, frame: &Frame<Bytes>) {
@@ -134,8 +147,8 @@ impl RequestBody {
             let more = u64::try_from(data.len()).unwrap_or(u64::MAX);
             if let Some(rule) = guard.broken_by(self.tally.received.get().saturating_add(more)) {
                 let rule = rule.clone();
-                self.cut(rule, data.len());
-                return Err(BodyError::TooLarge);
+                add(&self.tally.received, data.len());
+                return Err(self.cut(Cut::Overrun(rule)));
             }
         }
         Ok(match frame.into_trailers() {
@@ -148,13 +161,32 @@ impl RequestBody {
     }
 
     /// Breaks off: neither the upstream nor a mirror may take what went before for a whole body.
-    fn cut(&mut self, rule: Arc<GuardRule>, bytes: usize) {
-        add(&self.tally.received, bytes);
+    fn cut(&mut self, why: Cut) -> BodyError {
         self.copies.clear();
-        let _first = self.tally.overrun.set(rule);
+        let _first = self.tally.cut.set(why);
         if let From::Caller { incoming, .. } = std::mem::replace(&mut self.from, From::Nobody) {
             *self.tally.unread.borrow_mut() = Some(incoming);
         }
+        BodyError::Cut
+    }
+
+    /// The next frame, within the time that its sender has.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.from {
+            From::Caller { incoming, http2 } => poll_incoming(incoming, *http2, cx),
+            From::Original(reader) => {
+                Pin::new(reader).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::Copy)))
+            }
+            From::Nobody => return Poll::Ready(Some(Err(BodyError::Cut))),
+        };
+        let Some(pace) = &mut self.pace else { return polled };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => pace.came(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(_) => {}
+            Poll::Pending if pace.is_late(cx) => return Poll::Ready(Some(Err(self.cut(Cut::Stalled)))),
+            Poll::Pending => {}
+        }
+        polled
     }
 }
 
@@ -166,14 +198,7 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match &mut self.from {
-            From::Caller { incoming, http2 } => ready!(poll_incoming(incoming, *http2, cx)),
-            From::Original(reader) => {
-                let frame = ready!(Pin::new(reader).poll_frame(cx));
-                frame.map(|frame| frame.map_err(BodyError::Copy))
-            }
-            From::Nobody => Some(Err(BodyError::TooLarge)),
-        };
+        let frame = ready!(self.poll_source(cx));
         let frame = frame.map(|frame| frame.and_then(|frame| self.guarded(frame)));
         match &frame {
             Some(Ok(frame)) => self.saw(frame),

@@ -15,6 +15,7 @@ pub(crate) mod headers;
 pub(crate) mod layer;
 pub(crate) mod ledger;
 pub mod normalize;
+pub(crate) mod pace;
 pub mod patience;
 pub(crate) mod refusal;
 pub(crate) mod transport;

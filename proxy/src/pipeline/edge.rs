@@ -122,6 +122,7 @@ async fn judge(
 ) -> Result<Verdict, ProxyError> {
     let worker = &connection.worker;
     let record = &mut exchange.record;
+    worker.admit()?;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
     }

@@ -13,6 +13,7 @@ use crate::error::ProxyError;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::copy::CopyWriter;
 use crate::http::headers;
+use crate::http::pace::Pace;
 use crate::http::refusal::{self, Manner};
 use crate::stage::cors::Leave;
 use crate::stage::forward::Answer;
@@ -101,7 +102,11 @@ impl Exchange {
         // What hyper left there is about the caller's connection.
         head.extensions.clear();
         let (http2, tally) = (self.version == Version::HTTP_2, self.record.tally.clone());
-        Request::from_parts(head, RequestBody::new(body, http2, tally, copies, self.body_guard.take()))
+        // Streams of gRPC may rightly be silent, and what follows an upgrade is no body.
+        let timed = self.outline.open && !self.grpc && self.upgrade.is_none();
+        let limit = self.worker.shared.limits.body_timeout.filter(|_| timed);
+        let body = RequestBody::new(body, http2, tally, copies, self.body_guard.take(), limit.map(Pace::new));
+        Request::from_parts(head, body)
     }
 
     /// Ends with the upstream's response: the record and the connection ride in its body to the end.

@@ -71,6 +71,7 @@ async fn judge(
 ) -> Result<(Permit, Target, Option<Believed>), ProxyError> {
     let record = &mut exchange.record;
     let live = &connection.worker.shared.live;
+    connection.worker.admit()?;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
     }

@@ -50,6 +50,16 @@ pub struct Limits {
     /// free. 60 s. `None` within the mesh: a connection there is shared by many callers, and a slow one of them must
     /// not end it for all.
     pub response_stall_timeout: Option<Duration>,
+    /// How long a client of the edge may let us wait for a KiB of its request body, all waits since the last KiB together.
+    /// 30 s: less than any link brings; a body that drips ends with 408. `None` within the mesh, and not for gRPC, whose
+    /// streams may rightly be silent.
+    pub body_timeout: Option<Duration>,
+    /// Requests under way, tunnels included, in all workers; what comes on top is turned away with 503. 10 000: each
+    /// may hold a connection to its upstream and some tens of KiB.
+    pub requests_max: u64,
+    /// How late a worker may come to what is ready, three times in a row (of ten looks a second), before new requests
+    /// are turned away with 503. 500 ms: callers are about to give up, and each request more makes it later for all.
+    pub overload_lag: Duration,
     /// What a client of the edge may have us do on one HTTP/2 connection for nothing; more ends it.
     ///
     /// Streams that it takes back, or that it makes us reset; each finished response gives one back. 200 at once: twice
@@ -154,6 +164,9 @@ impl Default for Limits {
             header_read_timeout: Duration::from_secs(30),
             client_idle_timeout: Duration::from_secs(75),
             response_stall_timeout: None,
+            body_timeout: None,
+            requests_max: 10_000,
+            overload_lag: Duration::from_millis(500),
             http2_resets: Allowance { burst: 200, per_second: 20 },
             http2_control_frames: Allowance { burst: 1_000, per_second: 100 },
             http2_window_updates: Allowance { burst: 1_000, per_second: 100 },
@@ -204,6 +217,7 @@ impl Limits {
             connections_per_address: Cap::AtMost(1_000),
             header_read_timeout: Duration::from_secs(15),
             response_stall_timeout: Some(Duration::from_secs(60)),
+            body_timeout: Some(Duration::from_secs(30)),
             ..Self::default()
         };
         if trusted_hops == 0 {

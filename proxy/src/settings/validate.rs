@@ -186,6 +186,9 @@ impl Settings {
         if let Some(timeout) = limits.response_stall_timeout {
             check("--slow-reader-timeout", timeout, CLIENT_DEADLINE);
         }
+        if let Some(timeout) = limits.body_timeout {
+            check("--body-timeout", timeout, CLIENT_DEADLINE);
+        }
         if let Source::Files { reload_interval, .. } = &self.source {
             check("--reload-interval", *reload_interval, RELOAD_INTERVAL);
         }
@@ -199,7 +202,12 @@ impl Settings {
 
     fn check_caps(&self, errors: &mut Vec<SettingError>) {
         let (connections, handshakes) = (self.limits.connections_max, self.limits.handshakes_max);
-        for (option, value) in [("--connections-max", connections), ("--handshakes-max", handshakes)] {
+        let requests = usize::try_from(self.limits.requests_max).unwrap_or(usize::MAX);
+        for (option, value) in [
+            ("--connections-max", connections),
+            ("--handshakes-max", handshakes),
+            ("--requests-max", requests),
+        ] {
             if !CONNECTIONS.contains(&value) {
                 let (min, max) = CONNECTIONS.into_inner();
                 errors.push(SettingError::Count { option, value, min, max });
@@ -337,6 +345,8 @@ mod tests {
             "--header-timeout is 0ns; it must lie between 100ms",
         );
         check(|s| s.limits.response_stall_timeout = Some(Duration::ZERO), "--slow-reader-timeout");
+        check(|s| s.limits.body_timeout = Some(Duration::ZERO), "--body-timeout");
+        check(|s| s.limits.requests_max = 0, "--requests-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.connections_max = 2_000_000, "--connections-max is 2000000");
         check(|s| s.limits.connections_max = 10, "more than --connections-max, which is 10");

@@ -17,7 +17,6 @@ use crate::http::body::{RequestBody, Tally};
 use crate::http::codec::is_malformed;
 use crate::http::normalize::{Malformed, Target};
 use crate::identity::Identity;
-use crate::stage::guard::Breach;
 use crate::telemetry::record::Record;
 use crate::upstream::balance::Candidates;
 use crate::upstream::connect::{ConnectError, Key, Security, Wire};
@@ -81,7 +80,7 @@ pub(crate) async fn forward(
                 return Ok((response, lease));
             }
             // Not tried again: what is left of the body is no request any more.
-            Some(Err(_)) if tally.overrun.get().is_some() => return Err(overrun(&tally, record)),
+            Some(Err(_)) if let Some(why) = tally.cut.get() => return Err(record.cut(why)),
             Some(Err(mut error)) => match error.take_message() {
                 Some(unsent) => {
                     request = unsent;
@@ -99,15 +98,6 @@ pub(crate) async fn forward(
         }
     }
     Err(failure)
-}
-
-/// The caller's body grew over the bound of a guard.
-fn overrun(tally: &Tally, record: &mut Record) -> ProxyError {
-    let breach = Breach::of_body();
-    if let Some(rule) = tally.overrun.get() {
-        record.guarded(rule, breach.violation.code());
-    }
-    ProxyError::Guarded(breach)
 }
 
 fn note_failed_connection(worker: &Worker, address: std::net::SocketAddr, error: &ConnectError) {

@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::metrics::Series;
-use crate::error::{Consequence, ProxyError};
-use crate::http::body::Tally;
+use crate::error::{BODY_TIMEOUT, Consequence, ProxyError};
+use crate::http::body::{Cut, Tally};
+use crate::stage::guard::Breach;
 use crate::stage::limit::Verdicts;
 use crate::worker::{Direction, InFlight, Worker};
 
@@ -362,7 +363,7 @@ impl Drop for Record {
             self.flag = "DC";
             self.details = Cow::Borrowed("downstream_remote_disconnect");
         }
-        self.note_late_overrun();
+        self.note_late_cut();
         let duration = self.started.elapsed();
         self.worker.telemetry.count(|shard| {
             shard.request(self.series(), millis_f64(duration), self.tally.received.get(), self.sent);
@@ -372,14 +373,36 @@ impl Drop for Record {
 }
 
 impl Record {
-    /// A request body that grew over its bound after the upstream had begun to answer: the caller has that answer, or
-    /// a part of it.
-    fn note_late_overrun(&mut self) {
-        let reason = Violation::BodyBytes.code();
-        let Some(rule) = self.tally.overrun.get().cloned().filter(|_| self.reason != reason) else { return };
-        self.guarded(&rule, reason);
+    /// Notes why the request's body was broken off, and gives what the caller is told.
+    pub(crate) fn cut(&mut self, why: &Cut) -> ProxyError {
+        match why {
+            Cut::Overrun(rule) => {
+                let breach = Breach::of_body();
+                self.guarded(rule, breach.violation.code());
+                ProxyError::Guarded(breach)
+            }
+            Cut::Stalled => ProxyError::BodyTimeout,
+        }
+    }
+
+    /// A request body that was broken off after the upstream had begun to answer: the caller has that answer, or a part
+    /// of it.
+    fn note_late_cut(&mut self) {
+        let Some(why) = self.tally.cut.get().cloned() else { return };
+        let (reason, details) = match why {
+            Cut::Overrun(_) => (Violation::BodyBytes.code(), "guard_body_bytes_after_response_started"),
+            Cut::Stalled => (BODY_TIMEOUT, "body_timeout_after_response_started"),
+        };
+        if self.reason == reason {
+            return;
+        }
+        let _too_late_to_be_told = self.cut(&why);
+        if matches!(why, Cut::Stalled) {
+            self.outcome = Outcome::Failed;
+        }
+        self.reason = reason;
         self.flag = "";
-        self.details = Cow::Borrowed("guard_body_bytes_after_response_started");
+        self.details = Cow::Borrowed(details);
     }
 
     /// Our own short responses are given to the codec whole.

@@ -1,6 +1,7 @@
 //! The edge: what of a request from outside reaches a service of the mesh.
 
 mod access;
+mod bodies;
 mod caps;
 mod deadlines;
 pub(crate) mod door;
