@@ -77,9 +77,11 @@ pub struct Limits {
     pub headers_max: usize,
     /// Concurrent streams of one HTTP/2 connection. 100: the lower bound that RFC 9113 section 6.5.2 recommends.
     pub streams_max: u32,
-    /// HTTP/2 window of one stream. 256 KiB: fills 1 Gbit/s at 2 ms; bounds what one stream may make us hold.
+    /// HTTP/2 window of one stream. 64 KiB, RFC 9113's own: 1 Gbit/s at 0.5 ms; bounds what one stream may make us hold
+    /// while nobody reads it.
     pub stream_window_bytes: u32,
-    /// HTTP/2 window of one connection. 1 MiB: four full streams, and the bound for all of them.
+    /// HTTP/2 window of one connection. 6.4 MiB: all of its streams full. With less, a few answers that nobody reads
+    /// would use it up and hold up every other request between two sidecars.
     pub connection_window_bytes: u32,
     /// Bytes that wait below one stream before its body is polled no more. 64 KiB.
     pub send_buffer_bytes: usize,
@@ -111,7 +113,7 @@ pub struct Limits {
     pub discard_timeout: Duration,
     /// Copies of requests under way per worker (mirrors). 100; beyond it requests go on without a copy.
     pub mirrors_max: usize,
-    /// Body bytes that wait for the reader of a copy. 256 KiB, as one HTTP/2 stream; a slower one loses its copy.
+    /// Body bytes that wait for the reader of a copy. 256 KiB; a slower one loses its copy.
     pub mirror_waiting_bytes_max: usize,
     /// How long the application's own idle connections to its sidecar are kept. 1 h: its HTTP client decides, and
     /// closing under its hands would lose requests.
@@ -173,8 +175,8 @@ impl Default for Limits {
             head_bytes_max: 64 * 1024,
             headers_max: 100,
             streams_max: 100,
-            stream_window_bytes: 256 * 1024,
-            connection_window_bytes: 1024 * 1024,
+            stream_window_bytes: 64 * 1024,
+            connection_window_bytes: 100 * 64 * 1024,
             send_buffer_bytes: 64 * 1024,
             pending_reset_streams_max: 20,
             local_reset_streams_max: 1024,
@@ -224,5 +226,18 @@ impl Limits {
             return defaults;
         }
         Self { connections_per_address: Cap::Unlimited, handshakes_per_address: Cap::Unlimited, ..defaults }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_streams_of_a_connection_leave_room_for_one_more_window() {
+        for limits in [Limits::default(), Limits::edge(0), Limits::edge(1)] {
+            let all = limits.streams_max.checked_mul(limits.stream_window_bytes);
+            assert!(all.is_some_and(|all| all <= limits.connection_window_bytes), "{limits:?}");
+        }
     }
 }

@@ -140,3 +140,28 @@ async fn a_client_that_does_not_read_its_response_frees_the_upstream() {
         StatusCode::OK
     );
 }
+
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_up_no_other_caller_of_their_service() {
+    let door = door(|edge| edge.workers(1)).await;
+    let mut deaf = Vec::new();
+    for _ in 0..12 {
+        let mut stream = door.connect(HTTP1).await;
+        let head = format!("GET /bytes/20000000 HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        deaf.push(stream);
+    }
+    until("all of them at the service", || async {
+        let count = door.app().received().len();
+        if count == 12 { Ok(()) } else { Err(count) }
+    })
+    .await;
+    // Until nothing moves any more: TCP towards the clients is full, and so are their streams' windows.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    for _ in 0..20 {
+        let answer = client::send_on(door.connect(HTTP1).await, request("GET", "/bytes/30000", "")).await;
+        assert_eq!(answer.unwrap().body.len(), 30_000);
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}

@@ -5,6 +5,7 @@ mod bodies;
 mod caps;
 mod deadlines;
 pub(crate) mod door;
+mod flood;
 mod floods;
 mod framing;
 mod guard;
