@@ -202,10 +202,10 @@ impl Exchange {
         left
     }
 
+    /// Over HTTP/2 too: a stream that is let go of with its body under way is reset (NO_ERROR) behind the answer, and there
+    /// are clients that lose the answer then (curl 7.88).
     fn discard(&self, body: Incoming) {
-        if self.is_http1() {
-            tokio::task::spawn_local(discard(self.worker.clone(), body));
-        }
+        tokio::task::spawn_local(discard(self.worker.clone(), body));
     }
 
     /// What the route says about answers of upstreams.
