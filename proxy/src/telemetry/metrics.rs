@@ -35,9 +35,11 @@ const DURATION_BUCKETS: [f64; 19] = [
     3_600_000.0,
 ];
 const BYTES_BUCKETS: [f64; 8] = [100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+/// What gRPC calls an error of which no more is known.
+const GRPC_UNKNOWN: u16 = 2;
 
-/// The labels of one series. All of them come from configuration, certificates or small sets, never from a request's
-/// text: their number is bounded (CVE-2025-43915).
+/// The labels of one series. All of them come from configuration, certificates, small sets or the codes of an upstream's
+/// answer, never from a request's text (CVE-2025-43915).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Series {
     pub(crate) direction: Direction,
@@ -49,6 +51,21 @@ pub(crate) struct Series {
     pub(crate) grpc_status: Option<u16>,
     pub(crate) flag: &'static str,
     pub(crate) tls: bool,
+}
+
+impl Series {
+    /// What is left of a series that came too late for one of its own: who and what are unknown, and of an upstream's
+    /// codes, of which it may make up as many as it likes, only whether and what class (RFC 9110 section 15: x00).
+    fn without_names(self) -> Self {
+        Self {
+            source: None,
+            destination: None,
+            service: None,
+            status: self.status / 100 * 100,
+            grpc_status: self.grpc_status.map(|status| if status == 0 { 0 } else { GRPC_UNKNOWN }),
+            ..self
+        }
+    }
 }
 
 impl Hash for Series {
@@ -158,9 +175,7 @@ impl Shard {
         } else if let Some(known) = self.series.get_mut(&series) {
             known
         } else {
-            self.series
-                .entry(Series { source: None, destination: None, service: None, ..series })
-                .or_default()
+            self.series.entry(series.without_names()).or_default()
         };
         counters.requests += 1;
         counters.duration.observe(&DURATION_BUCKETS, duration_ms);
@@ -449,3 +464,6 @@ fn party(out: &mut String, side: &str, id: Option<&SpiffeId>) {
          {side}_app=\"{name}\",{side}_canonical_service=\"{name}\""
     );
 }
+
+#[cfg(test)]
+mod tests;
