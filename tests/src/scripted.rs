@@ -12,9 +12,11 @@ struct State {
     answer: Vec<u8>,
     /// What came, for each connection.
     heard: Vec<Vec<u8>>,
+    /// Connections that the other side closed.
+    ended: usize,
 }
 
-/// Answers every request head with the same bytes, without reading bodies.
+/// Answers every request head with the same bytes (at first with none), without reading bodies.
 #[derive(Debug)]
 pub struct Scripted {
     address: SocketAddr,
@@ -44,6 +46,11 @@ impl Scripted {
     pub fn heard(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         state.heard.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+
+    /// How many connections were closed or reset by the other side.
+    pub fn ended(&self) -> usize {
+        self.state.lock().unwrap().ended
     }
 }
 
@@ -81,4 +88,5 @@ async fn serve(mut socket: TcpStream, index: usize, state: Arc<Mutex<State>>) {
             let _closed = socket.write_all(&answer).await;
         }
     }
+    state.lock().unwrap().ended += 1;
 }

@@ -34,6 +34,7 @@ mod kit;
 mod lifecycle;
 mod limits;
 mod lint;
+mod metrics;
 mod mutual_tls;
 mod observers;
 mod outage;

@@ -6,11 +6,12 @@ use http_body_util::Full;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use palisade_tests::client::{self, Answer};
-use palisade_tests::{Upstream, until};
+use palisade_tests::{Scripted, Upstream, until};
 use serde_json::{Value, json};
 
 use super::door::{Door, HOST, TO_LEDGER, request, request_h2, with};
 use super::routes::{external, routes};
+use crate::guard::assert_late_overruns_end_the_upstream_connection;
 use crate::kit::HTTP2;
 
 /// A guard of the edge with these rules.
@@ -166,6 +167,18 @@ async fn a_body_that_grows_over_the_bound_never_arrives_whole_and_is_413_not_502
 }
 
 #[tokio::test]
+async fn a_body_that_grows_over_the_bound_late_is_413_and_the_upstream_reads_no_last_chunk() {
+    let app = Scripted::start().await;
+    let http = "  - {route: [{destination: {host: other.example, port: {number: 80}}}]}\n";
+    let small = guard("  - {name: small, maxBodyBytes: 8}");
+    let entry = external("other.example", app.address());
+    let door = Door::open(&format!("{}---{entry}---{small}", routes(http))).await;
+    let connect = async |alpn: &[&[u8]]| door.connect(alpn).await;
+    assert_late_overruns_end_the_upstream_connection(&app, HOST, connect).await;
+    door.edge.records_with(2, &[("reason", json!("guard_body_bytes")), ("response_code", json!(413))]).await;
+}
+
+#[tokio::test]
 async fn a_declared_length_over_the_bound_is_refused_without_reading_the_body() {
     let door = open().await;
     let head = format!("POST /transfers HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n");
@@ -277,7 +290,15 @@ async fn a_grpc_caller_is_told_in_its_own_way() {
     let call = with(request_h2("POST", HOST, "/transfers", "x"), &[("content-type", "application/grpc")]);
     let answer = door.send_h2(call).await;
     assert_eq!((answer.status, answer.header("grpc-status")), (StatusCode::OK, Some("3")));
-    door.app().assert_untouched();
+    let rules = "
+  - {name: all, maxBodyBytes: 8}
+";
+    let door = Door::open(&format!("{TO_LEDGER}---{}", guard(rules))).await;
+    let mut call = streamed("/transfers", &["1234", "5678", "9"]);
+    call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let answer = client::send_h2(door.connect(HTTP2).await, call).await.unwrap();
+    assert_eq!((answer.status, answer.header("grpc-status")), (StatusCode::OK, Some("8")));
+    assert!(door.app().received().iter().all(|one| !one.complete), "{:?}", door.app().received());
 }
 
 /// Documents are kept as they are asked for, all other routes lead to another service.
