@@ -58,9 +58,10 @@ fn from_outside(mesh: &Mesh) -> Result<()> {
         "edge -i {url}/transfers -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' -d '{}'",
         r#"{"from":"alice","to":"bob","amount_cents":100}"#
     ));
-    show::note("# without a token; and what the edge decided");
+    show::note("# without a token; what the edge decided, and how often it said: too often");
     show::line(&format!("edge -i {url}/accounts/alice/balance"));
     show::line(&format!("tail -n 3 {}", quoted(&edge.records.path().display().to_string())));
+    show::line(&format!("curl -s http://{}/metrics | grep rate_limited", edge.addresses.admin()?));
     Ok(())
 }
 
