@@ -64,7 +64,8 @@ impl Limiter {
 }
 
 impl<C: Clock + Clone> Limiter<C> {
-    fn with_clock(keys_max: usize, clock: C) -> Self {
+    /// The same on any clock.
+    pub fn with_clock(keys_max: usize, clock: C) -> Self {
         Self {
             clock,
             keys: Keys::default(),

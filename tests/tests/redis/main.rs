@@ -9,6 +9,7 @@
 )]
 
 mod edges;
+mod script;
 mod store;
 
 use std::time::Duration;

@@ -10,18 +10,34 @@ local ENTRIES_MAX = 16
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-local function window(text, limit, span, cost)
+-- `lasts`: microseconds.
+local function write(key, text, lasts)
+  redis.call('SET', key, text, 'PX', string.format('%.0f', math.ceil(lasts / 1000) + 1))
+end
+
+local function join(log)
+  local parts = {}
+  for i, entry in ipairs(log) do parts[i] = string.format('%.0f:%.0f', entry[1], entry[2]) end
+  return table.concat(parts, ' ')
+end
+
+-- A store whose clock went back (a step, a replica that took over) may not hold quota for longer than if it had been taken
+-- now. What lies too far ahead is drawn near, and that is written at once, whether the request passes or not: drawn near
+-- anew at every question it would never come nearer.
+
+local function window(key, limit, span, cost)
   local granule = 1
   if limit > ENTRIES_MAX then granule = math.ceil(span / (ENTRIES_MAX - 1)) end
-  local log, used = {}, 0
-  for ends, n in string.gmatch(text, '(%d+):(%d+)') do
-    -- A store whose clock went back may not hold quota for longer than a window.
-    ends = math.min(tonumber(ends), now + span)
+  local log, used, back = {}, 0, false
+  for ends, n in string.gmatch(redis.call('GET', key) or '', '(%d+):(%d+)') do
+    ends = tonumber(ends)
+    if ends > now + span then ends, back = now + span, true end
     if ends > now then
       log[#log + 1] = {ends, tonumber(n)}
       used = used + tonumber(n)
     end
   end
+  if back then write(key, join(log), span) end
   local missing = used + cost - limit
   if missing > 0 then
     local freed, wait = 0, span
@@ -40,22 +56,25 @@ local function window(text, limit, span, cost)
   else
     log[#log + 1] = {ends, cost}
   end
-  local parts = {}
-  for i, entry in ipairs(log) do parts[i] = string.format('%.0f:%.0f', entry[1], entry[2]) end
-  return 1, limit - used - cost, log[1][1] - now, table.concat(parts, ' '), log[#log][1] - now
+  return 1, limit - used - cost, log[1][1] - now, join(log), log[#log][1] - now
 end
 
 -- What is used up of the burst, and when that was so: it drains by `limit` a window.
-local function even(text, limit, span, burst, cost)
-  local used, at = string.match(text, '^(%S+) (%d+)$')
+local function even(key, limit, span, burst, cost)
+  local used, at = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
   used, at = tonumber(used) or 0, tonumber(at) or now
-  used = math.max(0, used - math.max(0, now - at) * limit / span)
+  local function text() return string.format('%.17g %.0f', used, now) end
+  if at > now then
+    write(key, text(), used * span / limit)
+  else
+    used = math.max(0, used - (now - at) * limit / span)
+  end
   -- A billionth for what floating point numbers lose.
   local missing = used + cost - burst
   if missing > 1e-9 then return 0, 0, math.ceil(missing * span / limit) end
   used = used + cost
   local left = math.max(0, math.floor(burst - used + 1e-9))
-  return 1, left, math.ceil(span / limit), string.format('%.17g %.0f', used, now), used * span / limit
+  return 1, left, math.ceil(span / limit), text(), used * span / limit
 end
 
 local answer, changes, refused = {}, {}, false
@@ -63,12 +82,11 @@ for i, key in ipairs(KEYS) do
   local numbers = {}
   for j = 1, 5 do numbers[j] = tonumber(ARGV[(i - 1) * 5 + j]) end
   local limit, span, burst, cost, refuses = unpack(numbers)
-  local text = redis.call('GET', key) or ''
   local room, left, wait, new, lasts
   if burst > 0 then
-    room, left, wait, new, lasts = even(text, limit, span, burst, cost)
+    room, left, wait, new, lasts = even(key, limit, span, burst, cost)
   else
-    room, left, wait, new, lasts = window(text, limit, span, cost)
+    room, left, wait, new, lasts = window(key, limit, span, cost)
   end
   if room == 1 then
     changes[#changes + 1] = {key, new, lasts}
@@ -78,8 +96,6 @@ for i, key in ipairs(KEYS) do
   for _, number in ipairs({room, left, wait}) do answer[#answer + 1] = number end
 end
 if not refused then
-  for _, change in ipairs(changes) do
-    redis.call('SET', change[1], change[2], 'PX', string.format('%.0f', math.ceil(change[3] / 1000) + 1))
-  end
+  for _, change in ipairs(changes) do write(unpack(change)) end
 end
 return answer
