@@ -1,8 +1,8 @@
 //! Headers that end at a proxy, and headers that only we may set.
 
 use http::header::{
-    CONNECTION, Entry, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, COOKIE, Entry, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRANSFER_ENCODING, UPGRADE,
 };
 pub(crate) use palisade_policy::kind::request_guard::names::{begins_folded, is_folded};
 
@@ -36,6 +36,19 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     keep_te_trailers(headers);
+}
+
+/// Makes one line of the cookies that HTTP/2 may split (RFC 9113 section 8.2.3). Whoever reads HTTP/1.1 takes several lines
+/// for a list with commas, or takes the first alone.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() < 2 {
+        return;
+    }
+    // Always one: its parts are values, and so is what stands between them.
+    if let Ok(line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, line);
+    }
 }
 
 fn listed(value: &HeaderValue) -> Vec<HeaderName> {
@@ -80,7 +93,7 @@ const NEVER_IN_TRAILERS: [HeaderName; 15] = [
     http::header::CONTENT_LENGTH,
     http::header::CONTENT_RANGE,
     http::header::CONTENT_TYPE,
-    http::header::COOKIE,
+    COOKIE,
     http::header::HOST,
     http::header::SET_COOKIE,
     TE,

@@ -99,6 +99,9 @@ pub(crate) fn normalize_keeping(
     };
     headers::strip_hop_by_hop(&mut head.headers);
     headers::strip_ours(&mut head.headers);
+    if head.version == Version::HTTP_2 {
+        headers::join_cookies(&mut head.headers);
+    }
     // hyper has answered it towards the caller, and upstream bodies are streamed without waiting.
     head.headers.remove(http::header::EXPECT);
     Ok(Target { authority, path, kept })
