@@ -43,11 +43,26 @@ impl Outside {
 
     /// For a server of these names, or a client.
     pub fn issue(&self, names: &[&str]) -> Credential {
+        self.sign(Self::params(names))
+    }
+
+    /// The same, and its time is over.
+    pub fn issue_expired(&self, names: &[&str]) -> Credential {
+        let mut params = Self::params(names);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.sign(params)
+    }
+
+    fn params(names: &[&str]) -> CertificateParams {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params
+    }
+
+    fn sign(&self, params: CertificateParams) -> Credential {
         let key = KeyPair::generate().unwrap();
         let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
         Credential { chain, key: key.serialize_pem() }
