@@ -1,6 +1,7 @@
-//! Reads the policy documents that an operator names.
+//! Reads the policy documents that an operator names, and writes secrets.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -94,4 +95,19 @@ fn read_one(path: &Path, left: &mut u64) -> Result<SourceFile> {
 
 fn shown(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes a file that only its owner can read, whole or not at all. One that is there is replaced.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    // Of a run that was killed. `create_new` below then refuses whatever somebody puts in its place.
+    let _absent = std::fs::remove_file(&temporary);
+    let mut options = std::fs::File::options();
+    let written = options.write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    });
+    written.with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,6 +9,7 @@ use serde_json::json;
 
 use crate::admin;
 use crate::exit::{Failure, Outcome};
+use crate::files;
 use crate::output::{or_dash, print, table};
 
 /// Join tokens: what a workload proves itself with at its first start.
@@ -48,6 +50,9 @@ struct Create {
     /// token: the token alone.
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "token")]
     output: CreateFormat,
+    /// Write the token to this file instead, which only its owner can read. One that is there is replaced.
+    #[arg(long, env = "PALISADE_TOKEN_FILE", value_name = "FILE", conflicts_with = "output")]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     admin: admin::Options,
 }
@@ -98,6 +103,9 @@ impl Create {
         let request = self.request()?;
         self.admin.with_client(Duration::ZERO, async |mut client| {
             let response = client.create_join_token(request).await.map_err(admin::refused)?.into_inner();
+            if let Some(file) = &self.token_file {
+                return Ok(files::write_secret(file, &response.token)?);
+            }
             match self.output {
                 CreateFormat::Token => print(&response.token)?,
                 CreateFormat::Json => {

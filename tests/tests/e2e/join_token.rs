@@ -1,5 +1,7 @@
 //! Join tokens: what a workload proves itself with at its first start.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use palisade_certs::bundle;
 use palisade_identity::SpiffeId;
 use palisade_tests::world::{Pki, TRUST_DOMAIN, workload_id};
@@ -48,6 +50,25 @@ async fn a_token_from_a_file_works_and_a_missing_file_is_refused() {
     let (code, log) = refused(builder(&format!("{path}.absent"))).await;
     assert_ne!(code, Some(0));
     assert_readable(&log, &["join-token.absent", "join token"]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_made_into_a_file_is_its_owners_alone_and_replaces_the_one_before() {
+    let world = World::start(PALISADE).await;
+    let path = world.write("made", "an older token, readable by all\n");
+    let args = ["token", "create", "-n", "payments", "--service-account", "ledger", "--token-file", &path];
+    let done = world.operator(&args).await;
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "", ""));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let token = std::fs::read_to_string(&path).unwrap();
+    world.sidecar_with_token(token.trim(), "made-into-a-file").outbound().start().await;
+
+    let absent = format!("{path}/absent/token");
+    let args = ["token", "create", "-n", "payments", "--service-account", "ledger", "--token-file", &absent];
+    let done = world.operator(&args).await;
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    assert_readable(&done.stderr, &["cannot write", "absent/token"]);
 }
 
 #[tokio::test]
