@@ -1,6 +1,5 @@
 //! HTTP/1.1 as an application speaks it: to a service, or through the HTTP_PROXY of its sidecar.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -11,8 +10,9 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+
+use crate::door::Door;
 
 /// One request and its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,10 +65,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let stream =
-            TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
-        Self::over(stream).await
+    pub(crate) async fn open(door: &Door) -> Result<Self> {
+        Self::over(door.connect().await?).await
     }
 
     pub(crate) async fn over<S>(stream: S) -> Result<Self>
@@ -113,7 +111,7 @@ impl Connection {
 
 /// One request through an HTTP_PROXY, on a connection of its own. `id` is what it is known by already.
 pub(crate) async fn through(
-    proxy: SocketAddr,
+    proxy: &Door,
     method: Method,
     url: &str,
     body: &str,
@@ -140,6 +138,6 @@ pub(crate) fn request(method: Method, url: &str, host: &str, body: &str) -> Resu
 }
 
 /// One request straight to an address.
-pub(crate) async fn direct(address: SocketAddr, method: Method, path: &str, body: &str) -> Result<Answer> {
-    Connection::open(address).await?.send(method, path, &address.to_string(), body).await
+pub(crate) async fn direct(door: &Door, method: Method, path: &str, body: &str) -> Result<Answer> {
+    Connection::open(door).await?.send(method, path, &door.address.to_string(), body).await
 }

@@ -13,10 +13,10 @@ use palisade_certs::{Svid, TrustBundle};
 use palisade_identity::{SpiffeId, TrustDomain};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::client::Connection;
+use crate::door::Door;
 use crate::mesh::TRUST_DOMAIN;
 
 /// What became of an attempt.
@@ -38,23 +38,21 @@ impl Attempt {
 }
 
 /// GET without TLS.
-pub(crate) async fn plaintext(sidecar: SocketAddr) -> Result<Attempt> {
-    let stream = TcpStream::connect(sidecar).await?;
-    let from = stream.local_addr()?;
+pub(crate) async fn plaintext(sidecar: &Door) -> Result<Attempt> {
+    let (stream, from) = sidecar.connect_and_tell().await?;
     Ok(Attempt { from, outcome: get(stream).await })
 }
 
 /// GET with TLS and the certificate of `svid`, or none.
 pub(crate) async fn tls(
-    sidecar: SocketAddr,
+    sidecar: &Door,
     svid: Option<&Svid>,
     bundle: &TrustBundle,
     server: SpiffeId,
 ) -> Result<Attempt> {
     let config = client_config(svid, bundle, ExpectedPeer::only(server), &[b"http/1.1"])?;
-    let stream = TcpStream::connect(sidecar).await?;
-    let from = stream.local_addr()?;
-    let name = ServerName::IpAddress(sidecar.ip().into());
+    let (stream, from) = sidecar.connect_and_tell().await?;
+    let name = ServerName::IpAddress(sidecar.address.ip().into());
     // With TLS 1.3 the client is done before the server has judged its certificate: the refusal comes with the first
     // read.
     let outcome = match TlsConnector::from(Arc::new(config)).connect(name, stream).await {

@@ -1,6 +1,8 @@
 //! `palisade demo`: a small mesh of real processes, and scenes played on it.
 
 mod client;
+mod docker;
+mod door;
 mod intruder;
 mod lines;
 mod load;
@@ -16,7 +18,9 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+pub use docker::serve_pipe;
 use mesh::Mesh;
+pub use mesh::prepare_credentials;
 use scene::{Report, SCENES};
 
 /// What the demo does after its scenes.
@@ -38,24 +42,37 @@ pub enum Verdict {
     Interrupted,
 }
 
-/// Plays all scenes, one after another, on a mesh of its own.
-pub fn run(afterwards: Afterwards) -> Result<Verdict> {
+/// The mesh that the scenes are played on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum On {
+    /// One of its own, of processes on loopback.
+    Processes,
+    /// The containers of a Compose project that is up, and stays so.
+    ComposeProject(String),
+}
+
+/// Plays all scenes, one after another.
+pub fn run(on: &On, afterwards: Afterwards) -> Result<Verdict> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(play(afterwards))
+    runtime.block_on(play(on, afterwards))
 }
 
-async fn play(afterwards: Afterwards) -> Result<Verdict> {
+async fn play(on: &On, afterwards: Afterwards) -> Result<Verdict> {
     let mut stop = Stop::new()?;
     let started = Instant::now();
-    show::heading(
-        "Palisade: an edge, five services with a sidecar each, one control plane; all processes of their own",
-    );
+    let of = match on {
+        On::Processes => "processes",
+        On::ComposeProject(_) => "containers",
+    };
+    show::heading(&format!(
+        "Palisade: an edge, five services with a sidecar each, one control plane; all {of} of their own",
+    ));
     let mut mesh = tokio::select! {
-        mesh = Mesh::start() => mesh?,
+        mesh = found_or_started(on) => mesh?,
         () = stop.requested() => return Ok(Verdict::Interrupted),
     };
     show::note(&format!("the mesh is up after {:.1} s", started.elapsed().as_secs_f32()));
@@ -75,6 +92,13 @@ async fn play(afterwards: Afterwards) -> Result<Verdict> {
     };
     Box::pin(mesh.stop()).await;
     verdict
+}
+
+async fn found_or_started(on: &On) -> Result<Mesh> {
+    match on {
+        On::Processes => Box::pin(Mesh::start()).await,
+        On::ComposeProject(project) => Box::pin(Mesh::attach(project)).await,
+    }
 }
 
 async fn scenes(mesh: &mut Mesh) -> Verdict {

@@ -1,6 +1,5 @@
 //! A steady load, counted.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use http::{Method, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::client::Connection;
+use crate::door::Door;
 
 const CALLERS: usize = 4;
 /// Between two requests of one caller: a load, not a benchmark.
@@ -38,11 +38,11 @@ pub(crate) struct Counted {
 
 impl Load {
     /// GETs of `url` through an HTTP_PROXY, each caller on a connection that it keeps.
-    pub(crate) fn start(proxy: SocketAddr, url: &'static str, host: &'static str) -> Self {
+    pub(crate) fn start(proxy: &Door, url: &'static str, host: &'static str) -> Self {
         let shared = Arc::new(Shared::default());
         let mut callers = JoinSet::new();
         for _ in 0..CALLERS {
-            callers.spawn(caller(shared.clone(), proxy, url, host));
+            callers.spawn(caller(shared.clone(), proxy.clone(), url, host));
         }
         Self { callers, shared }
     }
@@ -62,11 +62,11 @@ impl Load {
     }
 }
 
-async fn caller(shared: Arc<Shared>, proxy: SocketAddr, url: &str, host: &str) -> Vec<String> {
+async fn caller(shared: Arc<Shared>, proxy: Door, url: &str, host: &str) -> Vec<String> {
     let mut failures = Vec::new();
     let mut connection = None;
     while !shared.stop.load(Ordering::Relaxed) {
-        if let Err(error) = once(&mut connection, proxy, url, host).await {
+        if let Err(error) = once(&mut connection, &proxy, url, host).await {
             failures.push(format!("{error:#}"));
             connection = None;
         }
@@ -76,7 +76,7 @@ async fn caller(shared: Arc<Shared>, proxy: SocketAddr, url: &str, host: &str) -
     failures
 }
 
-async fn once(connection: &mut Option<Connection>, proxy: SocketAddr, url: &str, host: &str) -> Result<()> {
+async fn once(connection: &mut Option<Connection>, proxy: &Door, url: &str, host: &str) -> Result<()> {
     let connection = match connection {
         Some(open) => open,
         None => connection.insert(Connection::open(proxy).await?),

@@ -25,6 +25,11 @@ pub(crate) fn read(path: &Path) -> Result<Addresses> {
 pub(crate) struct Addresses(Value);
 
 impl Addresses {
+    /// Of a process whose addresses were chosen, not given.
+    pub(crate) fn new(value: Value) -> Self {
+        Self(value)
+    }
+
     /// Of a service or the control plane.
     pub(crate) fn listen(&self) -> Result<SocketAddr> {
         self.at("/listen")

@@ -1,4 +1,4 @@
-use palisade_demo::{Afterwards, Verdict};
+use palisade_demo::{Afterwards, On, Verdict};
 
 use crate::exit::{Failure, Outcome};
 
@@ -11,12 +11,17 @@ pub(crate) struct Demo {
     /// Play the scenes and stop; exit code 1 when anything differs from what is expected.
     #[arg(long, env = "PALISADE_CHECK")]
     check: bool,
+    /// Play the scenes on the containers of this project of Docker Compose instead (compose.yaml of the source), which
+    /// are up and stay so. Needs the `docker` command.
+    #[arg(long, env = "PALISADE_COMPOSE_PROJECT", value_name = "NAME", requires = "check")]
+    compose_project: Option<String>,
 }
 
 impl Demo {
     pub(crate) fn run(self) -> Outcome {
         let afterwards = if self.check { Afterwards::Stop } else { Afterwards::StayUp };
-        match palisade_demo::run(afterwards)? {
+        let on = self.compose_project.map_or(On::Processes, On::ComposeProject);
+        match palisade_demo::run(&on, afterwards)? {
             Verdict::Passed => Ok(()),
             Verdict::Interrupted if !self.check => Ok(()),
             // What differed has been printed with its scene.

@@ -1,7 +1,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use palisade_demo::service::{self, Service};
+use anyhow::Context as _;
+use palisade_demo::service::{self, HttpProxy, Service};
 
 use crate::exit::Outcome;
 
@@ -15,15 +16,20 @@ pub(crate) struct DemoService {
     listen: SocketAddr,
     /// Written when it listens.
     #[arg(long, env = "PALISADE_READY_FILE", value_name = "FILE")]
-    ready_file: PathBuf,
+    ready_file: Option<PathBuf>,
+    /// Its sidecar's outbound side.
+    #[arg(long, env = "PALISADE_HTTP_PROXY", value_name = "IP:PORT", required_unless_present = "sidecar")]
+    http_proxy: Option<SocketAddr>,
     /// The ready file of its sidecar, which names the HTTP_PROXY to use.
-    #[arg(long, env = "PALISADE_SIDECAR", value_name = "FILE")]
-    sidecar: PathBuf,
+    #[arg(long, env = "PALISADE_SIDECAR", value_name = "FILE", conflicts_with = "http_proxy")]
+    sidecar: Option<PathBuf>,
 }
 
 impl DemoService {
     pub(crate) fn run(self) -> Outcome {
-        let Self { name, listen, ready_file, sidecar } = self;
-        Ok(service::serve(service::Options { service: name, listen, ready_file, sidecar })?)
+        let Self { name, listen, ready_file, http_proxy, sidecar } = self;
+        let known = http_proxy.map(HttpProxy::At).or(sidecar.map(HttpProxy::In));
+        let http_proxy = known.context("neither --http-proxy nor --sidecar")?;
+        Ok(service::serve(service::Options { service: name, listen, ready_file, http_proxy })?)
     }
 }

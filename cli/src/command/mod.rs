@@ -8,6 +8,8 @@ mod data_plane;
 mod deadlines;
 mod delete;
 mod demo;
+mod demo_credentials;
+mod demo_pipe;
 mod demo_service;
 mod edge;
 mod evict;
@@ -42,6 +44,10 @@ pub(crate) enum Command {
     Demo(demo::Demo),
     #[command(hide = true)]
     DemoService(demo_service::DemoService),
+    #[command(hide = true)]
+    DemoCredentials(demo_credentials::DemoCredentials),
+    #[command(hide = true)]
+    DemoPipe(demo_pipe::DemoPipe),
 }
 
 impl Command {
@@ -63,6 +69,8 @@ impl Command {
             Self::Wait(command) => command.run(),
             Self::Demo(command) => command.run(),
             Self::DemoService(command) => command.run(),
+            Self::DemoCredentials(command) => command.run(),
+            Self::DemoPipe(command) => command.run(),
         }
     }
 

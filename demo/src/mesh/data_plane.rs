@@ -27,6 +27,7 @@ impl DataPlane<'_> {
     pub(super) async fn start(
         &self,
         operator: &Operator,
+        exe: &Path,
         folder: &Path,
     ) -> Result<(Process, Addresses, Records)> {
         let token = join_token(operator, folder, self.account).await?;
@@ -50,17 +51,17 @@ impl DataPlane<'_> {
         let options = options.as_flattened().iter().chain(self.listeners);
         let args: Vec<String> =
             std::iter::once(&self.command).chain(options).map(|&arg| arg.to_owned()).collect();
-        let mut process = Process::start(&operator.exe, folder, self.name, &args)?;
+        let mut process = Process::start(exe, folder, self.name, &args)?;
         let addresses = listening(&mut process, &ready).await?;
         self.ready(&mut process, &addresses).await?;
         Ok((process, addresses, Records::new(records)))
     }
 
     async fn ready(&self, process: &mut Process, addresses: &Addresses) -> Result<()> {
-        let admin = addresses.admin()?;
+        let admin = addresses.admin()?.into();
         until("it to be ready", async || {
             process.check()?;
-            let answer = client::direct(admin, Method::GET, "/ready", "").await?;
+            let answer = client::direct(&admin, Method::GET, "/ready", "").await?;
             Ok((answer.status == StatusCode::OK).then_some(()))
         })
         .await

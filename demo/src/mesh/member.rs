@@ -5,11 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tokio::process::Child;
 
+use super::containers::MESH_NETWORK;
 use super::data_plane::{DataPlane, listening, ready_file_of};
 use super::{Operator, Process, until};
 use crate::client::{self, Answer};
+use crate::docker::Container;
+use crate::door::Door;
 use crate::ready_file::Addresses;
 use crate::record::Records;
 use crate::service::Service;
@@ -38,37 +42,91 @@ impl App {
 
 #[derive(Debug)]
 pub(crate) struct Member {
-    app: App,
-    sidecar: Process,
+    running: Running,
+    /// Where the application listens.
+    app: SocketAddr,
     /// Where its sidecar listens.
     pub(crate) addresses: Addresses,
     /// The decision records of its sidecar.
     pub(crate) records: Records,
 }
 
+#[derive(Debug)]
+enum Running {
+    Processes { app: Box<Process>, sidecar: Box<Process> },
+    Containers { sidecar: Container, neighbour: Container, _log: Box<Child> },
+}
+
 impl Member {
-    pub(super) async fn start(operator: &Operator, folder: &Path, app: App) -> Result<Self> {
+    pub(super) async fn start(operator: &Operator, exe: &Path, folder: &Path, app: App) -> Result<Self> {
         let serve = format!("8080,listen=127.0.0.1:0,app={}", app.address);
         let listeners = [["--serve", &serve], ["--outbound-proxy", "127.0.0.1:0"]].concat();
         let (account, name) = (app.service.name(), sidecar_name(app.service));
         let proxy = DataPlane { command: "proxy", account, name: &name, listeners: &listeners };
-        let (sidecar, addresses, records) = proxy.start(operator, folder).await?;
-        Ok(Self { app, sidecar, addresses, records })
+        let (sidecar, addresses, records) = proxy.start(operator, exe, folder).await?;
+        let running = Running::Processes { app: Box::new(app.process), sidecar: Box::new(sidecar) };
+        Ok(Self { running, app: app.address, addresses, records })
+    }
+
+    /// One that runs in containers. `neighbour` is another in the same network, from which strangers come.
+    pub(super) async fn attach(sidecar: Container, neighbour: Container, folder: &Path) -> Result<Self> {
+        let address = sidecar.address(MESH_NETWORK).await?;
+        let inbound = json!({ "8080": SocketAddr::new(address, 15006) });
+        let addresses =
+            json!({ "admin": "127.0.0.1:15000", "outbound_proxy": "127.0.0.1:15001", "inbound": inbound });
+        let records = folder.join(format!("{sidecar}.records.jsonl"));
+        let log = Box::new(sidecar.follow(&records)?);
+        Ok(Self {
+            running: Running::Containers { sidecar, neighbour, _log: log },
+            app: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            addresses: Addresses::new(addresses),
+            records: Records::new(records),
+        })
     }
 
     /// Where the application listens.
     pub(crate) fn app_address(&self) -> SocketAddr {
-        self.app.address
+        self.app
+    }
+
+    /// Where it is reached with its own identity: from its own host or network namespace only.
+    pub(crate) fn outbound_proxy(&self) -> Result<Door> {
+        Ok(self.own(self.addresses.outbound_proxy()?))
+    }
+
+    /// Its sidecar's door for the mesh, as a stranger in the same network finds it.
+    pub(crate) fn inbound(&self) -> Result<Door> {
+        let address = self.addresses.inbound()?;
+        Ok(match &self.running {
+            Running::Processes { .. } => address.into(),
+            Running::Containers { neighbour, .. } => Door::inside(neighbour, address),
+        })
+    }
+
+    /// Its container of the network, and one next to it; none where it is a process.
+    pub(crate) fn containers(&self) -> Option<(&Container, &Container)> {
+        match &self.running {
+            Running::Processes { .. } => None,
+            Running::Containers { sidecar, neighbour, .. } => Some((sidecar, neighbour)),
+        }
+    }
+
+    /// An address on its loopback.
+    fn own(&self, address: SocketAddr) -> Door {
+        match &self.running {
+            Running::Processes { .. } => address.into(),
+            Running::Containers { sidecar, .. } => Door::inside(sidecar, address),
+        }
     }
 
     /// A request as the application would send it: through the HTTP_PROXY of its sidecar.
     pub(crate) async fn call(&self, method: Method, url: &str, body: &str) -> Result<Answer> {
-        client::through(self.addresses.outbound_proxy()?, method, url, body, None).await
+        client::through(&self.outbound_proxy()?, method, url, body, None).await
     }
 
     /// A request to the application itself, as its users send it.
     pub(crate) async fn ask_app(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
-        client::direct(self.app.address, method, path, body).await
+        client::direct(&self.own(self.app), method, path, body).await
     }
 
     /// With which headers the application's last request came.
@@ -93,13 +151,16 @@ impl Member {
 
     /// What the sidecar's admin listener says.
     async fn admin(&self, path: &str) -> Result<Answer> {
-        client::direct(self.addresses.admin()?, Method::GET, path, "").await
+        client::direct(&self.own(self.addresses.admin()?), Method::GET, path, "").await
     }
 
     /// Makes the sidecar renew its certificate now, and returns when the new one is in use.
     pub(crate) async fn renew(&self) -> Result<()> {
         let before = self.serial().await?;
-        self.sidecar.hang_up()?;
+        match &self.running {
+            Running::Processes { sidecar, .. } => sidecar.hang_up()?,
+            Running::Containers { sidecar, .. } => sidecar.signal("HUP").await?,
+        }
         until("a new certificate", async || Ok((self.serial().await? != before).then_some(()))).await
     }
 
@@ -112,8 +173,10 @@ impl Member {
     }
 
     pub(super) async fn stop(self) {
-        self.sidecar.stop().await;
-        self.app.process.stop().await;
+        if let Running::Processes { app, sidecar } = self.running {
+            sidecar.stop().await;
+            app.stop().await;
+        }
     }
 }
 

@@ -1,5 +1,8 @@
-//! The demo's mesh: a control plane, five services with a sidecar each, and an edge, all of them processes of their own.
+//! The demo's mesh: a control plane, five services with a sidecar each, and an edge, all of them processes or containers
+//! of their own.
 
+mod containers;
+mod control_plane;
 mod data_plane;
 mod documents;
 mod edge;
@@ -9,19 +12,21 @@ mod outside;
 mod process;
 mod wait;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use palisade_certs::TrustBundle;
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId, TrustDomain};
 use tempfile::TempDir;
 
 use member::App;
+use operator::Host;
 
+pub(crate) use control_plane::ControlPlane;
 pub(crate) use edge::{EDGE, Edge, HOST};
 pub(crate) use member::Member;
 pub(crate) use operator::{Operator, palisade};
+pub use outside::prepare_credentials;
 pub(crate) use process::Process;
 pub(crate) use wait::until;
 
@@ -29,17 +34,16 @@ use crate::service::Service;
 
 pub(crate) const TRUST_DOMAIN: &str = "corp.example";
 pub(crate) const NAMESPACE: &str = "fintech";
-/// A sidecar each, and the edge.
-pub(crate) const PROXIES: usize = Service::ALL.len() + 1;
 
-/// Everything that runs. Dropping it kills every process.
+/// Everything that runs. Dropping it kills every process; containers are left as they are.
 #[derive(Debug)]
 pub(crate) struct Mesh {
     pub(crate) exe: PathBuf,
     folder: TempDir,
-    control_plane: Option<Process>,
-    /// The port is kept over a restart of the control plane.
-    pub(crate) server: SocketAddr,
+    pub(crate) control_plane: ControlPlane,
+    operator: Operator,
+    /// How many sidecars and edges there are.
+    pub(crate) proxies: usize,
     auth: Member,
     accounts: Member,
     payments: Member,
@@ -51,37 +55,37 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// Starts everything and returns when the first request can pass.
     pub(crate) async fn start() -> Result<Self> {
-        let exe = std::env::current_exe().context("cannot find the palisade binary")?;
-        let folder = TempDir::with_prefix("palisade-demo-").context("cannot make a temporary directory")?;
-        let any: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let app = |service| App::start(&exe, folder.path(), service);
+        let (exe, folder) = own()?;
+        let (path, exe_path) = (folder.path(), exe.as_path());
+        let app = |service| App::start(exe_path, path, service);
         let (control_plane, auth, accounts, payments, ledger, notifications) = tokio::try_join!(
-            start_control_plane(&exe, folder.path(), any),
+            ControlPlane::start(exe_path, path),
             app(Service::Auth),
             app(Service::Accounts),
             app(Service::Payments),
             app(Service::Ledger),
             app(Service::Notifications),
         )?;
-        let (control_plane, server) = control_plane;
-        let operator = operator(&exe, folder.path(), server);
-        let policies = documents::write(folder.path(), auth.address)?.display().to_string();
+        let operator = operator(&control_plane, path)?;
+        let policies = documents::write(path, auth.address)?.display().to_string();
         operator.run(&["apply", &policies, "--wait", "0s"]).await?;
-        let member = |app| Member::start(&operator, folder.path(), app);
+        let member = |app| Member::start(&operator, exe_path, path, app);
         let (auth, accounts, payments, ledger, notifications, edge) = tokio::try_join!(
             member(auth),
             member(accounts),
             member(payments),
             member(ledger),
             member(notifications),
-            Edge::start(&operator, folder.path()),
+            Edge::start(&operator, exe_path, path),
         )?;
-        let control_plane = Some(control_plane);
+        // A sidecar each, and the edge.
+        let proxies = Service::ALL.len() + 1;
         let mesh = Self {
             exe,
             folder,
             control_plane,
-            server,
+            operator,
+            proxies,
             auth,
             accounts,
             payments,
@@ -122,8 +126,8 @@ impl Mesh {
         }
     }
 
-    pub(crate) fn operator(&self) -> Operator {
-        operator(&self.exe, self.folder.path(), self.server)
+    pub(crate) fn operator(&self) -> &Operator {
+        &self.operator
     }
 
     /// A file or directory of this run.
@@ -132,33 +136,12 @@ impl Mesh {
     }
 
     /// The roots that the mesh trusts, as an operator has them.
-    pub(crate) fn roots(&self) -> Result<TrustBundle> {
-        let path = self.operator().directory.join("roots.pem");
-        let pem = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(TrustBundle::from_pem(TrustDomain::parse(TRUST_DOMAIN)?, &pem)?)
+    pub(crate) async fn roots(&self) -> Result<TrustBundle> {
+        let pem = self.operator.roots().await?;
+        Ok(TrustBundle::from_pem(TrustDomain::parse(TRUST_DOMAIN)?, pem.as_bytes())?)
     }
 
-    /// The control plane's process id, while it runs.
-    pub(crate) fn control_plane_pid(&self) -> Option<u32> {
-        self.control_plane.as_ref().map(Process::pid)
-    }
-
-    /// SIGKILL: no goodbye to anybody.
-    pub(crate) async fn kill_control_plane(&mut self) -> Result<()> {
-        match self.control_plane.take() {
-            Some(process) => process.kill().await,
-            None => Ok(()),
-        }
-    }
-
-    /// On the same port, with the same data.
-    pub(crate) async fn restart_control_plane(&mut self) -> Result<()> {
-        let (process, _server) = start_control_plane(&self.exe, self.folder.path(), self.server).await?;
-        self.control_plane = Some(process);
-        Ok(())
-    }
-
-    /// Stops everything, callers first. The temporary directory goes with it.
+    /// Stops every process, callers first. The temporary directory goes with it.
     pub(crate) async fn stop(self) {
         tokio::join!(
             self.edge.stop(),
@@ -168,9 +151,7 @@ impl Mesh {
             self.ledger.stop(),
             self.notifications.stop(),
         );
-        if let Some(control_plane) = self.control_plane {
-            control_plane.stop().await;
-        }
+        self.control_plane.stop().await;
     }
 }
 
@@ -185,27 +166,17 @@ pub(crate) fn identity_of(account: &str) -> Result<SpiffeId> {
     Ok(SpiffeId::of_workload(&domain, &namespace, &ServiceAccount::parse(account)?))
 }
 
-fn operator(exe: &Path, folder: &Path, server: SocketAddr) -> Operator {
-    let directory = folder.join("control-plane").join("operator");
-    Operator { exe: exe.to_owned(), server: server.to_string(), directory }
+/// The path of this binary, and a folder for what it writes.
+fn own() -> Result<(PathBuf, TempDir)> {
+    let exe = std::env::current_exe().context("cannot find the palisade binary")?;
+    let folder = TempDir::with_prefix("palisade-demo-").context("cannot make a temporary directory")?;
+    Ok((exe, folder))
 }
 
-async fn start_control_plane(exe: &Path, folder: &Path, listen: SocketAddr) -> Result<(Process, SocketAddr)> {
-    let ready = folder.join("control-plane.ready.json");
-    // Of an earlier run, when this is a restart.
-    let _absent = std::fs::remove_file(&ready);
-    let data = folder.join("control-plane").display().to_string();
-    let (listen, ready_file) = (listen.to_string(), ready.display().to_string());
-    let args = [
-        ["--data-dir", &data],
-        ["--trust-domain", TRUST_DOMAIN],
-        ["--listen", &listen],
-        ["--admin", "127.0.0.1:0"],
-        ["--ready-file", &ready_file],
-    ];
-    let args: Vec<String> =
-        std::iter::once("control-plane").chain(args.into_iter().flatten()).map(str::to_owned).collect();
-    let mut process = Process::start(exe, folder, "control-plane", &args)?;
-    let address = data_plane::listening(&mut process, &ready).await?.listen()?;
-    Ok((process, address))
+fn operator(control_plane: &ControlPlane, folder: &Path) -> Result<Operator> {
+    let ControlPlane::Process { exe, server, .. } = control_plane else {
+        bail!("the control plane is no process");
+    };
+    let directory = folder.join("control-plane").join("operator");
+    Ok(Operator { on: Host::Here { exe: exe.clone() }, server: server.to_string(), directory })
 }

@@ -10,11 +10,27 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Writes the CA's certificate to `ca` and a server's certificate with its key into `credential`; gives a client that
-/// trusts the CA. The CA's key is kept nowhere.
-pub(super) fn prepare(ca: &Path, credential: &Path, host: &str) -> Result<ClientConfig> {
+use super::HOST;
+
+/// Of the edge's certificate, in the Gateway.
+pub(super) const CREDENTIAL: &str = "api";
+/// The CA's certificate, in a folder of credentials.
+pub(super) const OUTSIDE_CA: &str = "outside-ca.pem";
+
+/// Makes a folder of credentials for an edge in a container, with the CA that clients have to trust. What is there
+/// already stays: clients may know it.
+pub fn prepare_credentials(folder: &Path) -> Result<()> {
+    let ca = folder.join(OUTSIDE_CA);
+    if ca.exists() { Ok(()) } else { prepare(&ca, &folder.join(CREDENTIAL), HOST) }
+}
+
+/// Writes the CA's certificate to `ca` and a server's certificate with its key into `credential`. The CA's key is kept
+/// nowhere.
+pub(super) fn prepare(ca: &Path, credential: &Path, host: &str) -> Result<()> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, "Palisade demo, the outside");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -30,12 +46,17 @@ pub(super) fn prepare(ca: &Path, credential: &Path, host: &str) -> Result<Client
     let leaf = params.signed_by(&key, &issuer)?;
 
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(credential)?;
-    write(ca, &issuer.pem())?;
     write(&credential.join("tls.crt"), &leaf.pem())?;
     write(&credential.join("tls.key"), &key.serialize_pem())?;
+    // Last: once it is there, all of it is.
+    write(ca, &issuer.pem())
+}
 
+/// A client that trusts this CA.
+pub(super) fn client(ca: &Path) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(issuer.der().clone())?;
+    let ca = CertificateDer::from_pem_file(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+    roots.add(ca)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

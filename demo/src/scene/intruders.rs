@@ -10,24 +10,24 @@ use crate::service::Service;
 pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mut report = Report::default();
     let ledger = mesh.member(Service::Ledger);
-    let (door, id) = (ledger.addresses.inbound()?, identity(Service::Ledger)?);
-    let roots = mesh.roots()?;
+    let (door, id) = (ledger.inbound()?, identity(Service::Ledger)?);
+    let (roots, address) = (mesh.roots().await?, door.address);
 
     let mark = ledger.records.mark()?;
-    let attempt = intruder::plaintext(door).await?;
-    let sent = format!("GET http://{door}/entries in plaintext");
+    let attempt = intruder::plaintext(&door).await?;
+    let sent = format!("GET http://{address}/entries in plaintext");
     refused(mesh, &mut report, mark, sent, &attempt, "plaintext_refused").await?;
 
     let mark = ledger.records.mark()?;
-    let attempt = intruder::tls(door, None, &roots, id.clone()).await?;
-    let sent = format!("TLS to {door} without a certificate");
+    let attempt = intruder::tls(&door, None, &roots, id.clone()).await?;
+    let sent = format!("TLS to {address} without a certificate");
     refused(mesh, &mut report, mark, sent, &attempt, "handshake_failed").await?;
 
     let name = identity(Service::Payments)?;
     let forged = intruder::forged(&name)?;
     let mark = ledger.records.mark()?;
-    let attempt = intruder::tls(door, Some(&forged), &roots, id).await?;
-    let sent = format!("TLS to {door} with a certificate for {name}, signed by another CA");
+    let attempt = intruder::tls(&door, Some(&forged), &roots, id).await?;
+    let sent = format!("TLS to {address} with a certificate for {name}, signed by another CA");
     refused(mesh, &mut report, mark, sent, &attempt, "handshake_failed").await?;
     Ok(report)
 }

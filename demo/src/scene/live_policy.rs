@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{ENTRIES, Report};
 use crate::client::Answer;
-use crate::mesh::{Mesh, PROXIES, identity};
+use crate::mesh::{Mesh, identity};
 use crate::record::Record;
 use crate::service::Service;
 use crate::yaml;
@@ -23,10 +23,10 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     report.expect("policy named to the caller", false, answer.body.contains("ledger-"));
 
     let path = mesh.path("extra").join(yaml::NOTIFICATIONS_READ_LEDGER.0);
-    let applied = mesh.operator().json(&["apply", &path.display().to_string(), "--wait", "5s"]).await?;
+    let applied = mesh.operator().apply(&path).await?;
     let pushes = Pushes::read(&applied)?;
     report.step(format!("palisade apply {}", yaml::NOTIFICATIONS_READ_LEDGER.0), pushes.line(), "");
-    report.expect("proxies that took it", PROXIES, pushes.acked);
+    report.expect("proxies that took it", mesh.proxies, pushes.acked);
 
     let (answer, record) = ask(mesh).await?;
     report.step(sent, answer.line(), record.why());

@@ -8,7 +8,7 @@ mod loopback;
 mod method;
 mod outage;
 mod rotation;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::pin::Pin;
 

@@ -1,10 +1,11 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::rotation::first_or_none;
 use super::{ENTRIES, Report, live_policy};
 use crate::load::Load;
-use crate::mesh::{Mesh, PROXIES, until};
+use crate::mesh::{Mesh, until};
 use crate::service::Service;
 use crate::yaml;
 
@@ -14,21 +15,21 @@ const REQUESTS: u64 = 200;
 /// Killed, not stopped; then back on the same port with the same data.
 pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mut report = Report::default();
-    let pid = mesh.control_plane_pid().context("the control plane does not run")?;
-    let proxy = mesh.member(Service::Payments).addresses.outbound_proxy()?;
-    let load = Load::start(proxy, ENTRIES, "ledger.fintech:8080");
-    mesh.kill_control_plane().await?;
-    let enough = load.sent() + REQUESTS;
-    until("the load to go on", async || Ok((load.sent() >= enough).then_some(()))).await?;
+    let proxy = mesh.member(Service::Payments).outbound_proxy()?;
+    let load = Load::start(&proxy, ENTRIES, "ledger.fintech:8080");
+    let line = mesh.control_plane.kill().await?;
+    let (enough, back) = (load.sent() + REQUESTS, Instant::now() + mesh.control_plane.away());
+    let gone_on = || load.sent() >= enough && Instant::now() >= back;
+    until("the load to go on", async || Ok(gone_on().then_some(()))).await?;
     let (answer, record) = live_policy::ask(mesh).await?;
     report.step(
-        format!("kill -9 {pid} (the control plane); notifications asks the ledger"),
+        format!("{line} (the control plane); notifications asks the ledger"),
         answer.line(),
         record.why(),
     );
     report.expect("policies still in force", 200, answer.status.as_u16());
 
-    mesh.restart_control_plane().await?;
+    mesh.control_plane.restart().await?;
     let back = reconnected(mesh).await?;
     let counted = load.stop().await?;
     report.step(
@@ -37,7 +38,8 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
         "",
     );
     report.seen(format!(
-        "the control plane is started again: {back} of {PROXIES} proxies are back by themselves"
+        "the control plane is started again: {back} of {} proxies are back by themselves",
+        mesh.proxies
     ));
     report.expect("failures", "none", first_or_none(&counted.failures));
 
@@ -62,12 +64,13 @@ async fn withdraw(mesh: &Mesh, report: &mut Report) -> Result<()> {
 
 async fn reconnected(mesh: &Mesh) -> Result<usize> {
     until("the proxies to come back", async || {
-        let listed = mesh.operator().json(&["proxies"]).await?;
+        // It does not listen yet, perhaps.
+        let Ok(listed) = mesh.operator().json(&["proxies"]).await else { return Ok(None) };
         let proxies = listed.get("proxies").and_then(Value::as_array).context("no list of proxies")?;
         let back =
             proxies.iter().filter(|p| p["connected"] == Value::Bool(true) && p["ready"] == Value::Bool(true));
         let back = back.count();
-        Ok((back == PROXIES).then_some(back))
+        Ok((back == mesh.proxies).then_some(back))
     })
     .await
 }

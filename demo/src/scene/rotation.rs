@@ -15,7 +15,7 @@ pub(super) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mut report = Report::default();
     let (payments, ledger) = (mesh.member(Service::Payments), mesh.member(Service::Ledger));
     let before = (payments.serial().await?, ledger.serial().await?);
-    let load = Load::start(payments.addresses.outbound_proxy()?, ENTRIES, "ledger.fintech:8080");
+    let load = Load::start(&payments.outbound_proxy()?, ENTRIES, "ledger.fintech:8080");
     for _ in 0..ROTATIONS {
         more_requests(&load).await?;
         tokio::try_join!(payments.renew(), ledger.renew())?;

@@ -12,6 +12,8 @@ use crate::client::{Answer, Connection};
 use crate::mesh::Mesh;
 use crate::service::Service;
 
+/// The document that this scene applies.
+pub(crate) const APPLIED: &str = "ledger-users";
 const FORGED: &str = "mallory";
 
 /// auth signs tokens, the ledger's sidecar verifies them with auth's public key, and the ledger is told who the user is.
@@ -53,7 +55,7 @@ async fn require(mesh: &Mesh, report: &mut Report) -> Result<()> {
         "apiVersion": "security.istio.io/v1",
         "kind": "RequestAuthentication",
         "metadata": {
-            "name": "ledger-users",
+            "name": APPLIED,
             "namespace": "fintech",
             "annotations": {
                 "palisade.mesh/lint-ignore": "PAL3002: callers are known by certificates, users are told on top",
@@ -72,7 +74,7 @@ async fn require(mesh: &Mesh, report: &mut Report) -> Result<()> {
     let path = mesh.path("extra").join("ledger-users.yaml");
     // JSON is YAML.
     std::fs::write(&path, document.to_string())?;
-    let applied = mesh.operator().json(&["apply", &path.display().to_string(), "--wait", "5s"]).await?;
+    let applied = mesh.operator().apply(&path).await?;
     let pushes = Pushes::read(&applied)?;
     report.step(
         "palisade apply ledger-users.yaml: a RequestAuthentication with auth's key",
@@ -101,8 +103,8 @@ async fn ask(mesh: &Mesh, token: &str) -> Result<(Answer, String)> {
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .header("x-user-id", FORGED)
         .body(Full::new(Bytes::new()))?;
-    let proxy = mesh.member(Service::Payments).addresses.outbound_proxy()?;
-    let answer = Connection::open(proxy).await?.request(request).await?;
+    let proxy = mesh.member(Service::Payments).outbound_proxy()?;
+    let answer = Connection::open(&proxy).await?.request(request).await?;
     let record = records.find(mark, |r| r.field("path") == "/entries").await?;
     Ok((answer, format!("the ledger's sidecar: {}", record.field("response_code_details"))))
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod auth;
 mod ledger;
 mod notifications;
+mod outbound;
 mod payments;
 mod server;
 
@@ -14,10 +15,9 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
-use crate::client::{self, Answer};
-use crate::ready_file;
+use crate::client::Answer;
+use outbound::Outbound;
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,10 +62,16 @@ pub struct Options {
     pub service: Service,
     pub listen: SocketAddr,
     /// Written when it listens: `{"listen":"ip:port"}`.
-    pub ready_file: PathBuf,
-    /// The ready file of its sidecar, which names its HTTP_PROXY. Read at the first call, because the sidecar starts
-    /// after the service.
-    pub sidecar: PathBuf,
+    pub ready_file: Option<PathBuf>,
+    pub http_proxy: HttpProxy,
+}
+
+/// Where a service learns of its HTTP_PROXY.
+#[derive(Clone, Debug)]
+pub enum HttpProxy {
+    At(SocketAddr),
+    /// The ready file of its sidecar names it. Read at the first call, because the sidecar starts after the service.
+    In(PathBuf),
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -121,27 +127,6 @@ impl Reply {
             StatusCode::BAD_GATEWAY,
             json!({ "error": format!("{service} answered {}", answer.status.as_u16()), "answer": body }),
         )
-    }
-}
-
-/// The way to the other services: the HTTP_PROXY of the own sidecar.
-#[derive(Debug)]
-struct Outbound {
-    sidecar: PathBuf,
-    proxy: OnceCell<SocketAddr>,
-}
-
-impl Outbound {
-    /// `cause` is the request that makes this one necessary: its id goes along, so that the records of all hops can
-    /// be found by it.
-    async fn call(&self, cause: &Call, method: Method, url: &str, body: &Value) -> Result<Answer> {
-        let proxy = *self
-            .proxy
-            .get_or_try_init(|| async { ready_file::read(&self.sidecar)?.outbound_proxy() })
-            .await?;
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let id = cause.header(client::REQUEST_ID);
-        client::through(proxy, method, url, &body, id).await
     }
 }
 

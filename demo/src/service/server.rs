@@ -16,9 +16,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Call, Options, Outbound, Reply, State};
+use super::outbound::Outbound;
+use super::{Call, Options, Reply, State};
 use crate::ready_file;
 
 /// From its sidecar and from curl.
@@ -33,12 +34,14 @@ pub(super) async fn run(options: Options) -> Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another address", options.listen))?;
-    let outbound = Outbound { sidecar: options.sidecar, proxy: OnceCell::new() };
+    let outbound = Outbound::new(options.http_proxy);
     let app =
         Arc::new(App { state: State::new(options.service, outbound)?, last: Mutex::new(Last::default()) });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    ready_file::write(&options.ready_file, &json!({ "listen": listener.local_addr()?.to_string() }))?;
+    if let Some(file) = &options.ready_file {
+        ready_file::write(file, &json!({ "listen": listener.local_addr()?.to_string() }))?;
+    }
     tokio::select! {
         () = accept(listener, app) => {}
         _ = terminate.recv() => {}
@@ -63,14 +66,19 @@ struct Last {
 
 impl App {
     /// `GET /demo/last-request` says how the request before it came, and the how many-th it was: the scenes ask it on
-    /// loopback.
+    /// loopback. `GET /ready` is for health checks. Neither counts as a request.
     async fn answer(&self, call: &Call) -> Reply {
-        if (&call.method, call.path.as_str()) == (&Method::GET, "/demo/last-request") {
-            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            return Reply(StatusCode::OK, json!({ "number": last.number, "headers": last.seen }));
+        match (&call.method, call.path.as_str()) {
+            (&Method::GET, "/ready") => Reply(StatusCode::OK, json!({ "ready": true })),
+            (&Method::GET, "/demo/last-request") => {
+                let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                Reply(StatusCode::OK, json!({ "number": last.number, "headers": last.seen }))
+            }
+            _ => {
+                self.remember(call);
+                self.state.answer(call).await
+            }
         }
-        self.remember(call);
-        self.state.answer(call).await
     }
 
     fn remember(&self, call: &Call) {

@@ -1,3 +1,5 @@
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result};
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
@@ -37,7 +39,7 @@ pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
     report.seen(format!("accounts received {}", shown(&headers)));
     report.expect("status", 403, answer.status.as_u16());
     report.expect("it was accounts that refused", "via_upstream", record.field("response_code_details"));
-    told(&mut report, &headers, Some("rita"))?;
+    told(mesh, &mut report, &headers, Some("rita"))?;
 
     let (answer, _) = send(mesh, with_forged(login_request("rita", "library")?)?).await?;
     let headers = mesh.member(Service::Auth).last_headers().await?;
@@ -48,7 +50,7 @@ pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
     );
     report.seen(format!("auth received {}", shown(&headers)));
     report.expect("status of the login", 200, answer.status.as_u16());
-    told(&mut report, &headers, None)?;
+    told(mesh, &mut report, &headers, None)?;
     Ok(report)
 }
 
@@ -60,9 +62,10 @@ fn with_forged<B>(mut request: http::Request<B>) -> Result<http::Request<B>> {
 }
 
 /// Nothing of what was forged is there, and what the edge itself says is.
-fn told(report: &mut Report, headers: &Map<String, Value>, user: Option<&str>) -> Result<()> {
+fn told(mesh: &Mesh, report: &mut Report, headers: &Map<String, Value>, user: Option<&str>) -> Result<()> {
+    let client = mesh.edge.sees(Ipv4Addr::LOCALHOST.into());
     report.expect("x-user-id", user.unwrap_or("absent"), text(headers, "x-user-id"));
-    report.expect("x-forwarded-for", "127.0.0.1", text(headers, "x-forwarded-for"));
+    report.expect("x-forwarded-for", client, text(headers, "x-forwarded-for"));
     let certificate = text(headers, "x-forwarded-client-cert");
     report.expect(
         "caller in x-forwarded-client-cert",

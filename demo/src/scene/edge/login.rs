@@ -10,9 +10,9 @@ use crate::service::Service;
 /// Plaintext is sent away, nobody gets in without a token, and a login gives one.
 pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mut report = Report::default();
-    let plaintext = mesh.edge.addresses.edge_plaintext()?;
+    let plaintext = mesh.edge.addresses.edge_plaintext()?.into();
     let request = client::request(Method::GET, "/accounts/alice/balance", HOST, "")?;
-    let answer = client::Connection::open(plaintext).await?.request(request).await?;
+    let answer = client::Connection::open(&plaintext).await?.request(request).await?;
     let location = answer.header("location");
     report.step(
         format!("GET http://{HOST}/accounts/alice/balance in plaintext"),
