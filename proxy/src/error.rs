@@ -66,6 +66,10 @@ pub enum ProxyError {
     UnknownDestination,
     #[error("the destination carries bytes, not HTTP")]
     NotHttp,
+    #[error("a gRPC call to a port whose server is spoken to in HTTP/1.1")]
+    GrpcNeedsHttp2,
+    #[error("an upgrade on a port whose server is spoken to in HTTP/2")]
+    UpgradeNeedsHttp1,
     #[error("the service has no endpoint")]
     NoEndpoint,
     #[error("no connection to an endpoint")]
@@ -264,6 +268,25 @@ impl ProxyError {
             Self::NotHttp => {
                 row(Caller, "not_http", "NR", S::BAD_GATEWAY, UNIMPLEMENTED, "Unknown destination", true)
             }
+            // Not UNAVAILABLE: clients try that again.
+            Self::GrpcNeedsHttp2 => row(
+                Caller,
+                "grpc_needs_http2",
+                "",
+                S::UNSUPPORTED_MEDIA_TYPE,
+                UNIMPLEMENTED,
+                "gRPC needs a port of protocol grpc or http2",
+                true,
+            ),
+            Self::UpgradeNeedsHttp1 => row(
+                Caller,
+                "upgrade_needs_http1",
+                "",
+                S::NOT_IMPLEMENTED,
+                UNIMPLEMENTED,
+                "WebSocket needs a port of protocol http",
+                true,
+            ),
             Self::NoEndpoint => {
                 row(Upstream, "no_endpoint", "UH", busy, UNAVAILABLE, "No healthy upstream", true)
             }

@@ -33,9 +33,10 @@ use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
 use crate::stage::mirror::{Mirror, Original, Slot};
-use crate::stage::reach::{Manner, reach};
+use crate::stage::reach::reach;
 use crate::stage::route::{self, Forwarding};
 use crate::stage::tunnel::Terms;
+use crate::stage::wire::Manner;
 use crate::telemetry::record::Record;
 use crate::worker::Direction;
 
@@ -86,7 +87,7 @@ pub(crate) async fn serve(
         Ok(way) => way,
         Err(error) => {
             mirrors.into_iter().for_each(Mirror::give_up);
-            return exchange.refuse(&ProxyError::Connection(error), Some(body));
+            return exchange.refuse(&error, Some(body));
         }
     };
     if let Some(timeout) = forwarding.timeout() {

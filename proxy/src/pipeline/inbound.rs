@@ -5,7 +5,6 @@ use std::rc::Rc;
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 use palisade_policy::kind::request_match::MatchView;
-use palisade_policy::kind::service_entry::Protocol;
 use palisade_policy::request::token::Token;
 use palisade_policy::{Decision, Permit, RequestView};
 use smallvec::smallvec;
@@ -23,8 +22,9 @@ use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
 use crate::stage::tunnel::Terms;
+use crate::stage::wire::Manner;
 use crate::telemetry::record::Record;
-use crate::upstream::connect::{Security, Wire};
+use crate::upstream::connect::Security;
 use crate::worker::Direction;
 
 /// Serves one request. The record is open before anything can fail, and written whatever happens.
@@ -36,6 +36,10 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
         Ok(judged) => judged,
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
+    let route = match route(&connection, &exchange) {
+        Ok(route) => route,
+        Err(error) => return exchange.refuse(&error, Some(body)),
+    };
     let judged = exchange
         .upgrade
         .as_ref()
@@ -44,7 +48,6 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     exchange.record.limits.mark(&mut head.headers);
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
-    let route = route(&connection, &exchange);
     address(&mut head, &target, route.wire, &route.security);
     let outgoing = exchange.outgoing(head, body, Vec::new());
     match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
@@ -153,17 +156,17 @@ fn view<'r>(
     }
 }
 
-/// To the application, by what it speaks. gRPC needs HTTP/2 whatever the port's protocol says.
-fn route(connection: &Inbound, exchange: &Exchange) -> Route {
-    let http2 = matches!(connection.serve.protocol, Protocol::Http2 | Protocol::Grpc) || exchange.grpc;
+/// To the application, in the protocol of its port.
+fn route(connection: &Inbound, exchange: &Exchange) -> Result<Route, ProxyError> {
+    let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
     let limits = &connection.worker.shared.limits;
-    Route {
+    Ok(Route {
         candidates: smallvec![connection.serve.app],
-        wire: if http2 && exchange.upgrade.is_none() { Wire::Http2 } else { Wire::Http1 },
+        wire: manner.wire(connection.serve.protocol)?,
         security: Security::Plaintext,
         identity: None,
         response_timeout: (!exchange.grpc).then_some(limits.response_timeout),
-    }
+    })
 }
 
 /// A request in the form that it was judged in.

@@ -18,8 +18,9 @@ use crate::identity::Identity;
 use crate::listen::outbound::Outbound;
 use crate::stage::forward::{address, forward};
 use crate::stage::identify;
-use crate::stage::reach::{Manner, reach};
+use crate::stage::reach::reach;
 use crate::stage::tunnel::Terms;
+use crate::stage::wire::Manner;
 use crate::telemetry::record::Record;
 use crate::worker::Direction;
 
@@ -48,7 +49,7 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
     let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
     let route = match reach(&connection.worker, &destination, identity, manner).await {
         Ok(route) => route,
-        Err(error) => return exchange.refuse(&ProxyError::Connection(error), Some(body)),
+        Err(error) => return exchange.refuse(&error, Some(body)),
     };
     address(&mut head, &target, route.wire, &route.security);
     let outgoing = exchange.outgoing(head, body, Vec::new());

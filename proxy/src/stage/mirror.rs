@@ -11,8 +11,9 @@ use palisade_policy::Permit;
 use palisade_policy::compile::Destination;
 
 use super::forward::{address, forward};
-use super::reach::{Manner, reach};
+use super::reach::reach;
 use super::route::Forwarding;
+use super::wire::Manner;
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::copy::{CopyReader, CopyWriter, copy};
@@ -142,8 +143,7 @@ impl Sending {
         record: &mut Record,
     ) -> Result<super::forward::Answer, ProxyError> {
         let manner = Manner { grpc: self.grpc, upgrade: false };
-        let way = reach(&self.worker, destination, self.identity, manner).await;
-        let mut way = way.map_err(ProxyError::Connection)?;
+        let mut way = reach(&self.worker, destination, self.identity, manner).await?;
         if let Some(timeout) = self.timeout {
             way.response_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
         }

@@ -15,3 +15,4 @@ pub mod route;
 #[cfg(test)]
 mod route_tests;
 pub(crate) mod tunnel;
+pub(crate) mod wire;

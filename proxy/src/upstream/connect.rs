@@ -119,6 +119,10 @@ pub(crate) async fn connect(
                     .connect(name, stream)
                     .await
                     .map_err(|error| ConnectError::Tls { reason: palisade_certs::tls::io_reason(&error) })?;
+                if key.wire == Wire::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                    // It did not say that it reads HTTP/2 (RFC 9113 section 3.2).
+                    return Err(ConnectError::Tls { reason: "noApplicationProtocol" });
+                }
                 Ok(Transport::Tls(Box::new(stream.into())))
             }
         }

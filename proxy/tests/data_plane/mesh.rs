@@ -223,6 +223,7 @@ pub(crate) struct Pair {
     pub(crate) caller: Sidecar,
     pub(crate) callee: Sidecar,
     pub(crate) app: App,
+    protocol: Protocol,
 }
 
 impl Pair {
@@ -235,17 +236,26 @@ impl Pair {
         Self::with(App { address, heads: Arc::default() }, Limits::default())
     }
 
+    /// The same, with one that speaks gRPC.
+    pub(crate) async fn with_grpc_app(address: SocketAddr) -> Self {
+        Self::speaking(Protocol::Grpc, App { address, heads: Arc::default() }, Limits::default())
+    }
+
     pub(crate) fn with(app: App, limits: Limits) -> Self {
+        Self::speaking(Protocol::Http, app, limits)
+    }
+
+    fn speaking(protocol: Protocol, app: App, limits: Limits) -> Self {
         let ca = Ca::new();
-        let callee = Sidecar::start(&ca, "ledger", Some((app.address, Protocol::Http)), limits.clone());
+        let callee = Sidecar::start(&ca, "ledger", Some((app.address, protocol)), limits.clone());
         let caller = Sidecar::start(&ca, "payments", None, limits);
-        let pair = Self { ca, caller, callee, app };
+        let pair = Self { ca, caller, callee, app, protocol };
         pair.apply(ALLOW_PUBLIC);
         pair
     }
 
     pub(crate) fn apply(&self, yaml: &str) {
-        let services = [ledger(&[self.callee.inbound()], &id("ledger"), Protocol::Http)];
+        let services = [ledger(&[self.callee.inbound()], &id("ledger"), self.protocol)];
         self.callee.apply(yaml, &services);
         self.caller.apply(yaml, &services);
     }

@@ -112,3 +112,30 @@ spec:
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert_eq!(caller.records(2).await[1]["response_flags"], "UF");
 }
+
+/// HTTP/2 needs the server's word (ALPN): one that did not give it would read the frames as HTTP/1.1.
+#[tokio::test]
+async fn a_server_in_tls_that_does_not_say_that_it_reads_http2_gets_none() {
+    let (server, root) = tls_server("bank.example").await;
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, root).unwrap();
+    let caller = Sidecar::start(&Ca::new(), "payments", None, Default::default());
+    let entry = entry("bank.example", "STATIC", "127.0.0.1", server.port());
+    let rule = format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: bank, namespace: payments}}
+spec:
+  host: bank.example
+  trafficPolicy: {{tls: {{mode: SIMPLE, caCertificates: {}}}}}
+",
+        roots.display()
+    );
+    caller.apply(&format!("{}{rule}", entry.replace("protocol: HTTP,", "protocol: HTTP2,")), &[]);
+    let answer = talk(caller.proxy(), get("bank.example").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    let record = &caller.records(1).await[0];
+    assert_eq!(record["reason"], "noApplicationProtocol");
+}

@@ -108,7 +108,7 @@ async fn call(
 #[tokio::test]
 async fn messages_stream_both_ways_and_trailers_arrive() {
     let (app, _) = echo().await;
-    let pair = Pair::with_app(app).await;
+    let pair = Pair::with_grpc_app(app).await;
     let (feed, response) = call(pair.caller.ledger_port(), "/public/Stream").await;
     let mut response = response.await.unwrap();
     for message in ["one", "two", "three"] {
@@ -129,7 +129,7 @@ async fn messages_stream_both_ways_and_trailers_arrive() {
 #[tokio::test]
 async fn a_cancelled_call_is_cancelled_at_the_application_and_recorded() {
     let (app, mut was_reset) = echo().await;
-    let pair = Pair::with_app(app).await;
+    let pair = Pair::with_grpc_app(app).await;
     let (feed, response) = call(pair.caller.ledger_port(), "/public/Stream").await;
     let response = response.await.unwrap();
     feed.feed.send(Frame::data("one".into())).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_cancelled_call_is_cancelled_at_the_application_and_recorded() {
 #[tokio::test]
 async fn a_refused_grpc_call_gets_a_grpc_status() {
     let (app, _) = echo().await;
-    let pair = Pair::with_app(app).await;
+    let pair = Pair::with_grpc_app(app).await;
     let (_feed, response) = call(pair.caller.ledger_port(), "/private/Stream").await;
     let response = response.await.unwrap();
     assert_eq!(response.status(), 200);
@@ -155,7 +155,7 @@ async fn a_refused_grpc_call_gets_a_grpc_status() {
 #[tokio::test]
 async fn a_large_body_streams_with_bounded_memory_and_arrives_whole() {
     let (app, _) = echo().await;
-    let pair = Pair::with_app(app).await;
+    let pair = Pair::with_grpc_app(app).await;
     let (feed, response) = call(pair.caller.ledger_port(), "/public/Stream").await;
     let mut response = response.await.unwrap();
     let chunk = Bytes::from(vec![7; 64 * 1024]);

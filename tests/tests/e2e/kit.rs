@@ -48,6 +48,7 @@ pub(crate) struct Mesh {
     pub(crate) world: World,
     pub(crate) app: Upstream,
     pub(crate) sidecar: Sidecar,
+    protocol: String,
 }
 
 impl Mesh {
@@ -67,7 +68,7 @@ impl Mesh {
         world.policy("policies.yaml", policies);
         let builder = world.file_sidecar("payments/ledger");
         let sidecar = builder.serve_as(8080, protocol, app.address()).start().await;
-        Self { world, app, sidecar }
+        Self { world, app, sidecar, protocol: protocol.to_uppercase() }
     }
 
     pub(crate) fn inbound(&self) -> SocketAddr {
@@ -102,7 +103,7 @@ impl Mesh {
 
     /// Where the mesh finds the service: needed by callers' sidecars.
     pub(crate) fn publish(&self) {
-        self.world.policy("ledger.yaml", &service_entry("ledger", self.inbound(), "HTTP"));
+        self.world.policy("ledger.yaml", &service_entry("ledger", self.inbound(), &self.protocol));
     }
 
     /// A sidecar for `payments/web` with an `HTTP_PROXY`, ready to call the ledger.

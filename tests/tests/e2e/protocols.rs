@@ -106,7 +106,7 @@ fn message(text: &str) -> Bytes {
 #[tokio::test]
 async fn grpc_messages_flow_both_ways_while_both_sides_are_open_and_trailers_arrive() {
     let mesh = Mesh::serving("grpc", crate::kit::ALLOW_MESH).await;
-    mesh.world.policy("ledger.yaml", &crate::kit::service_entry("ledger", mesh.inbound(), "GRPC"));
+    mesh.publish();
     let caller = mesh.world.file_sidecar("payments/web").local_port(LEDGER);
     let caller = caller.start().await;
     // Unary, client streaming, server streaming and both ways differ on the wire in how many messages go each way

@@ -22,11 +22,12 @@ pub enum Resolution {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// HTTP/1.1, except that gRPC requests are forwarded as HTTP/2 with prior knowledge.
+    /// HTTP/1.1, whatever a request says of itself: gRPC is refused.
     #[default]
     Http,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2: in plaintext with prior knowledge, in TLS by ALPN.
     Http2,
+    /// As `Http2`.
     Grpc,
     /// Bytes (TLS included); no HTTP attributes.
     Tcp,

@@ -15,8 +15,12 @@ use super::floods::{Field, GET};
 use crate::kit::{HTTP1, HTTP2};
 
 async fn door(limit: &str) -> Door {
+    door_to("http", limit).await
+}
+
+async fn door_to(protocol: &str, limit: &str) -> Door {
     let documents = format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}");
-    Door::with(&documents, |edge| edge.arg("--body-timeout", limit)).await
+    Door::speaking(protocol, &documents, |edge| edge.arg("--body-timeout", limit)).await
 }
 
 /// Fields of a POST over HTTP/2.
@@ -122,10 +126,11 @@ async fn a_body_that_stops_after_the_answer_began_breaks_both_off_and_the_record
 
 #[tokio::test]
 async fn a_stream_of_grpc_and_a_tunnel_may_be_silent() {
-    let door = door("300ms").await;
-    let mut connection = RawH2::open(door.connect(HTTP2).await).await;
+    let grpc = door_to("grpc", "300ms").await;
+    let mut connection = RawH2::open(grpc.connect(HTTP2).await).await;
     let fields = post(b"/echo", &[(b"content-type", b"application/grpc"), (b"te", b"trailers")]);
     connection.send(&headers(1, false, &fields)).await;
+    let door = door("300ms").await;
     let mut tunnel = door.connect(HTTP1).await;
     let upgrade =
         format!("GET /upgrade HTTP/1.1\r\nhost: {HOST}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
@@ -136,7 +141,7 @@ async fn a_stream_of_grpc_and_a_tunnel_may_be_silent() {
     sleep(Duration::from_secs(1)).await;
     connection.send(&data(1, true, b"at last")).await;
     until("the stream at the service", || async {
-        let received = door.app().received();
+        let received = grpc.app().received();
         if received.iter().any(|r| r.complete && r.body == b"at last") { Ok(()) } else { Err(received) }
     })
     .await;

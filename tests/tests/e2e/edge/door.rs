@@ -63,7 +63,16 @@ impl Door {
         documents: &str,
         options: impl FnOnce(SidecarBuilder) -> SidecarBuilder,
     ) -> Self {
-        let mesh = Mesh::start(ALLOW_MESH).await;
+        Self::speaking("http", documents, options).await
+    }
+
+    /// With a ledger that speaks this protocol.
+    pub(crate) async fn speaking(
+        protocol: &str,
+        documents: &str,
+        options: impl FnOnce(SidecarBuilder) -> SidecarBuilder,
+    ) -> Self {
+        let mesh = Mesh::serving(protocol, ALLOW_MESH).await;
         let outside = Outside::new("roots of the outside");
         let door = Prepared { mesh, outside };
         door.credential("api", &[HOST]);

@@ -9,7 +9,7 @@ use palisade_tests::client::{self, Answer};
 use palisade_tests::{Scripted, Upstream, until};
 use serde_json::{Value, json};
 
-use super::door::{Door, HOST, TO_LEDGER, request, request_h2, with};
+use super::door::{Door, EVERYBODY, GATEWAY, HOST, TO_LEDGER, request, request_h2, with};
 use super::routes::{external, routes};
 use crate::guard::assert_late_overruns_end_the_upstream_connection;
 use crate::kit::HTTP2;
@@ -293,7 +293,8 @@ async fn a_grpc_caller_is_told_in_its_own_way() {
     let rules = "
   - {name: all, maxBodyBytes: 8}
 ";
-    let door = Door::open(&format!("{TO_LEDGER}---{}", guard(rules))).await;
+    let documents = format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}---{}", guard(rules));
+    let door = Door::speaking("grpc", &documents, |edge| edge).await;
     let mut call = streamed("/transfers", &["1234", "5678", "9"]);
     call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
     let answer = client::send_h2(door.connect(HTTP2).await, call).await.unwrap();

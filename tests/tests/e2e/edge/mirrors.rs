@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use palisade_tests::{Upstream, client, until};
+use palisade_tests::{Scripted, Upstream, client, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::door::{Door, HOST, request, with};
+use super::door::{Door, EVERYBODY, GATEWAY, HOST, request, request_h2, with};
 use super::routes::{external, routes};
 use crate::kit::HTTP1;
 
@@ -61,7 +61,7 @@ async fn the_mirror_of_a_request_over_http2_without_a_length_gets_its_whole_body
     let copies = Upstream::start("copy").await;
     let door = Door::open(&mirrored(EVERY, copies.address())).await;
     let body = "x".repeat(100_000);
-    let answer = door.send_h2(super::door::request_h2("POST", HOST, "/echo", &body)).await;
+    let answer = door.send_h2(request_h2("POST", HOST, "/echo", &body)).await;
     assert_eq!(answer.text().len(), body.len());
     received(&copies, 1).await;
     assert_eq!(copies.last().body.len(), body.len());
@@ -131,6 +131,19 @@ async fn what_a_caller_breaks_off_is_no_whole_request_to_the_mirror_either() {
 }
 
 #[tokio::test]
+async fn a_mirror_on_a_port_of_http_gets_no_copy_of_a_grpc_call_and_hears_nothing() {
+    let copies = Scripted::start().await;
+    let documents = format!("{GATEWAY}---{EVERYBODY}---{}", mirrored(EVERY, copies.address()));
+    let door = Door::speaking("grpc", &documents, |edge| edge).await;
+    let call = request_h2("POST", HOST, "/ledger.Ledger/Pay", "\r\n\r\nGET /admin HTTP/1.1\r\n\r\n");
+    let answer = door.send_h2(with(call, &[("content-type", "application/grpc")])).await;
+    assert_eq!(answer.text(), "hello from ledger");
+    let refused = door.edge.records_with(1, &[("reason", json!("grpc_needs_http2"))]).await;
+    assert!(refused[0]["mirror_of"].is_string(), "{refused:?}");
+    assert!(copies.heard().iter().all(String::is_empty), "{:?}", copies.heard());
+}
+
+#[tokio::test]
 async fn a_refused_request_and_an_upgrade_have_no_copy() {
     let copies = Upstream::start("copy").await;
     let documents = format!(
@@ -170,7 +183,7 @@ async fn beyond_so_many_copies_requests_go_on_without_one_and_that_is_counted() 
     .unwrap();
     tokio::spawn(connection);
     for _ in 0..110 {
-        let asked = super::door::request_h2("GET", HOST, "/", "");
+        let asked = request_h2("GET", HOST, "/", "");
         let answer = sender.send_request(asked).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         client::read(answer).await.unwrap();

@@ -22,6 +22,11 @@ spec:
 
 /// A host outside the mesh, in plaintext.
 pub(crate) fn external(host: &str, at: std::net::SocketAddr) -> String {
+    external_as(host, at, "HTTP")
+}
+
+/// The same, with a port of this protocol.
+pub(crate) fn external_as(host: &str, at: std::net::SocketAddr, protocol: &str) -> String {
     format!(
         "
 apiVersion: networking.istio.io/v1
@@ -31,7 +36,7 @@ spec:
   hosts: [{host}]
   location: MESH_EXTERNAL
   resolution: STATIC
-  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  ports: [{{number: 80, name: http, protocol: {protocol}}}]
   endpoints: [{{address: {}, ports: {{http: {}}}}}]
 ",
         host.split('.').next().unwrap(),

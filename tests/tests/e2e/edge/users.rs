@@ -142,7 +142,7 @@ spec:
 #[tokio::test]
 async fn a_grpc_client_is_refused_in_its_own_words_and_may_ask_for_trailers() {
     let issuer = Issuer::new("k1");
-    let door = Door::with(&format!("{}---{TO_LEDGER}", users(&issuer)), |edge| edge).await;
+    let door = Door::speaking("grpc", &format!("{}---{TO_LEDGER}", users(&issuer)), |edge| edge).await;
     let call = |token: &str| {
         let request = super::door::request_h2("POST", HOST, "/headers", "message");
         let token = bearer(token);
