@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Version, request};
 use palisade_policy::kind::MeshConfigSpec;
@@ -10,6 +10,7 @@ use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
 use palisade_policy::request::path::{self, PathError};
 
 use super::authority::is_plain;
+use super::framing::content_length;
 use super::headers;
 
 /// Why a request is refused before any policy is asked.
@@ -17,6 +18,8 @@ use super::headers;
 pub enum Malformed {
     /// No authority, two, two different ones, or one with user information.
     Authority,
+    /// A target of another scheme than `http` and `https`.
+    Scheme,
     /// Not origin-form, or an escape or byte that is refused.
     Path(PathError),
     /// A framing or syntax error seen by a codec.
@@ -34,6 +37,7 @@ impl Malformed {
     pub fn code(self) -> &'static str {
         match self {
             Self::Authority => "authority_malformed",
+            Self::Scheme => "scheme_unknown",
             Self::Path(PathError::NotAbsolute) => "path_not_absolute",
             Self::Path(PathError::Ambiguous) => "path_ambiguous",
             Self::Path(PathError::Malformed) => "path_malformed",
@@ -48,7 +52,9 @@ impl Malformed {
         match self {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Authority | Self::Path(_) | Self::Framing | Self::Connection => StatusCode::BAD_REQUEST,
+            Self::Authority | Self::Scheme | Self::Path(_) | Self::Framing | Self::Connection => {
+                StatusCode::BAD_REQUEST
+            }
         }
     }
 }
@@ -76,6 +82,7 @@ pub(crate) fn normalize_keeping(
     may_keep: impl FnOnce(&str, &str) -> bool,
 ) -> Result<Target, Malformed> {
     check_framing(head)?;
+    check_scheme(head)?;
     let authority = authority(head)?;
     let mut kept = false;
     let path = match head.uri.path_and_query() {
@@ -108,11 +115,22 @@ pub(crate) fn normalize_keeping(
 }
 
 /// hyper looks at the last transfer coding only. Another one before it, `chunked` twice, or a second line would be
-/// read differently elsewhere (RFC 9112 sections 6.1 and 7.1), and no caller of ours needs them.
+/// read differently elsewhere (RFC 9112 sections 6.1 and 7.1), and no caller of ours needs them. Of lengths over HTTP/2 it
+/// takes what an HTTP/1.1 server would not: they go upstream as they came.
 fn check_framing(head: &request::Parts) -> Result<(), Malformed> {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if plain && codings.next().is_none() { Ok(()) } else { Err(Malformed::Framing) }
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let number = lengths.next().is_none_or(|length| content_length(length.as_bytes()).is_ok());
+    let one_each = codings.next().is_none() && lengths.next().is_none();
+    if plain && number && one_each { Ok(()) } else { Err(Malformed::Framing) }
+}
+
+/// What `ftp://` or `wss://` names is nothing that is served here (RFC 9110 section 7.4), though its host and path may look
+/// like it.
+fn check_scheme(head: &request::Parts) -> Result<(), Malformed> {
+    let served = |scheme: &str| ["http", "https"].iter().any(|ours| scheme.eq_ignore_ascii_case(ours));
+    if head.uri.scheme_str().is_none_or(served) { Ok(()) } else { Err(Malformed::Scheme) }
 }
 
 /// The target's authority wins over Host (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1), and may not contradict it:

@@ -4,9 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use palisade_policy::Permit;
@@ -51,6 +52,7 @@ pub(crate) async fn forward(
     mut request: Outgoing,
     record: &mut Record,
 ) -> Result<Answer, ProxyError> {
+    frame(&mut request, route.wire);
     let mut failure = ProxyError::NoEndpoint;
     let attempts = worker.shared.limits.attempts_max;
     let mut fresh_tries = 0;
@@ -98,6 +100,16 @@ pub(crate) async fn forward(
         }
     }
     Err(failure)
+}
+
+/// Says that a body comes whose length nobody knows. Left to itself, hyper takes a GET or HEAD for one without a body
+/// then, and what the caller sent would be lost without a word.
+fn frame(request: &mut Outgoing, wire: Wire) {
+    let body = request.body();
+    let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
+    if wire == Wire::Http1 && unknown && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 fn note_failed_connection(worker: &Worker, address: std::net::SocketAddr, error: &ConnectError) {

@@ -23,7 +23,7 @@ impl Length {
             if self.bytes.is_some() {
                 return Err(Ambiguous);
             }
-            self.bytes = Some(number(value, LENGTH_DIGITS_MAX, 10)?);
+            self.bytes = Some(content_length(value)?);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if self.chunked || http_1_0 || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Ambiguous);
@@ -69,6 +69,15 @@ pub(super) fn chunk_size(line: &[u8]) -> Result<u64, Ambiguous> {
     }
     let digits = line.split(|b| *b == b';').next().unwrap_or_default();
     number(digits.trim_ascii_end(), CHUNK_DIGITS_MAX, 16)
+}
+
+/// A length that every reader takes for the same number. A zero in front is grammatical (RFC 9110 section 8.6), and octal
+/// to some.
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Ambiguous> {
+    if value.len() > 1 && value.starts_with(b"0") {
+        return Err(Ambiguous);
+    }
+    number(value, LENGTH_DIGITS_MAX, 10)
 }
 
 /// Digits only: no sign, no blank, no prefix.

@@ -13,6 +13,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fields::content_length;
 use fields::{chunk_size, field};
 pub(crate) use guarded::Guarded;
 pub(crate) use response::Turn;

@@ -135,9 +135,14 @@ async fn targets_that_two_readers_could_take_for_two_are_refused_in_http2() {
 
 /// CVE-2023-35944: the scheme a client writes chooses nothing. What upstreams are told is how it came.
 #[tokio::test]
-async fn a_scheme_of_any_spelling_changes_nothing() {
+async fn the_spelling_of_a_scheme_changes_nothing_and_another_scheme_is_refused() {
     let door = door().await;
-    for scheme in ["https", "http", "HTTPS", "hTtP", "ftp", "wss", ""] {
+    for scheme in ["ftp", "wss", "httpx", ""] {
+        let outcome = ask(&door, &with(&[(b":scheme", scheme.as_bytes())]), b"").await;
+        assert!(outcome.is_refusal(), "{scheme}: {outcome:?}");
+        door.app().assert_untouched();
+    }
+    for scheme in ["https", "http", "HTTPS", "hTtP"] {
         let outcome = ask(&door, &with(&[(b":scheme", scheme.as_bytes())]), b"").await;
         assert_eq!(outcome, Outcome::Status(200), "{scheme}");
         assert_eq!(door.app().last().headers["x-forwarded-proto"], "https", "{scheme}");
