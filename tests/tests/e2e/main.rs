@@ -53,6 +53,7 @@ mod store;
 mod streaming;
 mod tokens;
 mod virtual_service;
+mod wire;
 
 /// The binary under test: the same program as `palisade`.
 const PALISADE: &str = env!("CARGO_BIN_EXE_palisade-under-test");
