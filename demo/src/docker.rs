@@ -99,7 +99,11 @@ impl Container {
     pub(crate) fn follow(&self, file: &Path) -> Result<Child> {
         let file = std::fs::File::options().create(true).append(true).open(file)?;
         let mut command = command(&["logs", "--follow", "--tail", "0", &self.id]);
-        command.stdout(file).stderr(Stdio::null()).spawn().context("cannot start docker")
+        command
+            .stdout(file)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start the docker command; is it installed?")
     }
 
     /// `palisade` with these arguments, in it.
@@ -110,7 +114,11 @@ impl Container {
 
 /// Runs docker to its end, and gives what it said.
 async fn docker(args: &[&str]) -> Result<String> {
-    let done = command(args).stdin(Stdio::null()).output().await.context("cannot start docker")?;
+    let done = command(args)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("cannot start the docker command; is it installed?")?;
     if !done.status.success() {
         bail!("docker {} failed: {}", args.join(" "), String::from_utf8_lossy(&done.stderr).trim());
     }

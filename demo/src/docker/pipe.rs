@@ -34,7 +34,7 @@ impl Pipe {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot start docker")?;
+            .context("cannot start the docker command; is it installed?")?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (input, mut output) = input.zip(output).context("docker has no stdin and stdout")?;
         let line = first_line(&mut output).await?;

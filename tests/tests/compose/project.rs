@@ -132,7 +132,10 @@ impl Drop for Project {
         if std::thread::panicking() {
             let logs = self.command(&["logs", "--no-color", "--tail", "40"]).output();
             if let Ok(logs) = logs {
-                eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+                #[expect(clippy::print_stderr, reason = "shown with the test that failed")]
+                {
+                    eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+                }
             }
         }
         // After `down` there is nothing to do. Output is kept from the test's.
