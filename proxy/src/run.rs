@@ -120,6 +120,9 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         certificates: Arc::default(),
         store_status: Arc::default(),
     };
+    if let Some(trace) = &shared.settings.trace {
+        telemetry.export(trace, &shared.limits, &live).map_err(RunError::Runtime)?;
+    }
     live.set_certificates_missing(shared.settings.edge.is_some());
     let workers = worker::start(&shared, shared.settings.workers).map_err(RunError::Runtime)?;
     let activity = workers.activity();

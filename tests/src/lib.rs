@@ -12,6 +12,7 @@
 )]
 
 pub mod client;
+pub mod collector;
 pub mod fake_control_plane;
 pub mod grpc;
 pub mod jwks;
@@ -26,6 +27,7 @@ pub mod upstream;
 pub mod wait;
 pub mod world;
 
+pub use collector::Collector;
 pub use fake_control_plane::FakeControlPlane;
 pub use member::Member;
 pub use outside::Outside;

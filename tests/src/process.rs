@@ -29,7 +29,10 @@ fn command(exe: &Path, args: &[String]) -> Command {
     let mut command = Command::new(exe);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     for (name, _) in std::env::vars() {
-        if name.starts_with("PALISADE_") || name.to_ascii_lowercase().ends_with("_proxy") {
+        if name.starts_with("PALISADE_")
+            || name.starts_with("OTEL_")
+            || name.to_ascii_lowercase().ends_with("_proxy")
+        {
             command.env_remove(name);
         }
     }

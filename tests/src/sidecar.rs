@@ -48,6 +48,12 @@ impl SidecarBuilder {
         self
     }
 
+    /// An option without a value.
+    pub fn flag(mut self, name: &str) -> Self {
+        self.args.push(name.to_owned());
+        self
+    }
+
     /// Takes calls for a service port of the application at `app`.
     pub fn serve(self, port: u16, app: SocketAddr) -> Self {
         self.serve_as(port, "http", app)

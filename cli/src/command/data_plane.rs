@@ -136,6 +136,7 @@ impl Running {
             outbound_ports: Vec::new(),
             edge: None,
             limit_store,
+            trace: None,
             admin: self.admin,
             access_log: self.access_log,
             workers: self.workers.unwrap_or_else(defaults::workers),

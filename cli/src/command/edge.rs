@@ -8,6 +8,7 @@ use palisade_proxy::settings::limits::Limits;
 use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
 use super::deadlines::Deadlines;
+use super::traces::{Traces, environment};
 use crate::exit::{Failure, Outcome};
 
 /// Run an edge: the one door from outside, by the Gateways that select it.
@@ -28,6 +29,8 @@ pub(crate) struct Edge {
     deadlines: Deadlines,
     #[command(flatten)]
     running: Running,
+    #[command(flatten)]
+    traces: Traces,
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,6 +43,10 @@ struct Door {
     /// Where the credentials that Gateways name are: a folder for each, with tls.crt, tls.key and, for MUTUAL, ca.crt.
     #[arg(long, env = "PALISADE_CREDENTIALS", value_name = "DIR")]
     credentials: Option<PathBuf>,
+    /// Follow the traces of clients (traceparent), sampling included. Without it a trace begins here, whatever a client
+    /// says: strangers choose neither ids nor what recording costs.
+    #[arg(long, env = "PALISADE_FOLLOW_CLIENT_TRACES")]
+    follow_client_traces: bool,
     /// Proxies of yours in front of the edge that each add an address to X-Forwarded-For, such as a load balancer of
     /// layer 7. What stands left of theirs is not believed.
     #[arg(long, env = "PALISADE_TRUSTED_HOPS", value_name = "N", default_value_t = 0)]
@@ -66,11 +73,17 @@ impl Edge {
     }
 
     fn settings(self) -> Result<Settings, Failure> {
-        let Door { listen, credentials, trusted_hops, proxy_protocol_from } = self.door;
-        let edge = EdgeSettings { listens: listen, credentials, trusted_hops, proxy_protocol_from };
+        let Door { listen, credentials, follow_client_traces, trusted_hops, proxy_protocol_from } = self.door;
+        let edge = EdgeSettings {
+            listens: listen,
+            credentials,
+            trusted_hops,
+            follow_traces: follow_client_traces,
+            proxy_protocol_from,
+        };
         let limits = self.deadlines.over(self.caps.over(Limits::edge(trusted_hops)));
         let settings = self.running.settings(source(self.control_plane, self.files)?, limits);
-        Ok(Settings { edge: Some(edge), ..settings })
+        Ok(Settings { edge: Some(edge), trace: self.traces.settings(&environment)?, ..settings })
     }
 }
 

@@ -21,6 +21,7 @@ mod posture;
 mod proxies;
 mod proxy;
 mod token;
+mod traces;
 mod wait;
 
 use crate::exit::Outcome;

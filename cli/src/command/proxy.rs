@@ -6,6 +6,7 @@ use palisade_proxy::settings::{LocalPort, Serve};
 
 use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
+use super::traces::{Traces, environment};
 use crate::exit::{Failure, Outcome};
 
 /// Run a sidecar: mutual TLS and policy in front of one service.
@@ -23,6 +24,8 @@ pub(crate) struct Proxy {
     caps: Caps,
     #[command(flatten)]
     running: Running,
+    #[command(flatten)]
+    traces: Traces,
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +56,8 @@ impl Proxy {
         let Listeners { serve, outbound_proxy, outbound_port } = self.listeners;
         let settings =
             self.running.settings(source(self.control_plane, self.files)?, self.caps.over(Limits::default()));
-        Ok(Settings { serves: serve, outbound_proxy, outbound_ports: outbound_port, ..settings })
+        let trace = self.traces.settings(&environment)?;
+        Ok(Settings { serves: serve, outbound_proxy, outbound_ports: outbound_port, trace, ..settings })
     }
 }
 

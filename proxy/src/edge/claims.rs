@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::headers::{OUR_PREFIX, begins_folded, is_folded, remove_where};
+use crate::telemetry::trace::context::{TRACEPARENT, TRACESTATE};
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -94,6 +95,12 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
     bare().or_else(with_port).or_else(bracketed).map(|address| address.to_canonical())
+}
+
+/// Removes what a client says of a trace: its ids would be chosen, and the cost of recording be caused, by anybody.
+pub fn strip_trace(headers: &mut HeaderMap) {
+    headers.remove(TRACEPARENT);
+    headers.remove(TRACESTATE);
 }
 
 /// Removes every header by which a caller could pass for somebody, or for having passed through somebody.

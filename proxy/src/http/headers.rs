@@ -7,6 +7,7 @@ use http::header::{
 pub(crate) use palisade_policy::kind::request_guard::names::{begins_folded, is_folded};
 
 use crate::edge::claims::is_claim;
+use crate::telemetry::trace::context::{TRACEPARENT, TRACESTATE};
 
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-decision-id");
@@ -87,7 +88,7 @@ pub(crate) fn remove_where(headers: &mut HeaderMap, is: impl Fn(&str) -> bool) {
 }
 
 /// RFC 9110 section 6.5.1: framing, routing, authentication, and how the content is to be read.
-const NEVER_IN_TRAILERS: [HeaderName; 15] = [
+const NEVER_IN_TRAILERS: [HeaderName; 17] = [
     http::header::AUTHORIZATION,
     http::header::CONTENT_ENCODING,
     http::header::CONTENT_LENGTH,
@@ -103,6 +104,8 @@ const NEVER_IN_TRAILERS: [HeaderName; 15] = [
     UPGRADE,
     PROXY_AUTHORIZATION,
     REQUEST_ID,
+    TRACEPARENT,
+    TRACESTATE,
 ];
 
 /// Removes what a trailer section may not carry: some servers read it as if it were headers. That is also whatever says

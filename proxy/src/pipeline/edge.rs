@@ -17,7 +17,7 @@ use palisade_policy::{Decision, Permit, RequestView, Snapshot};
 
 use super::exchange::Exchange;
 use super::outbound::describe;
-use crate::edge::claims::{Origin, strip_claims};
+use crate::edge::claims::{Origin, strip_claims, strip_trace};
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
 use crate::http::headers::{REQUEST_ID, is_folded, remove_where};
@@ -264,6 +264,9 @@ fn claims(connection: &EdgeConnection, headers: &mut HeaderMap) -> Origin {
     let hops = connection.worker.shared.settings.edge.as_ref().map_or(0, |edge| edge.trusted_hops);
     let origin = Origin::read(connection.client, connection.source.tls.is_some(), headers, hops);
     strip_claims(headers);
+    if !connection.worker.shared.settings.follows_clients() {
+        strip_trace(headers);
+    }
     // A caller that chose its id could pass for another request in every log behind us.
     remove_where(headers, |name| is_folded(name, REQUEST_ID.as_str()));
     origin

@@ -14,6 +14,8 @@ pub struct EdgeSettings {
     pub credentials: Option<PathBuf>,
     /// Proxies of our own in front of this one that each add an address to `X-Forwarded-For`. 0 to 16.
     pub trusted_hops: u8,
+    /// Clients' traces are followed, sampling included. Otherwise traces begin here, and nobody behind us hears of theirs.
+    pub follow_traces: bool,
     /// Peers that begin each connection with a PROXY header; from all others it is not understood.
     pub proxy_protocol_from: Vec<IpNet>,
 }
@@ -102,6 +104,7 @@ mod tests {
             listens: Vec::new(),
             credentials: None,
             trusted_hops: 0,
+            follow_traces: false,
             proxy_protocol_from: vec!["10.0.0.0/8".parse().unwrap()],
         };
         for (peer, listed) in

@@ -150,6 +150,24 @@ pub struct Limits {
     pub store_warn_interval: Duration,
     /// Different label sets kept per worker; beyond it new ones are counted under `other`. 2 000.
     pub metric_series_max: usize,
+    /// Spans that wait for the collector; what comes on top is lost, and counted. 8 192: some 10 MiB.
+    pub spans_waiting_max: usize,
+    /// Spans that a worker hands over together, and batches on their way to the exporter. 64, and 256.
+    pub spans_handed_max: usize,
+    pub span_batches_max: usize,
+    /// Spans of one export. 512, as OpenTelemetry's SDKs have it: some 500 KiB.
+    pub spans_exported_max: usize,
+    /// How long spans wait for others to go with. 1 s.
+    pub span_export_delay: Duration,
+    /// One export, connecting included. 10 s: `OTEL_EXPORTER_OTLP_TIMEOUT` where nobody says otherwise.
+    pub span_export_timeout: Duration,
+    /// The answer to an export, in bytes. 64 KiB.
+    pub span_answer_bytes_max: usize,
+    /// First pause after a failed export, doubled each time up to the maximum. 500 ms to 10 s.
+    pub span_backoff_min: Duration,
+    pub span_backoff_max: Duration,
+    /// At the end of the process: for all that waits. 3 s: with the drain's deadline and the log's below the 30 s of ECS.
+    pub span_flush_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -207,6 +225,16 @@ impl Default for Limits {
             store_answer_bytes_max: 4 * 1024,
             store_warn_interval: Duration::from_mins(1),
             metric_series_max: 2_000,
+            spans_waiting_max: 8_192,
+            spans_handed_max: 64,
+            span_batches_max: 256,
+            spans_exported_max: 512,
+            span_export_delay: Duration::from_secs(1),
+            span_export_timeout: Duration::from_secs(10),
+            span_answer_bytes_max: 64 * 1024,
+            span_backoff_min: Duration::from_millis(500),
+            span_backoff_max: Duration::from_secs(10),
+            span_flush_timeout: Duration::from_secs(3),
         }
     }
 }

@@ -10,6 +10,7 @@ use palisade_policy::kind::service_entry::Protocol;
 use edge::EdgeSettings;
 use limit_store::LimitStoreSettings;
 use limits::Limits;
+use trace::TraceSettings;
 
 pub mod cap;
 pub mod control;
@@ -18,6 +19,7 @@ pub mod edge;
 pub mod limit_store;
 pub mod limits;
 mod parse;
+pub mod trace;
 mod validate;
 
 pub use parse::{DurationError, LabelError, LocalPortError, ServeError, parse_duration, parse_label};
@@ -36,6 +38,8 @@ pub struct Settings {
     pub edge: Option<EdgeSettings>,
     /// What limits of scope `mesh` are counted in.
     pub limit_store: Option<LimitStoreSettings>,
+    /// Where traces go; `None`: nowhere.
+    pub trace: Option<TraceSettings>,
     /// Loopback only: `/ready`, `/live`, `/metrics`, `/config`, `/certs`.
     pub admin: SocketAddr,
     /// Decision records; `None`: stdout.
@@ -47,6 +51,13 @@ pub struct Settings {
     pub limits: Limits,
     /// Written, whole, once all listeners are bound: their addresses as JSON, so that every port may be 0.
     pub ready_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// At an edge: whether clients' traces are followed.
+    pub fn follows_clients(&self) -> bool {
+        self.edge.as_ref().is_some_and(|edge| edge.follow_traces)
+    }
 }
 
 /// Where identity and policy come from.

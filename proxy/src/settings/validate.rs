@@ -280,6 +280,7 @@ mod tests {
             outbound_ports: vec![LocalPort::parse("127.0.0.1:9001=ledger.payments:8080").unwrap()],
             edge: None,
             limit_store: None,
+            trace: None,
             admin: defaults::ADMIN,
             access_log: None,
             workers: 2,
@@ -367,6 +368,7 @@ mod tests {
             listens: listens.iter().map(|text| text.parse().unwrap()).collect(),
             credentials: None,
             trusted_hops,
+            follow_traces: false,
             proxy_protocol_from: Vec::new(),
         };
         check(|s| s.edge = Some(edge(&[], 0)), "give --listen");

@@ -62,6 +62,9 @@ pub(crate) async fn forward(
         }
         record.retries = u64::try_from(attempt).unwrap_or(u64::MAX);
         record.upstream_host = Some(*address);
+        if let Some(trace) = &mut record.trace {
+            trace.attempt(*address, route.wire, &route.security, &mut request);
+        }
         let key = Key { address: *address, wire: route.wire, security: route.security.clone() };
         let mut lease = match worker.pool.lease(worker, key, route.identity.as_deref()).await {
             Ok(lease) => lease,
@@ -69,6 +72,7 @@ pub(crate) async fn forward(
                 fresh_tries += 1;
                 note_failed_connection(worker, *address, &error);
                 failure = ProxyError::Connection(error);
+                record.attempt_failed(&failure);
                 continue;
             }
         };
@@ -87,6 +91,7 @@ pub(crate) async fn forward(
                 Some(unsent) => {
                     request = unsent;
                     failure = ProxyError::UpstreamReset(error.into_error());
+                    record.attempt_failed(&failure);
                 }
                 None if tally.request_malformed.get() => {
                     return Err(ProxyError::Malformed(Malformed::Framing));

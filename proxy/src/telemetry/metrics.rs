@@ -113,6 +113,9 @@ pub(crate) struct Shard {
     pub(crate) records_lost: u64,
     /// Copies that a route asked for and nobody sent.
     pub(crate) mirrors_dropped: u64,
+    pub(crate) spans_exported: u64,
+    /// By reason.
+    spans_dropped: HashMap<&'static str, u64>,
     pub(crate) upstream_connections: u64,
     pub(crate) upstream_connections_closed: u64,
 }
@@ -218,6 +221,10 @@ impl Shard {
         *self.handshakes.entry((direction, reason)).or_default() += 1;
     }
 
+    pub(crate) fn spans_dropped(&mut self, reason: &'static str, count: u64) {
+        *self.spans_dropped.entry(reason).or_default() += count;
+    }
+
     /// A codec refused what came before it was a request.
     pub(crate) fn codec_refused(&mut self, direction: Direction, reason: &'static str) {
         *self.codec_refusals.entry((direction, reason)).or_default() += 1;
@@ -226,6 +233,9 @@ impl Shard {
     pub(super) fn add(&mut self, other: &Self) {
         for (key, count) in &other.codec_refusals {
             *self.codec_refusals.entry(*key).or_default() += count;
+        }
+        for (reason, n) in &other.spans_dropped {
+            *self.spans_dropped.entry(*reason).or_default() += n;
         }
         for (limit, n) in &other.limited {
             *self.limited.entry(limit.clone()).or_default() += n;
@@ -260,6 +270,7 @@ impl Shard {
         self.plaintext_refused += other.plaintext_refused;
         self.records_lost += other.records_lost;
         self.mirrors_dropped += other.mirrors_dropped;
+        self.spans_exported += other.spans_exported;
         self.upstream_connections += other.upstream_connections;
         self.upstream_connections_closed += other.upstream_connections_closed;
     }
@@ -395,6 +406,13 @@ fn render_ours(out: &mut String, shard: &Shard) {
     line(out, "palisade_mirrors_dropped_total", "", shard.mirrors_dropped);
     head(out, "palisade_records_lost_total", "counter", "Decision records that the writer did not take.");
     line(out, "palisade_records_lost_total", "", shard.records_lost);
+    head(out, "palisade_spans_exported_total", "counter", "Spans that the collector took.");
+    line(out, "palisade_spans_exported_total", "", shard.spans_exported);
+    head(out, "palisade_spans_dropped_total", "counter", "Spans that the collector did not get.");
+    for reason in ["queue_full", "refused", "rejected", "shutdown"] {
+        let count = shard.spans_dropped.get(reason).copied().unwrap_or_default();
+        line(out, "palisade_spans_dropped_total", &format!("reason=\"{reason}\""), count);
+    }
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {

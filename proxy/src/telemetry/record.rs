@@ -1,6 +1,7 @@
 //! The decision record: one line per request, written when the request's last part is dropped.
 
 mod line;
+mod span;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::metrics::Series;
+use super::trace::Trace;
 use crate::error::{BODY_TIMEOUT, Consequence, ProxyError};
 use crate::http::body::{Cut, Tally};
 use crate::stage::guard::Breach;
@@ -106,6 +108,8 @@ pub(crate) struct Record {
     pub(crate) retries: u64,
     /// The request that this one is a copy of.
     mirror_of: Option<Uuid>,
+    /// Where traces are exported.
+    pub(crate) trace: Option<Box<Trace>>,
 }
 
 impl Record {
@@ -155,12 +159,14 @@ impl Record {
             upstream_service_time_ms: None,
             retries: 0,
             mirror_of: None,
+            trace: None,
         })
     }
 
     /// Makes this the record of a copy of another's request.
     pub(crate) fn copies(&mut self, original: &Self) {
         self.mirror_of = Some(original.id);
+        self.trace = original.trace.as_deref().map(Trace::copy);
         self.policy_version = original.policy_version;
         self.source.clone_from(&original.source);
         self.request_principal.clone_from(&original.request_principal);
@@ -183,6 +189,7 @@ impl Record {
 
     /// Notes the request head as it came.
     pub(crate) fn received(&mut self, head: &http::request::Parts, grpc: bool) {
+        self.trace = Trace::begin(&self.worker, self.direction, &head.headers);
         self.method = Some(head.method.clone());
         self.version = head.version;
         self.authority = head.uri.authority().cloned();
@@ -278,6 +285,13 @@ impl Record {
         self.grpc_status = grpc.then_some(consequence.grpc_status);
     }
 
+    /// An attempt to reach the upstream failed, and another one may follow.
+    pub(crate) fn attempt_failed(&mut self, error: &ProxyError) {
+        if let Some(trace) = &mut self.trace {
+            trace.attempt_failed(error.consequence().reason);
+        }
+    }
+
     /// Notes the upstream's response head.
     pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = status.as_u16();
@@ -369,6 +383,9 @@ impl Drop for Record {
             shard.request(self.series(), millis_f64(duration), self.tally.received.get(), self.sent);
         });
         self.worker.telemetry.write(|out| self.line(out, millis(duration)));
+        if let Some(trace) = self.trace.as_deref().filter(|trace| trace.is_sampled()) {
+            self.worker.telemetry.trace(|| self.spans(trace, duration));
+        }
     }
 }
 

@@ -66,6 +66,7 @@ pub fn settings(source: Source, folder: &Path) -> Settings {
         outbound_ports: Vec::new(),
         edge: None,
         limit_store: None,
+        trace: None,
         admin: any,
         access_log: Some(folder.join("records.jsonl")),
         workers: 1,

@@ -119,6 +119,7 @@ impl Sidecar {
             edge: None,
             limits: limits.clone(),
             limit_store: None,
+            trace: None,
             ready_file: None,
         };
         let (phase, drain) = Drain::new();

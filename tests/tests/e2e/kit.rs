@@ -8,7 +8,7 @@ use http_body_util::Full;
 use palisade_certs::Svid;
 use palisade_tests::client::{self, Answer};
 use palisade_tests::world::expecting;
-use palisade_tests::{Sidecar, Upstream, World};
+use palisade_tests::{Sidecar, SidecarBuilder, Upstream, World};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -62,11 +62,27 @@ impl Mesh {
     }
 
     pub(crate) async fn serving(protocol: &str, policies: &str) -> Self {
+        Self::build(protocol, policies, |builder| builder).await
+    }
+
+    /// With options for the sidecar.
+    pub(crate) async fn start_with(
+        policies: &str,
+        options: impl FnOnce(SidecarBuilder) -> SidecarBuilder,
+    ) -> Self {
+        Self::build("http", policies, options).await
+    }
+
+    async fn build(
+        protocol: &str,
+        policies: &str,
+        options: impl FnOnce(SidecarBuilder) -> SidecarBuilder,
+    ) -> Self {
         let world = World::of_files(PALISADE);
         let app = Upstream::start("ledger").await;
         world.policy("strict.yaml", STRICT);
         world.policy("policies.yaml", policies);
-        let builder = world.file_sidecar("payments/ledger");
+        let builder = options(world.file_sidecar("payments/ledger"));
         let sidecar = builder.serve_as(8080, protocol, app.address()).start().await;
         Self { world, app, sidecar, protocol: protocol.to_uppercase() }
     }

@@ -52,6 +52,7 @@ mod snapshots;
 mod store;
 mod streaming;
 mod tokens;
+mod traces;
 mod virtual_service;
 mod wire;
 

@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
@@ -21,6 +19,7 @@ use super::script::{Question, SOURCE};
 use super::{Answers, StoreFailure};
 use crate::settings::limit_store::LimitStoreSettings;
 use crate::settings::limits::Limits;
+use crate::upstream::roots::client_config;
 
 /// A password, and the file of roots. More is a mistake in the path.
 const PASSWORD_BYTES_MAX: usize = 4 * 1024;
@@ -141,37 +140,9 @@ async fn open(settings: &LimitStoreSettings) -> Result<Box<dyn Stream>, Fault> {
     }
     let name = ServerName::try_from(address.host.clone())
         .map_err(|error| Fault::new(StoreFailure::Unreachable, format!("{address}: {error}")))?;
-    let ca = settings.ca.clone();
-    let config = tokio::task::spawn_blocking(move || tls_config(ca.as_deref())).await;
-    let config = config.map_err(|error| Fault::new(StoreFailure::Credentials, error))??;
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(unreachable)?;
+    let config = client_config(settings.ca.as_deref(), "--limit-store-ca").await;
+    let config = config
+        .map_err(|error| Fault::new(StoreFailure::Credentials, format!("the store's roots: {error}")))?;
+    let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(unreachable)?;
     Ok(Box::new(tls))
-}
-
-/// TLS 1.2 or 1.3, the server's name checked against the given or the system's roots. Reads files.
-fn tls_config(ca: Option<&Path>) -> Result<ClientConfig, Fault> {
-    let refused =
-        |why: &dyn fmt::Display| Fault::new(StoreFailure::Credentials, format!("the store's roots: {why}"));
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let refused = |error: &dyn fmt::Display| refused(&format!("{}: {error}", path.display()));
-            let certificates =
-                CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            for certificate in certificates.map_err(|error| refused(&error))? {
-                roots.add(certificate).map_err(|error| refused(&error))?;
-            }
-        }
-        None => {
-            let system = rustls_native_certs::load_native_certs().certs;
-            let (_added, _ignored) = roots.add_parsable_certificates(system);
-        }
-    }
-    if roots.is_empty() {
-        return Err(refused(&"there are none; set --limit-store-ca"));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| refused(&error))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

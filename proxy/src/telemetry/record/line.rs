@@ -19,6 +19,10 @@ impl Record {
         o.text("time", &time_text(self.at));
         o.text("decision_id", self.id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()));
         o.bytes("request_id", self.request_id.as_ref().map(HeaderValue::as_bytes));
+        if let Some(trace) = &self.trace {
+            o.text("trace_id", &trace.id_text());
+            o.optional("span_id", trace.span_text().as_deref());
+        }
         o.text("direction", self.direction.name());
         o.text("decision", self.outcome.text());
         o.text("reason", self.reason);
@@ -92,7 +96,7 @@ impl Record {
 }
 
 impl Outcome {
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::Denied => "denied",

@@ -1,0 +1,110 @@
+//! Spans as OTLP has them, and the attributes that OpenTelemetry's HTTP conventions name.
+
+use std::time::{Duration, SystemTime};
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+pub(crate) use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::Status;
+pub(crate) use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+
+use super::context::{Context, SpanId};
+
+/// Bits of OTLP's `flags`: it is known whether the parent is another process's, and it is.
+const HAS_IS_REMOTE: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
+
+/// Attributes of a span or of a resource, in the order they were added.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes(Vec<KeyValue>);
+
+impl Attributes {
+    pub(crate) fn text(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.add(key.into(), Value::StringValue(value.into()));
+    }
+
+    pub(crate) fn optional(&mut self, key: &str, value: Option<impl Into<String>>) {
+        if let Some(value) = value {
+            self.text(key, value);
+        }
+    }
+
+    /// What was said first holds.
+    pub(crate) fn text_unless_there(&mut self, key: &str, value: &str) {
+        if !self.0.iter().any(|attribute| attribute.key == key) {
+            self.text(key, value);
+        }
+    }
+
+    pub(crate) fn number(&mut self, key: &str, value: impl TryInto<i64>) {
+        self.add(key.into(), Value::IntValue(value.try_into().unwrap_or(i64::MAX)));
+    }
+
+    fn add(&mut self, key: String, value: Value) {
+        self.0.push(KeyValue { key, value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() });
+    }
+
+    pub(crate) fn into_inner(self) -> Vec<KeyValue> {
+        self.0
+    }
+}
+
+/// What spans of every kind have.
+pub(crate) struct Outline {
+    pub(crate) kind: SpanKind,
+    /// Of this span.
+    pub(crate) context: Context,
+    pub(crate) parent: Option<SpanId>,
+    /// The parent is another process's.
+    pub(crate) parent_is_remote: bool,
+    pub(crate) state: String,
+    pub(crate) start: SystemTime,
+    pub(crate) length: Duration,
+    pub(crate) name: String,
+    pub(crate) is_error: bool,
+}
+
+impl Outline {
+    pub(crate) fn span(self, attributes: Attributes) -> Span {
+        let start = nanos(self.start);
+        let length = u64::try_from(self.length.as_nanos()).unwrap_or(u64::MAX);
+        Span {
+            trace_id: self.context.trace.bytes().to_vec(),
+            span_id: self.context.span.bytes().to_vec(),
+            parent_span_id: self.parent.map(|parent| parent.bytes().to_vec()).unwrap_or_default(),
+            trace_state: self.state,
+            flags: flags(self.context, self.parent_is_remote),
+            name: self.name,
+            kind: self.kind.into(),
+            start_time_unix_nano: start,
+            end_time_unix_nano: start.saturating_add(length),
+            attributes: attributes.into_inner(),
+            status: self.is_error.then(|| Status { code: StatusCode::Error.into(), message: String::new() }),
+            ..Span::default()
+        }
+    }
+}
+
+/// What a client said of its own trace, for a span of ours.
+pub(crate) fn link(client: Context) -> Link {
+    Link {
+        trace_id: client.trace.bytes().to_vec(),
+        span_id: client.span.bytes().to_vec(),
+        flags: flags(client, true),
+        ..Link::default()
+    }
+}
+
+fn flags(context: Context, is_remote: bool) -> u32 {
+    let mut flags = u32::from(context.flags()) | HAS_IS_REMOTE;
+    if is_remote {
+        flags |= IS_REMOTE;
+    }
+    flags
+}
+
+fn nanos(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
