@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -17,10 +19,17 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use prost::Message as _;
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
+use crate::outside::Outside;
 use crate::wait::until;
+
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// As a reader of traces sees it: ids in hex, attributes as text.
 #[derive(Clone, Debug)]
@@ -74,11 +83,26 @@ impl Collector {
 
     /// Where another one was before.
     pub async fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(address, None).await
+    }
+
+    /// In TLS, with a certificate of this CA for `localhost`.
+    pub async fn start_tls(ca: &Outside) -> Self {
+        let credential = ca.issue(&["localhost"]);
+        let chain = CertificateDer::pem_slice_iter(credential.chain.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(palisade_certs::tls::provider());
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()));
+        Self::start_with("127.0.0.1:0".parse().unwrap(), Some(acceptor)).await
+    }
+
+    async fn start_with(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = State { answer: StatusCode::OK, heads: Vec::new(), spans: Vec::new() };
         let state = Arc::new(Mutex::new(state));
-        let task = tokio::spawn(accept(listener, state.clone()));
+        let task = tokio::spawn(accept(listener, tls, state.clone()));
         Self { address, state, task }
     }
 
@@ -122,15 +146,21 @@ impl Drop for Collector {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Mutex<State>>) {
     let mut connections = JoinSet::new();
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        let state = state.clone();
+        let (state, tls) = (state.clone(), tls.clone());
         connections.spawn(async move {
             let service = service_fn(|request| take(request, state.clone()));
             let server = hyper::server::conn::http1::Builder::new();
-            let _ended = server.serve_connection(TokioIo::new(socket), service).await;
+            match tls {
+                None => drop(server.serve_connection(TokioIo::new(socket), service).await),
+                Some(tls) => {
+                    let Ok(socket) = tls.accept(socket).await else { return };
+                    drop(server.serve_connection(TokioIo::new(socket), service).await);
+                }
+            }
         });
     }
 }
@@ -141,7 +171,14 @@ async fn take(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     #[expect(clippy::disallowed_methods, reason = "limited")]
-    let body = Limited::new(body, 16 * 1024 * 1024).collect().await.unwrap().to_bytes();
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await.unwrap().to_bytes();
+    let body = if head.headers.get("content-encoding").is_some_and(|coding| coding == "gzip") {
+        let mut plain = Vec::new();
+        GzDecoder::new(&*body).take(BODY_BYTES_MAX as u64).read_to_end(&mut plain).unwrap();
+        plain.into()
+    } else {
+        body
+    };
     let mut state = state.lock().unwrap();
     state.heads.push((head.uri.path().to_owned(), head.headers));
     let mut response = Response::new(Full::default());

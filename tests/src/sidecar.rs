@@ -101,6 +101,14 @@ impl SidecarBuilder {
         self
     }
 
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        let exe = self.exe.display().to_string();
+        self.args.splice(0..0, [format!("{name}={value}"), exe]);
+        self.exe = "env".into();
+        self
+    }
+
     fn ready_file(&self) -> PathBuf {
         self.folder.join(format!("{}.ready.json", self.name))
     }
