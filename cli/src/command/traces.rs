@@ -30,8 +30,8 @@ pub(super) struct Traces {
     /// what their caller decided.
     #[arg(long, env = "PALISADE_TRACE_SAMPLE", value_name = "RATIO")]
     trace_sample: Option<SampleRatio>,
-    /// What this service is called in traces [default: SERVICE-ACCOUNT.NAMESPACE].
-    #[arg(long, env = "OTEL_SERVICE_NAME", value_name = "NAME")]
+    /// What this service is called in traces [default: OTEL_SERVICE_NAME, else SERVICE-ACCOUNT.NAMESPACE].
+    #[arg(long, env = "PALISADE_TRACE_SERVICE_NAME", value_name = "NAME")]
     trace_service_name: Option<String>,
 }
 
@@ -101,7 +101,10 @@ impl Traces {
         Ok(Some(TraceSettings {
             collector: Collector { protocol, endpoint, headers: headers.unwrap_or_default(), ca },
             sample: self.trace_sample.unwrap_or(SampleRatio::DEFAULT),
-            service_name: self.trace_service_name.filter(|name| !name.is_empty()),
+            service_name: self
+                .trace_service_name
+                .filter(|name| !name.is_empty())
+                .or_else(|| env("OTEL_SERVICE_NAME")),
             attributes: attributes.unwrap_or_default(),
         }))
     }
@@ -122,6 +125,7 @@ impl Traces {
             ("--trace-sample", self.trace_sample.is_some()),
             ("--otlp-protocol", self.otlp_protocol.is_some()),
             ("--otlp-ca", self.otlp_ca.is_some()),
+            ("--trace-service-name", self.trace_service_name.is_some()),
         ];
         match options.into_iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(anyhow!(
@@ -222,6 +226,7 @@ mod tests {
             &[
                 ("OTEL_EXPORTER_OTLP_HEADERS", "Api-Key=a%20b%3D, x=1 ,"),
                 ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
+                ("OTEL_SERVICE_NAME", "front"),
                 ("OTEL_RESOURCE_ATTRIBUTES", "service.version=1.2,deployment.environment.name=prod%2C1"),
             ],
         );
@@ -231,6 +236,7 @@ mod tests {
         assert_eq!(headers, [("api-key", "a b="), ("x", "1")]);
         assert_eq!(settings.attributes[1], ("deployment.environment.name".into(), "prod,1".into()));
         assert_eq!(settings.collector.ca, Some("ca.pem".into()));
+        assert_eq!(settings.service_name.as_deref(), Some("front"));
         assert_eq!(settings.sample, "0.5".parse().unwrap());
     }
 
