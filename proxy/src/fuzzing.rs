@@ -7,6 +7,7 @@ use palisade_policy::{PolicySet, Severity};
 pub use crate::edge::fuzzing::{forwarded, proxy_header};
 pub use crate::http::fuzzing::{framing, path};
 pub use crate::jwt::fuzzing::{Memory, SIGNED, is_signed, key_set, token};
+pub use crate::telemetry::trace::fuzzing::trace;
 
 /// Documents of policy. What is read without errors reads the same from its own text, and lint has an answer to it.
 pub fn documents(data: &[u8]) {
@@ -50,7 +51,7 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 7] = [
+    const TARGETS: [(&str, Target); 8] = [
         ("documents", super::documents),
         ("forwarded", super::forwarded),
         ("framing", super::framing),
@@ -58,6 +59,7 @@ mod tests {
         ("path", super::path),
         ("proxy_header", super::proxy_header),
         ("token", super::token),
+        ("trace", super::trace),
     ];
 
     #[test]

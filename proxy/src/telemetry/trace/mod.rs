@@ -8,6 +8,8 @@ mod attempt;
 pub(crate) mod context;
 mod deliver;
 mod export;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod queue;
 mod resource;
 pub(crate) mod span;

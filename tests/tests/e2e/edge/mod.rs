@@ -25,4 +25,5 @@ pub(crate) mod routes;
 mod server_names;
 mod tls;
 mod token_places;
+mod traces;
 mod users;

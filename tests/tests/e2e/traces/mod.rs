@@ -1,28 +1,30 @@
 //! Traces: what upstreams are told, and what a collector gets.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+mod delivery;
 
-use http::{HeaderMap, Request, StatusCode};
+use std::net::SocketAddr;
+
+use http::{HeaderMap, StatusCode};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use palisade_tests::collector::Span;
-use palisade_tests::{Collector, Outside, Sidecar, SidecarBuilder, client, until};
+use palisade_tests::{Collector, Sidecar, SidecarBuilder, client, until};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::edge::door::{Door, EVERYBODY, GATEWAY, TO_LEDGER, request, with};
+use crate::edge::door::with;
 use crate::kit::{ALLOW_MESH, Mesh, url};
 
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const SPAN: &str = "00f067aa0ba902b7";
-const STATE: &str = "vendor=t61rcWkgMzE,other=00f067aa0ba902b7";
+pub(crate) const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+pub(crate) const SPAN: &str = "00f067aa0ba902b7";
+pub(crate) const STATE: &str = "vendor=t61rcWkgMzE,other=00f067aa0ba902b7";
 
-fn parent(flags: &str) -> String {
+pub(crate) fn parent(flags: &str) -> String {
     format!("00-{TRACE}-{SPAN}-{flags}")
 }
 
 /// The ledger behind its sidecar, and `payments/web` behind another; what `options` adds is for both.
-async fn mesh(options: &[(&str, &str)]) -> (Mesh, Sidecar) {
+pub(crate) async fn mesh(options: &[(&str, &str)]) -> (Mesh, Sidecar) {
     let add = |builder: SidecarBuilder| options.iter().fold(builder, |b, (name, value)| b.arg(name, value));
     let mesh = Mesh::start_with(ALLOW_MESH, add).await;
     mesh.publish();
@@ -31,14 +33,19 @@ async fn mesh(options: &[(&str, &str)]) -> (Mesh, Sidecar) {
 }
 
 /// Asks for the ledger with these headers, and gives the status and what reached the ledger.
-async fn ask(mesh: &Mesh, web: &Sidecar, target: &str, headers: &[(&'static str, &str)]) -> HeaderMap {
+pub(crate) async fn ask(
+    mesh: &Mesh,
+    web: &Sidecar,
+    target: &str,
+    headers: &[(&'static str, &str)],
+) -> HeaderMap {
     let request = with(client::request("GET", &url(target), ""), headers);
     let answer = client::send(web.http_proxy(), request).await;
     assert_ne!(answer.status, StatusCode::FORBIDDEN);
     mesh.app.last().headers
 }
 
-fn one<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+pub(crate) fn one<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     let mut values = headers.get_all(name).iter();
     let value = values.next().unwrap_or_else(|| panic!("no {name}: {headers:?}")).to_str().unwrap();
     assert_eq!(values.next(), None, "{headers:?}");
@@ -46,14 +53,14 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
 }
 
 /// Trace, span and flags of a `traceparent`.
-fn split(header: &str) -> (&str, &str, &str) {
+pub(crate) fn split(header: &str) -> (&str, &str, &str) {
     let parts: Vec<&str> = header.split('-').collect();
     assert!(parts.len() == 4 && parts[0] == "00", "{header}");
     (parts[1], parts[2], parts[3])
 }
 
 /// Each is the parent of the next one.
-fn assert_chain(spans: &[Span], first_parent: &str, expected: &[(&str, SpanKind)]) {
+pub(crate) fn assert_chain(spans: &[Span], first_parent: &str, expected: &[(&str, SpanKind)]) {
     let shown: Vec<_> = spans.iter().map(|span| (span.service.as_str(), span.kind)).collect();
     assert_eq!(shown, expected);
     let mut parent = first_parent;
@@ -279,176 +286,24 @@ fn two_endpoints(a: SocketAddr, b: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_harms_no_request_and_gets_the_spans_when_it_is_back() {
-    let address = Collector::start().await.address();
-    let (mesh, web) = mesh(&[("--otlp-endpoint", &format!("http://{address}"))]).await;
-    let header = parent("01");
-    for _ in 0..20 {
-        ask(&mesh, &web, "/", &[("traceparent", &header)]).await;
-    }
-    assert_eq!(web.records_with(20, &[("response_code", json!(200))]).await.len(), 20);
-    until("a line in the log", || async {
-        let log = web.process.log();
-        if log.contains("the collector takes no traces") { Ok(()) } else { Err(log) }
-    })
-    .await;
-    let collector = Collector::start_at(address).await;
-    assert_eq!(collector.trace(TRACE, 80).await.len(), 80);
-    until("another line in the log", || async {
-        let log = web.process.log();
-        if log.contains("the collector takes traces again") { Ok(()) } else { Err(log) }
-    })
-    .await;
-    assert_eq!(web.process.log().matches("the collector takes no traces").count(), 1);
-    assert!(web.metric("palisade_spans_dropped_total", &[]).await.abs() < f64::EPSILON);
-}
-
-#[tokio::test]
-async fn what_a_collector_refuses_is_counted_and_what_it_cannot_take_now_is_sent_again() {
+async fn a_request_whose_caller_goes_away_says_so() {
     let collector = Collector::start().await;
     let (mesh, web) = mesh(&[("--otlp-endpoint", &collector.url())]).await;
-    let ids = ["1", "2", "3"].map(|digit| digit.repeat(32));
-    let header = |i: usize| format!("00-{}-{SPAN}-01", ids[i]);
-    collector.answers(StatusCode::UNAUTHORIZED);
-    ask(&mesh, &web, "/", &[("traceparent", &header(0))]).await;
-    until("refused spans", || async {
-        let refused = web.metric("palisade_spans_dropped_total", &["refused"]).await;
-        if refused >= 2.0 { Ok(()) } else { Err(refused) }
+    let header = parent("01");
+    // The caller goes away before there is an answer.
+    let mut socket = TcpStream::connect(web.http_proxy()).await.unwrap();
+    let text = format!(
+        "GET {} HTTP/1.1\r\nhost: ledger.payments:8080\r\ntraceparent: {header}\r\n\r\n",
+        url("/slow/60000")
+    );
+    socket.write_all(text.as_bytes()).await.unwrap();
+    until("the request at the application", || async {
+        if mesh.app.received().is_empty() { Err(()) } else { Ok(()) }
     })
     .await;
-    assert!(web.process.log().contains("OTEL_EXPORTER_OTLP_HEADERS"), "{}", web.process.log());
-    collector.answers(StatusCode::SERVICE_UNAVAILABLE);
-    let before = collector.heads().len();
-    ask(&mesh, &web, "/", &[("traceparent", &header(1))]).await;
-    until("tries", || async { if collector.heads().len() > before + 3 { Ok(()) } else { Err(()) } }).await;
-    collector.answers(StatusCode::OK);
-    ask(&mesh, &web, "/", &[("traceparent", &header(2))]).await;
-    collector.trace(&ids[2], 4).await;
-    assert_eq!(collector.trace(&ids[1], 4).await.len(), 4);
-    assert!(collector.spans().iter().all(|span| span.trace != ids[0]));
-}
-
-#[tokio::test]
-async fn a_collector_in_tls_is_checked_before_it_gets_credentials_or_spans() {
-    let (ours, others) = (Outside::new("roots of the collector"), Outside::new("roots of others"));
-    let collector = Collector::start_tls(&ours).await;
-    let mesh = Mesh::open().await;
-    mesh.publish();
-    let header = parent("01");
-    for (ca, trusted) in [(&others, false), (&ours, true)] {
-        let roots = mesh.world.write("collector.pem", &ca.root_pem());
-        let web = mesh.world.file_sidecar("payments/web").outbound().arg("--otlp-ca", &roots);
-        let base = format!("https://localhost:{}/otlp", collector.address().port());
-        let web = web.env("OTEL_EXPORTER_OTLP_ENDPOINT", &base);
-        let web = web.env("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b,x-tenant=bank");
-        let web = web.env("OTEL_SERVICE_NAME", "front").env("OTEL_RESOURCE_ATTRIBUTES", "service.version=7");
-        let web = web.start().await;
-        ask(&mesh, &web, "/", &[("traceparent", &header)]).await;
-        if trusted {
-            let spans = collector.trace(TRACE, 2).await;
-            assert_eq!(
-                (spans[0].service.as_str(), spans[0].resource["service.version"].as_str()),
-                ("front", "7")
-            );
-            let (path, head) = &collector.heads()[0];
-            assert_eq!(
-                (path.as_str(), one(head, "api-key"), one(head, "x-tenant")),
-                ("/otlp/v1/traces", "a b", "bank")
-            );
-        } else {
-            until("a warning", || async {
-                let log = web.process.log();
-                if log.contains("UnknownIssuer") { Ok(()) } else { Err(log) }
-            })
-            .await;
-            assert!(collector.heads().is_empty());
-        }
-        assert!(!web.process.log().contains("a b"), "{}", web.process.log());
+    drop(socket);
+    for span in collector.trace(TRACE, 4).await {
+        assert!(span.is_error && span.attribute("error.type") == "cancelled", "{span:#?}");
+        assert_eq!(span.attribute("http.response.status_code"), "");
     }
-}
-
-#[tokio::test]
-async fn the_end_of_a_sidecar_sends_what_is_left() {
-    let collector = Collector::start().await;
-    let (mesh, mut web) = mesh(&[("--otlp-endpoint", &collector.url())]).await;
-    ask(&mesh, &web, "/", &[("traceparent", &parent("01"))]).await;
-    web.records_with(1, &[]).await;
-    web.process.terminate().await;
-    assert!(web.process.exit().await.success());
-    let sent = collector.spans().iter().filter(|span| span.service == "web.payments").count();
-    assert_eq!(sent, 2, "before the process was gone");
-}
-
-#[tokio::test]
-async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (mesh, mut web) =
-        mesh(&[("--otlp-endpoint", &format!("http://{}", silent.local_addr().unwrap()))]).await;
-    ask(&mesh, &web, "/", &[("traceparent", &parent("01"))]).await;
-    web.process.terminate().await;
-    let ended = tokio::time::timeout(Duration::from_secs(8), web.process.exit()).await;
-    assert!(ended.expect("3 s are for traces").success());
-    assert!(web.process.log().contains("did not take all traces"), "{}", web.process.log());
-}
-
-#[tokio::test]
-async fn an_edge_tells_the_mesh_nothing_of_clients_traces_unless_it_was_told_to() {
-    let documents = format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}");
-    let header = parent("01");
-    let headers = [("traceparent", header.as_str()), ("tracestate", STATE)];
-    let door = Door::with(&documents, |edge| edge).await;
-    door.send(with(request("GET", "/", ""), &headers)).await;
-    let received = door.app().last().headers;
-    assert!(!received.contains_key("traceparent") && !received.contains_key("tracestate"), "{received:?}");
-
-    let door = Door::with(&documents, |edge| edge.flag("--follow-client-traces")).await;
-    door.send(with(request("GET", "/", ""), &headers)).await;
-    let received = door.app().last().headers;
-    assert_eq!((one(&received, "traceparent"), one(&received, "tracestate")), (header.as_str(), STATE));
-}
-
-#[tokio::test]
-async fn an_edge_begins_a_trace_of_its_own_and_links_to_the_clients() {
-    let collector = Collector::start().await;
-    let documents = format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}");
-    let traced =
-        |edge: SidecarBuilder| edge.arg("--otlp-endpoint", &collector.url()).arg("--trace-sample", "1");
-    let header = parent("01");
-    let headers = [("traceparent", header.as_str()), ("tracestate", STATE)];
-    let door = Door::with(&documents, traced).await;
-    door.send_h2(with_uri(&headers)).await;
-    let received = door.app().last().headers;
-    let (trace, span, flags) = split(one(&received, "traceparent"));
-    assert!(trace != TRACE && flags == "01" && !received.contains_key("tracestate"), "{received:?}");
-    let spans = collector.trace(trace, 2).await;
-    let name = "edge.payments";
-    assert_chain(&spans, "", &[(name, SpanKind::Server), (name, SpanKind::Client)]);
-    assert_eq!(spans[1].id, span);
-    assert_eq!(spans[0].links, [(TRACE.to_owned(), SPAN.to_owned())]);
-    assert_eq!(spans[0].name, "GET payments/api/all");
-    let rows = [("http.route", "payments/api/all"), ("url.scheme", "https"), ("client.address", "127.0.0.1")];
-    for (key, value) in rows {
-        assert_eq!(spans[0].attribute(key), value, "{:#?}", spans[0]);
-    }
-
-    // A client that marks its requests as sampled costs nothing.
-    let seldom =
-        |edge: SidecarBuilder| edge.arg("--otlp-endpoint", &collector.url()).arg("--trace-sample", "0");
-    let door = Door::with(&documents, seldom).await;
-    door.send(with(request("GET", "/", ""), &headers)).await;
-    let received = door.app().last().headers;
-    let (trace, _, flags) = split(one(&received, "traceparent"));
-    assert!(trace != TRACE && flags == "00", "{received:?}");
-
-    let follow = |edge: SidecarBuilder| seldom(edge).flag("--follow-client-traces");
-    let door = Door::with(&documents, follow).await;
-    door.send(with(request("GET", "/", ""), &headers)).await;
-    let received = door.app().last().headers;
-    assert_eq!((split(one(&received, "traceparent")).0, one(&received, "tracestate")), (TRACE, STATE));
-    let spans = collector.trace(TRACE, 2).await;
-    assert_chain(&spans, SPAN, &[(name, SpanKind::Server), (name, SpanKind::Client)]);
-}
-
-fn with_uri(headers: &[(&'static str, &str)]) -> Request<http_body_util::Full<bytes::Bytes>> {
-    with(crate::edge::door::request_h2("GET", crate::edge::door::HOST, "/", ""), headers)
 }
