@@ -13,10 +13,13 @@ const OPERATOR: &str = "operator";
 
 /// A SPIFFE id with a path: `spiffe://<trust-domain>/<segment>[/<segment>...]`.
 ///
-/// Kept in its only spelling, so that equality of ids is equality of texts.
+/// Kept in its only spelling, so that equality of ids is equality of texts. Cheap to clone: every request does.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SpiffeId {
-    text: Arc<str>,
+pub struct SpiffeId(Arc<Parts>);
+
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Parts {
+    text: Box<str>,
     trust_domain: TrustDomain,
     workload: Option<WorkloadName>,
 }
@@ -56,7 +59,11 @@ impl SpiffeId {
             check_segment("path segment", segment).map_err(SpiffeIdError::Path)?;
         }
         let workload = WorkloadName::from_path(path);
-        Ok(Self { text: text.into(), trust_domain, workload })
+        Ok(Self::new(text, trust_domain, workload))
+    }
+
+    fn new(text: &str, trust_domain: TrustDomain, workload: Option<WorkloadName>) -> Self {
+        Self(Arc::new(Parts { text: text.into(), trust_domain, workload }))
     }
 
     /// The id of a workload in Istio's convention.
@@ -68,7 +75,7 @@ impl SpiffeId {
         let text = format!("{SCHEME}{domain}/ns/{namespace}/sa/{service_account}");
         let workload =
             WorkloadName { namespace: namespace.clone(), service_account: service_account.clone() };
-        Self { text: text.into(), trust_domain: domain.clone(), workload: Some(workload) }
+        Self::new(&text, domain.clone(), Some(workload))
     }
 
     /// The control plane's own id: `/ns/palisade-system/sa/control-plane`.
@@ -80,7 +87,7 @@ impl SpiffeId {
     pub fn operator(domain: &TrustDomain, name: &str) -> Result<Self, NameError> {
         check_segment("operator", name)?;
         let text = format!("{SCHEME}{domain}/{OPERATOR}/{name}");
-        Ok(Self { text: text.into(), trust_domain: domain.clone(), workload: None })
+        Ok(Self::new(&text, domain.clone(), None))
     }
 
     /// The name in an operator's id; `None` for every other id.
@@ -92,21 +99,21 @@ impl SpiffeId {
 
     /// The whole id, with scheme.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// The id as Istio's policies write it: without `spiffe://`.
     pub fn principal(&self) -> &str {
-        self.text.strip_prefix(SCHEME).unwrap_or(&self.text)
+        self.as_str().strip_prefix(SCHEME).unwrap_or(self.as_str())
     }
 
     pub fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
+        &self.0.trust_domain
     }
 
     /// Namespace and service account, where the path has Istio's form `/ns/<namespace>/sa/<service-account>`.
     pub fn workload(&self) -> Option<&WorkloadName> {
-        self.workload.as_ref()
+        self.0.workload.as_ref()
     }
 }
 
@@ -127,13 +134,13 @@ impl WorkloadName {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.text, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Every destination that a workload may call, by all names under which it may be called.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
 
 use super::{Destination, Target, Transport};
@@ -21,6 +23,8 @@ use crate::set::names::{canonical, mesh_name, resolve};
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
     hosts: HashMap<Box<str>, Vec<Arc<Destination>>>,
+    /// Where the destinations of `hosts` lie in memory: to know one again costs no comparison of names.
+    places: HashSet<usize>,
 }
 
 impl Destinations {
@@ -63,8 +67,10 @@ impl Destinations {
     }
 
     pub(crate) fn find(&self, authority: &str, default_port: u16) -> Option<&Arc<Destination>> {
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (host, crate::document::reader::parse_port(port)?),
+        // Byte by byte: names are short, and a searcher has to be set up.
+        let colon = authority.bytes().rposition(|b| b == b':');
+        let (host, port) = match colon.and_then(|colon| authority.split_at_checked(colon)) {
+            Some((host, port)) => (host, crate::document::reader::parse_port(port.get(1..)?)?),
             None => (authority, default_port),
         };
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -74,6 +80,11 @@ impl Destinations {
             Cow::Borrowed(host)
         };
         self.hosts.get(&*host)?.iter().find(|d| d.port == port)
+    }
+
+    /// Whether it is one of these, and not one that only looks like it.
+    pub(crate) fn has(&self, destination: &Destination) -> bool {
+        self.places.contains(&place(destination))
     }
 
     /// All ports of a host, by the name it has here.
@@ -95,9 +106,20 @@ impl Destinations {
             }
         }
         for name in names {
-            self.hosts.entry(name.into()).or_insert_with(|| ports.clone());
+            if let Entry::Vacant(free) = self.hosts.entry(name.into()) {
+                self.places.extend(ports.iter().map(|port| place(port)));
+                free.insert(ports.clone());
+            }
         }
     }
+}
+
+fn place(destination: &Destination) -> usize {
+    std::ptr::from_ref(destination).addr()
+}
+
+fn cluster(host: &str, port: u16) -> Arc<str> {
+    format!("outbound|{port}||{host}").into()
 }
 
 struct Compiler<'p> {
@@ -122,6 +144,7 @@ impl Compiler<'_> {
             Arc::new(Destination {
                 host: Arc::clone(&host),
                 port: port.number,
+                cluster: cluster(&host, port.number),
                 protocol: port.protocol,
                 service_name: Arc::clone(&service_name),
                 service_namespace: Arc::clone(&service_namespace),
@@ -145,6 +168,7 @@ impl Compiler<'_> {
             ports.push(Arc::new(Destination {
                 host: host.into(),
                 port: port.number,
+                cluster: cluster(host, port.number),
                 protocol: port.protocol,
                 service_name: Arc::clone(&service_name),
                 service_namespace: Arc::clone(&service_namespace),

@@ -57,6 +57,8 @@ pub struct Destination {
     /// Stable across snapshots while host and port stay the same; pools hang on it.
     pub host: Arc<str>,
     pub port: u16,
+    /// What records call it, in Envoy's form: `outbound|port||host`.
+    pub cluster: Arc<str>,
     pub protocol: Protocol,
     /// For records and metrics, where the destination is a mesh service.
     pub service_name: Arc<str>,
@@ -224,11 +226,7 @@ impl Snapshot {
 
     /// Outbound leave: the destination is one that this workload was told of.
     pub fn authorize_outbound(&self, destination: &Destination) -> Decision {
-        let known = self
-            .destinations
-            .find(&destination.host, destination.port)
-            .is_some_and(|d| std::ptr::eq(&raw const **d, &raw const *destination));
-        if known {
+        if self.destinations.has(destination) {
             Decision::Allow { permit: Permit::new(), grant: Grant::KnownDestination }
         } else {
             Decision::Refuse { refusal: Refusal::UnknownDestination }

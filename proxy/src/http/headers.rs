@@ -30,12 +30,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             }
         }
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE] {
-        headers.remove(name);
-    }
-    for name in [&PROXY_AUTHENTICATE, &PROXY_AUTHORIZATION, &HTTP2_SETTINGS] {
-        headers.remove(name);
-    }
+    // Most heads have none of these, and looking at the names there are is cheaper than asking for each of these.
+    remove_names(headers, |name| ENDS_HERE.contains(name));
     keep_te_trailers(headers);
 }
 
@@ -51,6 +47,16 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
         headers.insert(COOKIE, line);
     }
 }
+
+const ENDS_HERE: [HeaderName; 7] = [
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HTTP2_SETTINGS,
+];
 
 fn listed(value: &HeaderValue) -> Vec<HeaderName> {
     value
@@ -81,7 +87,12 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap) {
 
 /// Removes the headers whose name `is` says.
 pub(crate) fn remove_where(headers: &mut HeaderMap, is: impl Fn(&str) -> bool) {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| is(name.as_str())).cloned().collect();
+    remove_names(headers, |name| is(name.as_str()));
+}
+
+fn remove_names(headers: &mut HeaderMap, is: impl Fn(&HeaderName) -> bool) {
+    // `Vec::new` allocates nothing until there is something.
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is(name)).cloned().collect();
     for name in found {
         headers.remove(name);
     }

@@ -118,11 +118,11 @@ impl Drop for Answer {
 #[derive(Debug)]
 pub(super) struct Watched {
     body: ResponseBody,
-    answer: Answer,
+    answer: Option<Answer>,
 }
 
 impl Watched {
-    pub(super) fn new(body: ResponseBody, answer: Answer) -> Self {
+    pub(super) fn new(body: ResponseBody, answer: Option<Answer>) -> Self {
         Self { body, answer }
     }
 }
@@ -140,7 +140,9 @@ impl Body for Watched {
             Poll::Ready(Some(Ok(_))) => Slot::Clients(Instant::now()),
             _ => Slot::Ours,
         };
-        self.answer.answers.slots.borrow_mut().set(self.answer.index, slot);
+        if let Some(answer) = &self.answer {
+            answer.answers.slots.borrow_mut().set(answer.index, slot);
+        }
         polled
     }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -15,7 +15,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::answers::{Answers, Watched};
+use super::answers::{Answer, Answers, Watched};
 use super::refused::CodecRefusal;
 use crate::http::body::ResponseBody;
 use crate::http::calm::Calm;
@@ -69,9 +69,7 @@ where
     let answers = Answers::new(verdict.clone());
     let service = service_fn(|request| {
         ledger.handed_on();
-        let answer = answers.begin();
-        let response = handler(request);
-        async move { Ok::<_, Infallible>(response.await.map(|body| Watched::new(body, answer))) }
+        Answering { answer: Some(answers.begin()), response: Box::pin(handler(request)) }
     });
     let stop = async {
         tokio::select! {
@@ -95,7 +93,7 @@ where
         Wire::Http1 => {
             let io = HeadDeadline::new(Guarded::requests(io), patience.head, verdict.clone());
             let builder = codec::server_http1(limits);
-            let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+            let connection = Box::pin(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
             if let Err(error) = until(connection, stop, || {}).await
                 && verdict.get().is_none()
                 && let Some(refusal) = CodecRefusal::of_http1(&error)
@@ -107,19 +105,21 @@ where
             let allowances = patience.strict.then_some(&**limits);
             let io = Calm::new(Coalesced::new(io), ledger.clone(), allowances, verdict.clone());
             let io = HeadDeadline::new(io, patience.head, verdict.clone());
-            let connection = codec::server_http2(limits).serve_connection(TokioIo::new(io), service);
+            let connection =
+                Box::pin(codec::server_http2(limits).serve_connection(TokioIo::new(io), service));
             let _ended = until(connection, stop, settle).await;
         }
     }
     verdict.get()
 }
 
+/// The connection comes in a box: a future keeps what it was given beside what it made of it, and an idle connection is
+/// hardly more than this.
 async fn until<C: Graceful>(
-    connection: C,
+    connection: Pin<Box<C>>,
     stop: impl Future<Output = Option<Duration>>,
     after_turn: impl Fn() + Unpin,
 ) -> hyper::Result<()> {
-    tokio::pin!(connection);
     let mut connection = Turns { connection, after_turn };
     tokio::select! {
         result = &mut connection => result,
@@ -133,13 +133,30 @@ async fn until<C: Graceful>(
     }
 }
 
+/// A request under way. The codecs move it about and keep room for it while there is none, so that what it is made of
+/// (some 5 KB) is better elsewhere.
+struct Answering<R> {
+    response: Pin<Box<R>>,
+    answer: Option<Answer>,
+}
+
+impl<R: Future<Output = Response<ResponseBody>>> Future for Answering<R> {
+    type Output = Result<Response<Watched>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.response.as_mut().poll(cx));
+        let (head, body) = response.into_parts();
+        Poll::Ready(Ok(Response::from_parts(head, Watched::new(body, self.answer.take()))))
+    }
+}
+
 /// A connection, and what is done after every turn of its codec.
-struct Turns<'c, C, A> {
-    connection: Pin<&'c mut C>,
+struct Turns<C, A> {
+    connection: Pin<Box<C>>,
     after_turn: A,
 }
 
-impl<C: Graceful, A: Fn() + Unpin> Future for Turns<'_, C, A> {
+impl<C: Graceful, A: Fn() + Unpin> Future for Turns<C, A> {
     type Output = hyper::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

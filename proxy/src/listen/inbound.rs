@@ -44,7 +44,7 @@ pub(crate) struct Inbound {
     pub(crate) own: Option<SpiffeId>,
     /// Our own service, for records and metrics.
     pub(crate) service: Option<Arc<str>>,
-    pub(crate) cluster: Rc<str>,
+    pub(crate) cluster: Arc<str>,
     pub(crate) local_ip: IpAddr,
     pub(crate) sni: Option<String>,
     /// The earlier end of both certificates.

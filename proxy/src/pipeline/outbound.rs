@@ -98,7 +98,7 @@ fn judge(
 
 pub(super) fn describe(record: &mut Record, destination: &Destination) {
     record.service = Some(destination.host.clone());
-    record.upstream_cluster = Some(format!("outbound|{}||{}", destination.port, destination.host).into());
+    record.upstream_cluster = Some(destination.cluster.clone());
     if let Transport::Mesh { identities } = &destination.transport {
         record.mesh_upstream = true;
         if identities.len() == 1 {

@@ -1,10 +1,10 @@
 //! Counters of one worker, their sum, and Prometheus's text of it, under Istio's names.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use palisade_identity::SpiffeId;
 use palisade_policy::kind::rate_limit_policy::Mode;
 

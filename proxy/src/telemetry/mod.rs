@@ -3,6 +3,7 @@
 mod json;
 mod metrics;
 pub(crate) mod record;
+mod second;
 pub(crate) mod trace;
 mod writer;
 
@@ -16,6 +17,7 @@ use crate::settings::limits::Limits;
 use crate::settings::trace::TraceSettings;
 use metrics::Shard;
 pub(crate) use metrics::{Connection, HandshakeOutcome};
+use second::Second;
 use trace::span::Span;
 use trace::{Exporter, Spans};
 use writer::{Batch, Writer};
@@ -43,6 +45,7 @@ pub(crate) struct WorkerTelemetry {
     /// Where traces are exported.
     spans: Option<RefCell<Spans>>,
     counters: Counters,
+    second: Second,
 }
 
 impl Telemetry {
@@ -87,7 +90,7 @@ impl Telemetry {
         let counters = self.counters(limits);
         let batch = RefCell::new(self.0.writer.batch(limits.record_bytes_max));
         let spans = self.0.exporter.get().and_then(Exporter::spans).map(RefCell::new);
-        WorkerTelemetry { batch, spans, counters }
+        WorkerTelemetry { batch, spans, counters, second: Second::new() }
     }
 
     /// For a thread that writes no records.

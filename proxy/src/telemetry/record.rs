@@ -102,7 +102,7 @@ pub(crate) struct Record {
     grpc_status: Option<u16>,
     ended: bool,
     pub(crate) upstream_host: Option<SocketAddr>,
-    pub(crate) upstream_cluster: Option<Rc<str>>,
+    pub(crate) upstream_cluster: Option<Arc<str>>,
     pub(crate) upstream_sent_at: Option<Instant>,
     upstream_service_time_ms: Option<u64>,
     pub(crate) retries: u64,

@@ -11,6 +11,8 @@ use std::time::Duration;
 /// A batch is handed over when it has this many bytes (a few dozen records): large enough for one write(2) per
 /// batch to be cheap, small enough for a log that is watched.
 const BATCH_BYTES: usize = 32 * 1024;
+/// What a batch has room for: the record that makes it large enough is in it too.
+const CAPACITY: usize = BATCH_BYTES + 8 * 1024;
 /// Batches that wait for the writer. Past it they grow in their worker, up to its limit.
 const QUEUE: usize = 16;
 /// How long `finish` waits for a stuck writer.
@@ -49,7 +51,7 @@ impl Writer {
     }
 
     pub(super) fn batch(&self, bytes_max: usize) -> Batch {
-        Batch { lines: Vec::with_capacity(BATCH_BYTES), queue: self.queue.clone(), bytes_max }
+        Batch { lines: Vec::with_capacity(CAPACITY), queue: self.queue.clone(), bytes_max }
     }
 
     pub(super) fn finish(&self) {
@@ -118,7 +120,7 @@ impl Batch {
         }
         let lines = std::mem::take(&mut self.lines);
         match self.queue.try_send(Message::Lines(lines)) {
-            Ok(()) => self.lines.reserve(BATCH_BYTES),
+            Ok(()) => self.lines.reserve(CAPACITY),
             Err(
                 TrySendError::Full(Message::Lines(lines)) | TrySendError::Disconnected(Message::Lines(lines)),
             ) => {

@@ -1,9 +1,9 @@
 //! Connections kept between requests: one pool per worker, no locks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
+use hashbrown::HashMap;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;

@@ -1,7 +1,8 @@
 //! Rules of one action, found by the caller: a rule that names its callers one by one is only tried for them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::clause::Clause;
 use super::text::TextMatch;
