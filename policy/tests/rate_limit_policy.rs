@@ -2,6 +2,7 @@
 
 mod support;
 
+use palisade_policy::compile::Moment;
 use palisade_policy::kind::request_match::MatchView;
 use support::{findings, parse_ok, snapshot, workload};
 
@@ -57,17 +58,36 @@ fn limits_that_need_a_token_or_a_route_come_late_and_the_others_early() {
     );
     let (set, _) = parse_ok(&text);
     let ledger = snapshot(&set, &[], &workload("bank", "ledger"));
-    let names = |method, path, route, late| {
+    let names = |method, path, route, moment| {
         let view = MatchView { host: "h", method, path, route };
-        ledger.limits(view, late).map(|limit| limit.name.to_string()).collect::<Vec<_>>()
+        ledger.limits(view, moment).map(|limit| limit.name.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(names("GET", "/", None, false), ["address", "all"]);
-    assert_eq!(names("POST", "/pay", None, false), ["address", "all", "posts"]);
-    assert_eq!(names("GET", "/", None, true), ["user"]);
-    assert_eq!(names("GET", "/", Some("bank/api/pay"), true), ["user", "route"]);
+    assert_eq!(names("GET", "/", None, Moment::BeforeToken), ["address", "all"]);
+    assert_eq!(names("POST", "/pay", None, Moment::BeforeToken), ["address", "all", "posts"]);
+    assert_eq!(names("GET", "/", None, Moment::AfterToken), ["user"]);
+    assert_eq!(names("GET", "/", Some("bank/api/pay"), Moment::AfterToken), ["user", "route"]);
     let payments = snapshot(&set, &[], &workload("bank", "payments"));
     let view = MatchView { host: "h", method: "GET", path: "/", route: None };
-    assert_eq!(payments.limits(view, false).count(), 0);
+    assert_eq!(payments.limits(view, Moment::BeforeToken).count(), 0);
+}
+
+#[test]
+fn a_limit_by_a_header_that_tokens_write_comes_late_and_never_counts_what_a_caller_wrote_there() {
+    let text = policy(
+        "{name: user, limit: 5, window: 60s, key: [{address: {}}, {header: X-User}]}, \
+         {name: folded, limit: 5, window: 60s, key: [{header: x_payload}]}, \
+         {name: device, limit: 5, window: 60s, key: [{header: x-device}]}",
+    );
+    let authentication = "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+         metadata: {name: users, namespace: bank}\nspec:\n  selector: {matchLabels: {app: ledger}}\n  jwtRules:\n  \
+         - {issuer: 'https://id.example', jwksUri: 'https://id.example/jwks', outputPayloadToHeader: x-payload,\n     \
+         outputClaimToHeaders: [{header: x-user, claim: sub}]}\n";
+    let (set, _) = parse_ok(&(text + authentication));
+    let ledger = snapshot(&set, &[], &workload("bank", "ledger"));
+    let view = MatchView { host: "h", method: "GET", path: "/", route: None };
+    let names = |moment| ledger.limits(view, moment).map(|limit| limit.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(Moment::BeforeToken), ["device"]);
+    assert_eq!(names(Moment::AfterToken), ["user", "folded"]);
 }
 
 #[test]
@@ -75,7 +95,7 @@ fn the_state_of_a_limit_outlives_a_push_that_does_not_change_its_numbers() {
     let id = |text: &str| {
         let ledger = snapshot(&parse_ok(text).0, &[], &workload("bank", "ledger"));
         let view = MatchView { host: "h", method: "GET", path: "/", route: None };
-        ledger.limits(view, false).next().map(|limit| limit.id.to_string())
+        ledger.limits(view, Moment::BeforeToken).next().map(|limit| limit.id.to_string())
     };
     let first = id(&policy("{name: a, limit: 5, window: 60s}"));
     assert_eq!(first, id(&policy("{name: a, limit: 5, window: 1m, mode: shadow}")));
@@ -99,7 +119,10 @@ fn a_limit_of_the_mesh_says_what_becomes_of_requests_while_its_store_is_away() {
         let text = policy(&format!("{{name: a, limit: 5, window: 60s{fields}}}"));
         let ledger = snapshot(&parse_ok(&text).0, &[], &workload("bank", "ledger"));
         let view = MatchView { host: "h", method: "GET", path: "/", route: None };
-        assert_eq!(ledger.limits(view, false).map(|limit| limit.scope).collect::<Vec<_>>(), [scope]);
+        assert_eq!(
+            ledger.limits(view, Moment::BeforeToken).map(|limit| limit.scope).collect::<Vec<_>>(),
+            [scope]
+        );
         assert_eq!(ledger.has_mesh_limits(), needs_store, "{fields}");
     }
 }

@@ -47,8 +47,21 @@ pub struct Snapshot {
     modes: Modes,
     destinations: Destinations,
     edge: Edge,
-    limits: Vec<Arc<Limit>>,
+    limits: Vec<(Moment, Arc<Limit>)>,
     guards: Vec<Arc<GuardRule>>,
+}
+
+/// When a limit is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before a signature is checked: limits that need neither token nor route.
+    BeforeToken,
+    /// After token and authorization: the others.
+    AfterToken,
+}
+
+impl Moment {
+    pub const ALL: [Self; 2] = [Self::BeforeToken, Self::AfterToken];
 }
 
 /// Where an outbound request goes: one port of one service.
@@ -107,9 +120,9 @@ impl Snapshot {
         let built = built_routes(projection, &mut findings);
         let routes = Routes::new(&projection.virtual_services, built, &destinations);
         let edge = Edge::new(&projection.gateways, &routes, &mut findings);
-        let limits = limits(projection, &mut findings);
         let guards = guards(projection, &mut findings);
         let authentication = Authentication::new(projection, &mut findings);
+        let limits = limits(projection, &authentication, &mut findings);
         if findings.has_errors() {
             return Err(findings);
         }
@@ -157,15 +170,15 @@ impl Snapshot {
         }
     }
 
-    /// The limits that a request counts against, in the order of policies. `late`: those that need a token or a
-    /// route; the others come before either is looked at.
-    pub fn limits(&self, view: MatchView<'_>, late: bool) -> impl Iterator<Item = &Arc<Limit>> {
-        self.limits.iter().filter(move |limit| limit.is_late() == late && limit.matches.matches(&view))
+    /// The limits that a request counts against at this moment, in the order of policies.
+    pub fn limits(&self, view: MatchView<'_>, moment: Moment) -> impl Iterator<Item = &Arc<Limit>> {
+        let now = self.limits.iter().filter(move |(at, limit)| *at == moment && limit.matches.matches(&view));
+        now.map(|(_, limit)| limit)
     }
 
     /// Whether a limit counts across the mesh, so that a store is needed.
     pub fn has_mesh_limits(&self) -> bool {
-        self.limits.iter().any(|limit| matches!(limit.scope, Scope::Mesh(_)))
+        self.limits.iter().any(|(_, limit)| matches!(limit.scope, Scope::Mesh(_)))
     }
 
     /// The rules of guards that hold for a request, in the order of guards. All of them apply.
@@ -328,12 +341,23 @@ fn built_routes(projection: &Projection, findings: &mut Findings) -> Vec<Vec<vir
     built
 }
 
-fn limits(projection: &Projection, findings: &mut Findings) -> Vec<Arc<Limit>> {
+fn limits(
+    projection: &Projection,
+    authentication: &Authentication,
+    findings: &mut Findings,
+) -> Vec<(Moment, Arc<Limit>)> {
+    // What a token writes into a header is the caller's own word until the token was verified.
+    let is_late =
+        |limit: &Limit| limit.is_late() || limit.headers_of_key().any(|name| authentication.writes(name));
+    let with_moment = |limit: Limit| {
+        let moment = if is_late(&limit) { Moment::AfterToken } else { Moment::BeforeToken };
+        (moment, Arc::new(limit))
+    };
     let mut limits = Vec::new();
     for Named { meta, spec } in &projection.rate_limits {
         let object = format!("{} {}/{}", Kind::RateLimitPolicy.name(), meta.namespace, meta.name);
         report(findings, &object, |p| {
-            limits.extend(rate_limit_policy::build(meta, spec, p).into_iter().map(Arc::new));
+            limits.extend(rate_limit_policy::build(meta, spec, p).into_iter().map(with_moment));
         });
     }
     limits

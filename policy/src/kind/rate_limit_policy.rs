@@ -111,6 +111,14 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// The headers that quotas are told apart by.
+    pub(crate) fn headers_of_key(&self) -> impl Iterator<Item = &str> {
+        self.key.iter().filter_map(|part| match part {
+            KeyPart::Header(name) => Some(name.as_str()),
+            KeyPart::Address | KeyPart::Claim(_) | KeyPart::Principal => None,
+        })
+    }
+
     /// Whether it can be asked only when the token was verified and the route chosen.
     pub fn is_late(&self) -> bool {
         let of_token = |part: &KeyPart| matches!(part, KeyPart::Claim(_) | KeyPart::Principal);

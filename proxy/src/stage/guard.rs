@@ -7,6 +7,7 @@ use http::{StatusCode, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use palisade_policy::Snapshot;
+use palisade_policy::compile::Moment;
 use palisade_policy::kind::request_guard::rule::{GuardRule, GuardView, Measure, Violation};
 use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::request::path::{PathError, is_ambiguous};
@@ -151,7 +152,9 @@ fn keeping<'r>(
     let as_forwarded = |path: &str| {
         let other = MatchView { path, ..*view };
         snapshot.guards(other).all(|rule| rules.iter().any(|known| Arc::ptr_eq(known, rule)))
-            && [false, true].iter().all(|late| snapshot.limits(other, *late).all(|l| l.matches.matches(view)))
+            && Moment::ALL
+                .iter()
+                .all(|moment| snapshot.limits(other, *moment).all(|l| l.matches.matches(view)))
     };
     if !readings.iter().all(|path| as_forwarded(path)) {
         return None;

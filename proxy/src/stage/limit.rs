@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use palisade_policy::Snapshot;
+pub(crate) use palisade_policy::compile::Moment;
 use palisade_policy::kind::rate_limit_policy::{Limit, Mode, OnStoreFailure, Scope};
 use palisade_policy::kind::request_match::MatchView;
 use smallvec::SmallVec;
@@ -30,15 +31,6 @@ pub struct Exceeded {
     wait: Duration,
 }
 
-/// When a limit is asked. A request that fails in between never touches the quota of a user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// Before a signature is checked: limits that need neither token nor route.
-    BeforeToken,
-    /// After token and authorization: the others.
-    AfterToken,
-}
-
 /// Takes from every limit that matches; the first one that is exceeded refuses. Limits of the mesh come last, all in one
 /// question: only a request that everything here would let through costs the store anything.
 pub(crate) async fn check(
@@ -50,7 +42,7 @@ pub(crate) async fn check(
     record: &mut Record,
 ) -> Result<(), ProxyError> {
     let mut of_mesh = SmallVec::<[&Arc<Limit>; 4]>::new();
-    for limit in snapshot.limits(view, moment == Moment::AfterToken) {
+    for limit in snapshot.limits(view, moment) {
         match limit.scope {
             Scope::Instance => heed(worker, limit, worker.shared.limiter.take(limit, asked), record)?,
             Scope::Mesh(_) => of_mesh.push(limit),

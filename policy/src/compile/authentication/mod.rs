@@ -9,6 +9,7 @@ use super::report;
 use crate::finding::{Findings, code};
 use crate::kind::jwt_policy::access::{AccessPolicy, Unmet};
 use crate::kind::jwt_policy::{self, IssuerSpec};
+use crate::kind::request_guard::names::is_folded;
 use crate::kind::request_match::MatchView;
 use crate::kind::{Kind, Meta, Named, request_authentication};
 use crate::projection::Projection;
@@ -50,6 +51,11 @@ impl Authentication {
         };
         let outputs = rules.iter().flat_map(written).collect();
         Self { rules, access, outputs }
+    }
+
+    /// Whether a rule writes into this header, under any spelling.
+    pub(super) fn writes(&self, header: &str) -> bool {
+        self.outputs.iter().any(|output| is_folded(header, output))
     }
 
     /// Judges what a request brings by every JwtPolicy; `token` was verified. The first that lacks something refuses.
