@@ -150,7 +150,8 @@ pub struct Limits {
     pub store_warn_interval: Duration,
     /// Different label sets kept per worker; beyond it new ones are counted under `other`. 2 000.
     pub metric_series_max: usize,
-    /// Spans that wait for the collector; what comes on top is lost, and counted. 8 192: some 10 MiB.
+    /// Spans that wait for the collector; what comes on top is lost, and counted. 8 192: some 10 MiB, and 40
+    /// where strangers make them as large as they can.
     pub spans_waiting_max: usize,
     /// Spans that a worker hands over together, and batches on their way to the exporter. 64, and 256.
     pub spans_handed_max: usize,

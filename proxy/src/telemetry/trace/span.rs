@@ -11,6 +11,9 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use super::context::{Context, SpanId};
 
+/// A text in a span. 1 KiB: a path or a user agent of 64 KiB would have strangers fill the queue, and one export grow over
+/// the 4 MiB that collectors take by gRPC.
+const TEXT_BYTES_MAX: usize = 1024;
 /// Bits of OTLP's `flags`: it is known whether the parent is another process's, and it is.
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
@@ -21,7 +24,9 @@ pub(crate) struct Attributes(Vec<KeyValue>);
 
 impl Attributes {
     pub(crate) fn text(&mut self, key: impl Into<String>, value: impl Into<String>) {
-        self.add(key.into(), Value::StringValue(value.into()));
+        let mut value = value.into();
+        value.truncate(value.floor_char_boundary(TEXT_BYTES_MAX));
+        self.add(key.into(), Value::StringValue(value));
     }
 
     pub(crate) fn optional(&mut self, key: &str, value: Option<impl Into<String>>) {
@@ -73,7 +78,8 @@ impl Outline {
             trace_id: self.context.trace.bytes().to_vec(),
             span_id: self.context.span.bytes().to_vec(),
             parent_span_id: self.parent.map(|parent| parent.bytes().to_vec()).unwrap_or_default(),
-            trace_state: self.state,
+            // A part of it would mean something else.
+            trace_state: if self.state.len() > TEXT_BYTES_MAX { String::new() } else { self.state },
             flags: flags(self.context, self.parent_is_remote),
             name: self.name,
             kind: self.kind.into(),
@@ -107,4 +113,22 @@ fn flags(context: Context, is_remote: bool) -> u32 {
 fn nanos(at: SystemTime) -> u64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_bounded_and_stay_texts() {
+        for (given, kept) in
+            [("x".repeat(5000), 1024), ("é".repeat(600), 1024), ("€".repeat(600), 1023), ("a".into(), 1)]
+        {
+            let mut attributes = Attributes::default();
+            attributes.text("url.path", given.as_str());
+            let value = attributes.into_inner().remove(0).value.unwrap().value.unwrap();
+            let Value::StringValue(text) = value else { panic!("{value:?}") };
+            assert!(text.len() == kept && given.starts_with(&text), "{}", text.len());
+        }
+    }
 }
