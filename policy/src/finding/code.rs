@@ -137,6 +137,7 @@ codes! {
     MESH_IDENTITY_AT_EDGE = "PAL3011", "A rule at an edge asks for an identity that nobody outside has";
     UNBOUNDED_BODY = "PAL3012", "A route of an edge takes bodies of any size";
     PLAINTEXT_BESIDE_TLS = "PAL3013", "What an edge serves in TLS it serves in plaintext too";
+    PATH_SPELLING = "PAL3014", "A limit or a guard at an edge is for one spelling of a path";
     // What documents lead to: access rules.
     RULE_DENIED = "PAL3101", "A DENY takes all that the rule allows";
     RULE_COVERED = "PAL3102", "Another rule does all that the rule does";

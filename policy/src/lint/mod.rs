@@ -22,6 +22,7 @@ mod rules;
 mod scopes;
 mod selection;
 mod shape;
+mod spellings;
 mod tcp;
 mod upstreams;
 mod world;
@@ -71,6 +72,7 @@ pub fn lint(objects: &[Object]) -> Report {
     paths::check(&world, &mut desk);
     tcp::check(&world, &mut desk);
     shape::check(&world, &mut desk);
+    spellings::check(&world, &mut desk);
     let mut report = Report::default();
     for (index, object) in objects.iter().copied().enumerate() {
         let problems = desk.0.remove(&index).unwrap_or_default();

@@ -338,3 +338,50 @@ fn a_route_by_prefix_is_pointed_at() {
     );
     assert_eq!(severity(&route("/info"), "PAL3104"), Severity::Note);
 }
+
+#[test]
+fn limits_and_guards_for_one_spelling_of_a_path_let_others_pass() {
+    let limit = |paths: &str| {
+        let limit = format!("{{name: l, match: [{{paths: [{paths}]}}], limit: 1, window: 60s}}");
+        limits(&format!("{{selector: {{matchLabels: {{app: edge}}}}, limits: [{limit}]}}"))
+    };
+    let elsewhere = |paths: &str| limit(paths).replace("app: edge", "app: ledger");
+    let guard = |paths: &str| {
+        let rule = format!("{{name: g, match: [{{paths: [{paths}]}}], allowedMethods: [GET]}}");
+        document("palisade.mesh/v1", "RequestGuard", "g", &format!("{{rules: [{rule}]}}"))
+    };
+    let merged = "---\napiVersion: palisade.mesh/v1\nkind: MeshConfig\nmetadata: {name: default, namespace: palisade-system}\n\
+                  spec: {pathNormalization: {normalization: MERGE_SLASHES}}\n";
+    let (all, api) = (format!("{{{TO}}}"), format!("{{match: [{{uri: {{prefix: /api/}}}}], {TO}}}"));
+    let exact = format!("{{match: [{{uri: {{exact: /login}}}}], {TO}}}");
+    let (of_limit, of_rule) = ("spec.limits[0].match[0].paths[0]", "spec.rules[0].match[0].paths[0]");
+    table(
+        "PAL3014",
+        &[
+            (edge(&all, &limit("/login")), &[of_limit]),
+            (edge(&all, &guard("/login")), &[of_rule]),
+            // Slashes at the start are left, and end with MERGE_SLASHES.
+            (edge(&all, &limit("'/login*'")), &[of_limit]),
+            (edge(&all, &format!("{}{merged}", limit("'/login*'"))), &[]),
+            (edge(&all, &format!("{}{merged}", limit("/login"))), &[of_limit]),
+            (edge(&all, &format!("{}{merged}", limit("/login, '/login*'"))), &[]),
+            (edge(&all, &format!("{}{merged}", limit("'/login/'"))), &[of_limit]),
+            // What no route takes passes nothing.
+            (edge(&exact, &limit("/login")), &[]),
+            (edge(&api, &limit("/api/login")), &[of_limit]),
+            (edge(&api, &limit("'/api/login*'")), &[]),
+            (
+                edge(
+                    &all,
+                    &format!("{}{}", limit("/login"), allow("{to: [{operation: {paths: [/login]}}]}")),
+                ),
+                &[],
+            ),
+            // Nor is anything said of what is not at an edge, and of templates.
+            (edge(&all, &elsewhere("/login")), &[]),
+            (edge(&all, &limit("'/a/{*}'")), &[]),
+            (edge(&all, &limit("'*'")), &[]),
+        ],
+    );
+    assert_eq!(severity(&edge(&all, &limit("/login")), "PAL3014"), Severity::Warning);
+}
