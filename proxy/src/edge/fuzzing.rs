@@ -24,8 +24,22 @@ pub fn proxy_header(data: &[u8]) {
     let Some(client) = client else { return };
     match text.strip_prefix(b"PROXY ") {
         Some(line) => assert_eq!(named_by_v1(line), Some(client), "{text:?}"),
-        None => assert!(is_named_by_v2(text, client), "{text:?} {client}"),
+        None => {
+            assert!(is_named_by_v2(text, client), "{text:?} {client}");
+            check_tlvs(text, client.is_ipv4());
+        }
     }
+}
+
+/// What stands behind the addresses is TLVs, counted again; none of them may reach over the header's end, and any byte more
+/// or less breaks the last one.
+fn check_tlvs(text: &[u8], v4: bool) {
+    let mut left = text.get(16 + if v4 { 12 } else { 36 }..).unwrap_or_default();
+    while let Some(([_kind, high, low], rest)) = left.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        left = rest.get(length..).unwrap_or_else(|| panic_on("a TLV reaches over the end", text));
+    }
+    assert!(left.is_empty(), "{text:?} ends within a TLV");
 }
 
 fn header(data: &[u8]) -> (Result<Option<SocketAddr>, ProxyHeaderError>, usize) {

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crc::{CRC_32_ISCSI, Crc};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 const SIGNATURE_V2: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -106,7 +107,7 @@ fn port_of(text: &str) -> Result<u16, ProxyHeaderError> {
     text.parse().ok().filter(|_| plain).ok_or(ProxyHeaderError::Malformed)
 }
 
-/// What follows the signature of version 2. TLVs after the addresses are passed over.
+/// What follows the signature of version 2.
 pub fn parse_v2(
     version_command: u8,
     family: u8,
@@ -119,17 +120,48 @@ pub fn parse_v2(
     match (version_command, family) {
         (LOCAL, _) => Ok(None),
         (PROXY, TCP_IPV4) => {
-            let ([a, b, c, d, _, _, _, _, high, low, _, _], _) = split(body)?;
+            let ([a, b, c, d, _, _, _, _, high, low, _, _], tlvs) = split(body)?;
+            check_tlvs([version_command, family], body, tlvs)?;
             Ok(Some(SocketAddr::new(Ipv4Addr::new(*a, *b, *c, *d).into(), u16::from_be_bytes([*high, *low]))))
         }
         (PROXY, TCP_IPV6) => {
             let (source, rest) = split::<16>(body)?;
             let (_, rest) = split::<16>(rest)?;
-            let ([high, low, _, _], _) = split(rest)?;
+            let ([high, low, _, _], tlvs) = split(rest)?;
+            check_tlvs([version_command, family], body, tlvs)?;
             Ok(Some(SocketAddr::new(Ipv6Addr::from(*source).into(), u16::from_be_bytes([*high, *low]))))
         }
         _ => Err(ProxyHeaderError::Malformed),
     }
+}
+
+/// TLVs say nothing that is wanted here, but they must fill the header to its end (section 2.2): where they do not, its
+/// length is not the one that was meant, and what follows is not where the client's bytes begin.
+fn check_tlvs(start: [u8; 2], body: &[u8], mut tlvs: &[u8]) -> Result<(), ProxyHeaderError> {
+    const CRC32C: u8 = 0x03;
+    while !tlvs.is_empty() {
+        let ([kind, high, low], rest) = split(tlvs)?;
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let (value, rest) = rest.split_at_checked(length).ok_or(ProxyHeaderError::Malformed)?;
+        if *kind == CRC32C && value != crc32c(start, body, value.len() + rest.len()).to_be_bytes() {
+            return Err(ProxyHeaderError::Malformed);
+        }
+        tlvs = rest;
+    }
+    Ok(())
+}
+
+/// Of the whole header, with zeros in place of the checksum itself, which begins so many bytes before the end.
+fn crc32c(start: [u8; 2], body: &[u8], from_end: usize) -> u32 {
+    static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+    let before = body.len().saturating_sub(from_end);
+    let (before, rest) = body.split_at(before);
+    let length = u16::try_from(body.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let mut digest = CRC.digest();
+    for part in [&SIGNATURE_V2[..], &start, &length, before, &[0; 4], rest.get(4..).unwrap_or_default()] {
+        digest.update(part);
+    }
+    digest.finalize()
 }
 
 fn split<const N: usize>(body: &[u8]) -> Result<(&[u8; N], &[u8]), ProxyHeaderError> {
@@ -151,6 +183,19 @@ mod tests {
         [&SIGNATURE_V2[..], &[command, family], &length, body, b"rest"].concat()
     }
 
+    /// The addresses, a TLV, and a checksum that is off by so much, with a TLV behind it.
+    fn with_checksum(addresses: &[u8], off_by: u32) -> Vec<u8> {
+        let mut body = [addresses, b"\xe0\0\x01x\x03\0\x04\0\0\0\0\x04\0\x02yz"].concat();
+        let at = body.len() - 9;
+        let header = v2(0x21, 0x11, &body);
+        // Bit by bit, as RFC 3720 appendix B.4 gives it.
+        let whole = header.strip_suffix(b"rest").unwrap().iter().fold(u32::MAX, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78))
+        });
+        body[at..at + 4].copy_from_slice(&(!whole ^ off_by).to_be_bytes());
+        body
+    }
+
     #[tokio::test]
     async fn reads_both_versions_and_not_a_byte_more() {
         let v4 = [1, 2, 3, 4, 10, 0, 0, 1, 0x12, 0x34, 1, 187];
@@ -163,6 +208,8 @@ mod tests {
             (b"PROXY UNKNOWN ::1 ::1 1 2\r\nrest".to_vec(), None),
             (v2(0x21, 0x11, &v4), Some("1.2.3.4:4660")),
             (v2(0x21, 0x21, &v6), Some("[2001:db8::1]:80")),
+            (v2(0x21, 0x11, &[&v4[..], b"\x04\0\0", b"\xea\0\x03abc"].concat()), Some("1.2.3.4:4660")),
+            (v2(0x21, 0x11, &with_checksum(&v4, 0)), Some("1.2.3.4:4660")),
             (v2(0x20, 0, b""), None),
             (v2(0x20, 0x11, &v4), None),
         ];
@@ -199,6 +246,12 @@ mod tests {
             (v2(0x21, 0x31, &[1; 216]), E::Malformed),
             (v2(0x11, 0x11, &[1; 12]), E::Malformed),
             (v2(0x22, 0x11, &[1; 12]), E::Malformed),
+            (v2(0x21, 0x11, &[&[1; 12][..], b"\x04"].concat()), E::Malformed),
+            (v2(0x21, 0x11, &[&[1; 12][..], b"\x04\0"].concat()), E::Malformed),
+            (v2(0x21, 0x11, &[&[1; 12][..], b"\x04\0\x02x"].concat()), E::Malformed),
+            (v2(0x21, 0x21, &[&[1; 36][..], b"\xea\xff\xffx"].concat()), E::Malformed),
+            (v2(0x21, 0x11, &with_checksum(&[1; 12], 1)), E::Malformed),
+            (v2(0x21, 0x11, &[&[1; 12][..], b"\x03\0\x02xy"].concat()), E::Malformed),
         ];
         for (bytes, error) in rows {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -213,6 +266,23 @@ mod tests {
             let _any = runtime.block_on(whole(&bytes));
             let _any = runtime.block_on(whole(&[b"PROXY ".as_slice(), &bytes].concat()));
             let _any = runtime.block_on(whole(&[&SIGNATURE_V2[..], &bytes].concat()));
+            let _any = parse_v2(0x21, 0x11, &bytes);
+            let _any = parse_v2(0x21, 0x21, &[&[0; 36][..], &bytes].concat());
+        }
+
+        #[test]
+        fn tlvs_that_fill_the_header_are_read_and_a_byte_more_or_less_is_refused(
+            values in proptest::collection::vec((4_u8.., proptest::collection::vec(0_u8.., 0..20)), 1..8)
+        ) {
+            let mut body = vec![1; 12];
+            for (kind, value) in &values {
+                body.extend([*kind, 0, u8::try_from(value.len()).unwrap()]);
+                body.extend(value);
+            }
+            proptest::prop_assert!(parse_v2(0x21, 0x11, &body).is_ok());
+            proptest::prop_assert!(parse_v2(0x21, 0x11, &[&body[..], &[0]].concat()).is_err());
+            body.pop();
+            proptest::prop_assert!(parse_v2(0x21, 0x11, &body).is_err());
         }
     }
 }
