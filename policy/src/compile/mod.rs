@@ -4,6 +4,7 @@ pub mod authentication;
 pub(crate) mod authorization;
 mod destinations;
 pub mod edge;
+pub mod judged;
 pub mod routes;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ use authentication::Authentication;
 use authorization::Authorization;
 use destinations::Destinations;
 use edge::Edge;
+use judged::JudgedHeaders;
 use routes::Routes;
 
 /// The compiled policy of one workload.
@@ -49,6 +51,7 @@ pub struct Snapshot {
     edge: Edge,
     limits: Vec<(Moment, Arc<Limit>)>,
     guards: Vec<Arc<GuardRule>>,
+    judged: Arc<JudgedHeaders>,
 }
 
 /// When a limit is asked.
@@ -123,6 +126,7 @@ impl Snapshot {
         let guards = guards(projection, &mut findings);
         let authentication = Authentication::new(projection, &mut findings);
         let limits = limits(projection, &authentication, &mut findings);
+        let judged = JudgedHeaders::new(projection, authentication.rules.iter().map(|rule| &**rule));
         if findings.has_errors() {
             return Err(findings);
         }
@@ -138,6 +142,7 @@ impl Snapshot {
             edge,
             limits,
             guards,
+            judged: Arc::new(judged),
         })
     }
 
@@ -189,6 +194,11 @@ impl Snapshot {
     /// Whether `guards` has anything to look for.
     pub fn has_guards(&self) -> bool {
         !self.guards.is_empty()
+    }
+
+    /// The headers that any policy of this workload goes by.
+    pub fn judged_headers(&self) -> &Arc<JudgedHeaders> {
+        &self.judged
     }
 
     /// Whether some guard might let off an ambiguous path of a request to this host. Whether one does is known only when

@@ -1,33 +1,94 @@
 //! What a request from outside says of where it came from, and how much of that is believed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use palisade_policy::kind::request_guard::names::HeaderNames;
 
-use crate::http::headers::{OUR_PREFIX, begins_folded, is_folded, remove_where};
+use crate::http::headers::remove_where;
 use crate::telemetry::trace::context::{TRACEPARENT, TRACESTATE};
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Names that only proxies may write. Compared after `_` is read as `-`, as CGI-style servers do.
-const CLAIMS: [&str; 12] = [
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-url",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-original-uri",
-    "x-http-method-override",
-];
-/// All names that begin so, as well: `X-Forwarded-*`, Envoy's instructions to itself, and ours.
-const CLAIM_PREFIXES: [&str; 3] = ["x-forwarded-", "x-envoy-", OUR_PREFIX];
+/// Names that only proxies may write, under every spelling; `*` stands for any end.
+static CLAIMS: LazyLock<HeaderNames> = LazyLock::new(|| {
+    HeaderNames::new([
+        // Where the client is.
+        "cf-connecting-ip*",
+        "cf-pseudo-ipv4",
+        "client-ip",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "forwarded",
+        "http-client-ip",
+        "proxy-client-ip",
+        "true-client-ip",
+        "via",
+        "wl-proxy-client-ip",
+        "x-appengine-user-ip",
+        "x-azure-clientip",
+        "x-azure-socketip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-forwarded-*",
+        "x-original-forwarded-for",
+        "x-originating-ip",
+        "x-proxyuser-ip",
+        "x-real-ip",
+        "x-remote-addr",
+        "x-remote-ip",
+        // Which request it was.
+        "front-end-https",
+        "x-host",
+        "x-http-host-override",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-host",
+        "x-original-method",
+        "x-original-uri",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-scheme",
+        "x-url-scheme",
+        // Who is calling.
+        "client-cert",
+        "client-cert-chain",
+        "remote-email",
+        "remote-groups",
+        "remote-name",
+        "remote-user",
+        "ssl-client-*",
+        "x-arr-clientcert",
+        "x-auth-request-*",
+        "x-client-cert*",
+        "x-client-dn",
+        "x-client-verify",
+        "x-remote-extra-*",
+        "x-remote-group",
+        "x-remote-user",
+        "x-ssl-*",
+        "x-webauth-*",
+        // Of what runs on this host: CGI's `HTTP_PROXY` (CVE-2016-5385), Envoy's instructions to itself, and ours.
+        "proxy",
+        "x-envoy-*",
+        "x-palisade-*",
+    ])
+});
+/// What load balancers of clouds write of a client whom they have authenticated. Where one stands in front and is trusted,
+/// services behind us may want it.
+static CLAIMS_IN_FRONT: LazyLock<HeaderNames> = LazyLock::new(|| {
+    HeaderNames::new([
+        "cf-access-authenticated-user-email",
+        "x-amzn-mtls-*",
+        "x-amzn-oidc-*",
+        "x-goog-authenticated-user-*",
+        "x-ms-client-principal*",
+    ])
+});
 
 /// What is believed of where a request came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,15 +164,16 @@ pub fn strip_trace(headers: &mut HeaderMap) {
     headers.remove(TRACESTATE);
 }
 
-/// Removes every header by which a caller could pass for somebody, or for having passed through somebody.
-pub fn strip_claims(headers: &mut HeaderMap) {
-    remove_where(headers, is_claim);
+/// Removes every header by which a caller could pass for somebody, or for having passed through somebody. With trusted
+/// hops, what one of them may have said of the client stays: whoever is trusted to name the client's address is trusted to
+/// keep these from clients, too.
+pub fn strip_claims(headers: &mut HeaderMap, trusted_hops: u8) {
+    remove_where(headers, |name| CLAIMS.has(name) || (trusted_hops == 0 && CLAIMS_IN_FRONT.has(name)));
 }
 
 /// Whether a name, under any spelling that a server may fold into it, is one that only proxies write.
 pub fn is_claim(name: &str) -> bool {
-    CLAIM_PREFIXES.iter().any(|prefix| begins_folded(name, prefix))
-        || CLAIMS.iter().any(|claim| is_folded(name, claim))
+    CLAIMS.has(name) || CLAIMS_IN_FRONT.has(name)
 }
 
 #[cfg(test)]
@@ -182,14 +244,40 @@ mod tests {
             "x_palisade_anything",
             "x-envoy-internal",
             "true-client-ip",
+            "client_ip",
+            "x-ssl_client-verify",
+            "x_http_method",
+            "proxy",
         ] {
             assert!(is_claim(name), "{name}");
-            let mut map = headers(&[(name, "forged"), ("accept", "text/plain")]);
-            strip_claims(&mut map);
-            assert_eq!(map.len(), 1, "{name}");
+            for hops in [0, 1] {
+                let mut map = headers(&[(name, "forged"), ("accept", "text/plain")]);
+                strip_claims(&mut map, hops);
+                assert_eq!(map.len(), 1, "{name}");
+            }
         }
-        for name in ["x-forwarded", "x-request-id", "authorization", "x-realip", "forwarded-for", "viaduct"] {
+        for name in [
+            "x-forwarded",
+            "x-request-id",
+            "authorization",
+            "x-realip",
+            "forwarded-for",
+            "viaduct",
+            "x-amzn-trace-id",
+        ] {
             assert!(!is_claim(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_load_balancer_says_of_its_users_stays_only_where_one_is_trusted() {
+        for name in ["x-amzn-oidc-identity", "x_amzn_oidc_data", "x-amzn-mtls-clientcert-subject"] {
+            assert!(is_claim(name), "{name}");
+            for (hops, left) in [(0, 0), (1, 1)] {
+                let mut map = headers(&[(name, "alice")]);
+                strip_claims(&mut map, hops);
+                assert_eq!(map.len(), left, "{name} with {hops} hops");
+            }
         }
     }
 
@@ -198,7 +286,7 @@ mod tests {
         let said = headers(&[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.0.0.1")]);
         let origin = Origin::read("10.0.0.2".parse().unwrap(), true, &said, 2);
         let mut map = said;
-        strip_claims(&mut map);
+        strip_claims(&mut map, 2);
         origin.write(&mut map, "api.example");
         assert_eq!(map.get("x-forwarded-for").unwrap(), "1.1.1.1, 10.0.0.1, 10.0.0.2");
         assert_eq!(map.get("x-forwarded-proto").unwrap(), "https");

@@ -1,13 +1,15 @@
 //! Headers that end at a proxy, and headers that only we may set.
 
+use std::sync::LazyLock;
+
 use http::header::{
     CONNECTION, COOKIE, Entry, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     TE, TRANSFER_ENCODING, UPGRADE,
 };
-pub(crate) use palisade_policy::kind::request_guard::names::{begins_folded, is_folded};
+use palisade_policy::kind::request_guard::names::{HeaderNames, remove_names};
+pub(crate) use palisade_policy::kind::request_guard::names::{begins_folded, is_folded, remove_where};
 
 use crate::edge::claims::is_claim;
-use crate::telemetry::trace::context::{TRACEPARENT, TRACESTATE};
 
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-decision-id");
@@ -30,8 +32,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             }
         }
     }
-    // Most heads have none of these, and looking at the names there are is cheaper than asking for each of these.
-    remove_names(headers, |name| ENDS_HERE.contains(name));
+    // Most heads have none of these, and looking at the names there are is cheaper than asking for each of these. Where `_` is
+    // read as `-`, `Transfer_Encoding` would be framing that nobody has looked at.
+    remove_names(headers, |name| {
+        ENDS_HERE.contains(name) || (name.as_str().contains('_') && OF_THE_MESSAGE.has(name.as_str()))
+    });
     keep_te_trailers(headers);
 }
 
@@ -85,46 +90,38 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap) {
     remove_where(headers, |name| begins_folded(name, OUR_PREFIX) || is_folded(name, client_cert.as_str()));
 }
 
-/// Removes the headers whose name `is` says.
-pub(crate) fn remove_where(headers: &mut HeaderMap, is: impl Fn(&str) -> bool) {
-    remove_names(headers, |name| is(name.as_str()));
-}
-
-fn remove_names(headers: &mut HeaderMap, is: impl Fn(&HeaderName) -> bool) {
-    // `Vec::new` allocates nothing until there is something.
-    let found: Vec<HeaderName> = headers.keys().filter(|name| is(name)).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
-}
-
-/// RFC 9110 section 6.5.1: framing, routing, authentication, and how the content is to be read.
-const NEVER_IN_TRAILERS: [HeaderName; 17] = [
-    http::header::AUTHORIZATION,
-    http::header::CONTENT_ENCODING,
-    http::header::CONTENT_LENGTH,
-    http::header::CONTENT_RANGE,
-    http::header::CONTENT_TYPE,
-    COOKIE,
-    http::header::HOST,
-    http::header::SET_COOKIE,
-    TE,
-    http::header::TRAILER,
-    CONNECTION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    PROXY_AUTHORIZATION,
-    REQUEST_ID,
-    TRACEPARENT,
-    TRACESTATE,
-];
+/// Framing, routing, authentication, how the content is to be read, and what ends at this hop: no trailers may carry these
+/// (RFC 9110 section 6.5.1), and no other spelling of them means anything good.
+static OF_THE_MESSAGE: LazyLock<HeaderNames> = LazyLock::new(|| {
+    HeaderNames::new([
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "set-cookie",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    ])
+});
 
 /// Removes what a trailer section may not carry: some servers read it as if it were headers. That is also whatever says
 /// who is calling, or from where, under every spelling.
 pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
-    let never =
-        |name: &str| is_claim(name) || NEVER_IN_TRAILERS.iter().any(|never| is_folded(name, never.as_str()));
-    remove_where(trailers, never);
+    remove_where(trailers, |name| is_claim(name) || OF_THE_MESSAGE.has(name));
 }
 
 /// The protocol that an HTTP/1.1 request or response switches to, when `Connection` says so too. Several lines of

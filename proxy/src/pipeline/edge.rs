@@ -178,6 +178,7 @@ async fn judge(
 
     let authentication = snapshot.authentication();
     let believed = authenticate(worker, authentication, head, &mut target.path, record).await?;
+    snapshot.judged_headers().strip_respelled(&mut head.headers);
     let route_matched = matched(&head.method, &target, Some(&chosen.id));
     for path in every(&target, &readings) {
         demand(snapshot, &MatchView { path, ..route_matched }, believed.as_ref(), record)?;
@@ -263,7 +264,7 @@ fn mirrors(
 fn claims(connection: &EdgeConnection, headers: &mut HeaderMap) -> Origin {
     let hops = connection.worker.shared.settings.edge.as_ref().map_or(0, |edge| edge.trusted_hops);
     let origin = Origin::read(connection.client, connection.source.tls.is_some(), headers, hops);
-    strip_claims(headers);
+    strip_claims(headers, hops);
     if !connection.worker.shared.settings.follows_clients() {
         strip_trace(headers);
     }

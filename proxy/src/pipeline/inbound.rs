@@ -106,6 +106,7 @@ async fn judge(
     exchange.body_guard = body;
     let authentication = snapshot.authentication();
     let believed = authenticate(&connection.worker, authentication, head, &mut target.path, record).await?;
+    snapshot.judged_headers().strip_respelled(&mut head.headers);
     demand(snapshot, &matched(&head.method, &target), believed.as_ref(), record)?;
     for path in &readings {
         let matches = MatchView { path, ..matched(&head.method, &target) };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::request;
 use http::uri::PathAndQuery;
 use palisade_policy::compile::authentication::{Authentication, JwtRule, TokenRefusal};
@@ -14,6 +14,7 @@ use palisade_policy::request::token::{ClaimError, Times, Token};
 use serde_json::Value;
 
 use crate::error::ProxyError;
+use crate::http::headers;
 use crate::jwt::{self, Jws, Place, TokenFault, TokenKey, Verified};
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
@@ -103,7 +104,9 @@ pub(crate) async fn authenticate(
         return Ok(None);
     }
     let found = jwt::find(rules, &head.headers, target).map_err(refused)?;
-    remove_outputs(rules, &mut head.headers);
+    // No caller writes what only a verified token may say, least of all one without a token.
+    let outputs = &authentication.outputs;
+    headers::remove_where(&mut head.headers, |name| outputs.has(name) && name != AUTHORIZATION);
     let Some((text, place)) = found else { return Ok(None) };
     let now = unix_seconds(record.at());
     let (rule, token, times) =
@@ -196,25 +199,13 @@ async fn verify(
     Ok(loaded.generation)
 }
 
-/// No caller writes what only a verified token may say, least of all one without a token.
-fn remove_outputs(rules: &[Arc<JwtRule>], headers: &mut HeaderMap) {
-    for rule in rules {
-        let claims = rule.output_claims.iter().map(|(header, _)| header);
-        for name in claims.chain(&rule.output_payload_to_header) {
-            jwt::remove_folded(headers, name);
-        }
-    }
-}
-
 /// Lets a route change headers, but none that a claim was written to, or would have been.
 pub(crate) fn with_outputs_kept(
     authentication: &Authentication,
     headers: &mut HeaderMap,
     change: impl FnOnce(&mut HeaderMap),
 ) {
-    let names = authentication.rules.iter().flat_map(|rule| {
-        rule.output_claims.iter().map(|(header, _)| header).chain(&rule.output_payload_to_header)
-    });
+    let names = authentication.rules.iter().flat_map(|rule| rule.outputs());
     let kept: Vec<(HeaderName, Option<HeaderValue>)> = names
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         .map(|name| {
@@ -254,11 +245,12 @@ fn set(headers: &mut HeaderMap, name: &str, value: &[u8]) {
     }
 }
 
-/// As Istio does: text, numbers and truth values as they are, lists and objects as base64url of their JSON.
+/// As Istio does, but for text with blanks around it: readers of headers cut those off, so ` alice` would be taken for
+/// `alice`, who is somebody else. Text, numbers and truth values as they are, lists and objects as base64url of their JSON.
 fn claim_text(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => (text.trim() == text).then(|| text.clone()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         Value::Array(_) | Value::Object(_) => Some(URL_SAFE_NO_PAD.encode(value.to_string())),
     }

@@ -8,6 +8,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use palisade_policy::Snapshot;
 use palisade_policy::compile::Moment;
+use palisade_policy::compile::judged::JudgedHeaders;
 use palisade_policy::kind::request_guard::rule::{GuardRule, GuardView, Measure, Violation};
 use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::request::path::{PathError, is_ambiguous};
@@ -15,7 +16,6 @@ use palisade_policy::request::readings::other_readings;
 use smallvec::SmallVec;
 
 use crate::error::ProxyError;
-use crate::http::headers::{is_folded, remove_where};
 use crate::http::normalize::{Malformed, Target};
 use crate::telemetry::record::Record;
 
@@ -50,8 +50,7 @@ pub(crate) struct BodyGuard {
     /// The narrowest bound, and whose it is.
     bound: Option<(u64, Arc<GuardRule>)>,
     trailers: SmallVec<[Arc<GuardRule>; 1]>,
-    /// Headers that say who the user is. Only the proxy writes these.
-    outputs: Arc<[Box<str>]>,
+    judged: Arc<JudgedHeaders>,
 }
 
 /// Measures a head before anything is removed from it; nothing to do where there are no guards.
@@ -110,7 +109,7 @@ pub(crate) fn check(
     for rule in &rules {
         rule.strip(&mut head.headers);
     }
-    let body = asked.body.open.then(|| BodyGuard::of(&rules, &snapshot.authentication().outputs)).flatten();
+    let body = asked.body.open.then(|| BodyGuard::of(&rules, snapshot.judged_headers())).flatten();
     Ok(Guarded { body, readings })
 }
 
@@ -198,13 +197,13 @@ impl BodyOutline {
 
 impl BodyGuard {
     /// `None` where nothing is asked of a body.
-    fn of(rules: &[&Arc<GuardRule>], outputs: &Arc<[Box<str>]>) -> Option<Box<Self>> {
+    fn of(rules: &[&Arc<GuardRule>], judged: &Arc<JudgedHeaders>) -> Option<Box<Self>> {
         let bounds = rules.iter().filter_map(|rule| Some((rule.body_bytes_max?, Arc::clone(rule))));
         let bound = bounds.min_by_key(|(most, _)| *most);
         let minding = rules.iter().filter(|rule| rule.minds_trailers());
         let trailers: SmallVec<_> = minding.map(|rule| Arc::clone(rule)).collect();
-        let asked = bound.is_some() || !trailers.is_empty() || !outputs.is_empty();
-        asked.then(|| Box::new(Self { bound, trailers, outputs: outputs.clone() }))
+        let asked = bound.is_some() || !trailers.is_empty() || !judged.is_empty();
+        asked.then(|| Box::new(Self { bound, trailers, judged: judged.clone() }))
     }
 
     /// The rule that a body of so many bytes breaks.
@@ -216,9 +215,7 @@ impl BodyGuard {
         for rule in &self.trailers {
             rule.strip_trailers(trailers);
         }
-        if !self.outputs.is_empty() {
-            remove_where(trailers, |name| self.outputs.iter().any(|output| is_folded(name, output)));
-        }
+        self.judged.strip_trailers(trailers);
     }
 }
 

@@ -183,3 +183,22 @@ async fn trailers_do_not_become_headers_and_carry_no_identity() {
         assert!(!trailers.contains_key(forbidden), "{trailers:?}");
     }
 }
+
+/// At a sidecar as at the edge.
+#[tokio::test]
+async fn a_header_that_policy_judges_arrives_neither_in_trailers_nor_under_another_spelling() {
+    let mesh = Mesh::start(BY_ROLE).await;
+    let text = "POST /echo HTTP/1.1\r\nhost: ledger.payments:8080\r\nx-role: clerk\r\nX_Role: admin\r\nx_other: 1\r\n\
+                transfer-encoding: chunked\r\ntrailer: x-role, x_role, x-fine\r\nconnection: close\r\n\r\n\
+                3\r\nabc\r\n0\r\nx-role: admin\r\nx_role: admin\r\nx-fine: 1\r\n\r\n";
+    let answer = mesh.raw("payments/web", text.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let received = mesh.app.last();
+    let all = format!("{:?} {:?}", received.headers, received.trailers);
+    assert!(!all.contains("admin"), "{all}");
+    assert!(received.trailers.unwrap().contains_key("x-fine"), "{all}");
+    assert_eq!(
+        (&received.headers["x-role"], &received.headers["x_other"]),
+        (&HeaderValue::from_static("clerk"), &HeaderValue::from_static("1"))
+    );
+}

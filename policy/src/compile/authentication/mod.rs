@@ -9,7 +9,7 @@ use super::report;
 use crate::finding::{Findings, code};
 use crate::kind::jwt_policy::access::{AccessPolicy, Unmet};
 use crate::kind::jwt_policy::{self, IssuerSpec};
-use crate::kind::request_guard::names::is_folded;
+use crate::kind::request_guard::names::HeaderNames;
 use crate::kind::request_match::MatchView;
 use crate::kind::{Kind, Meta, Named, request_authentication};
 use crate::projection::Projection;
@@ -22,7 +22,7 @@ pub struct Authentication {
     pub rules: Vec<Arc<JwtRule>>,
     access: Vec<AccessPolicy>,
     /// Headers that rules write what tokens say into.
-    pub outputs: Arc<[Box<str>]>,
+    pub outputs: HeaderNames,
 }
 
 impl Authentication {
@@ -45,17 +45,13 @@ impl Authentication {
                 }
             });
         }
-        let written = |rule: &Arc<JwtRule>| {
-            let claims = rule.output_claims.iter().map(|(header, _)| header.as_str());
-            claims.chain(rule.output_payload_to_header.as_deref()).map(Box::from).collect::<Vec<_>>()
-        };
-        let outputs = rules.iter().flat_map(written).collect();
+        let outputs = HeaderNames::new(rules.iter().flat_map(|rule| rule.outputs()));
         Self { rules, access, outputs }
     }
 
     /// Whether a rule writes into this header, under any spelling.
     pub(super) fn writes(&self, header: &str) -> bool {
-        self.outputs.iter().any(|output| is_folded(header, output))
+        self.outputs.has(header)
     }
 
     /// Judges what a request brings by every JwtPolicy; `token` was verified. The first that lacks something refuses.

@@ -177,6 +177,12 @@ impl JwtRule {
         }
     }
 
+    /// Headers that it writes what a token says into, in lower case.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        let claims = self.output_claims.iter().map(|(header, _)| header);
+        claims.chain(&self.output_payload_to_header).map(String::as_str)
+    }
+
     /// Judges a token by what it says, at `now` in seconds since 1970. Times are taken with the rule's skew.
     pub fn check(&self, token: &Token, times: &Times, now: i64) -> Result<(), TokenRefusal> {
         let skew = seconds(self.clock_skew);

@@ -160,12 +160,13 @@ impl Builder<'_> {
             "request.headers[:authority]" | "request.headers[host]" => self.hosts(&lists),
             key => match TokenAttribute::claim(key) {
                 Some(claim) => self.token(claim, &lists),
-                None => self.header(key, &lists, path),
+                None => self.header(condition, &lists, path),
             },
         }
     }
 
-    fn header(&mut self, key: &str, lists: &Lists<'_>, path: &str) -> Option<Clause> {
+    fn header(&mut self, condition: &Condition, lists: &Lists<'_>, path: &str) -> Option<Clause> {
+        let key = condition.key.as_str();
         let path = format!("{path}.key");
         if key.starts_with("experimental.") {
             self.problems.error(
@@ -176,7 +177,7 @@ impl Builder<'_> {
             self.problems.help("experimental.* keys speak of Envoy's filters; there are none here");
             return None;
         }
-        let Some(name) = key.strip_prefix("request.headers[").and_then(|k| k.strip_suffix(']')) else {
+        let Some(name) = condition.header() else {
             self.problems.error(
                 code::UNKNOWN_CONDITION_KEY,
                 path,

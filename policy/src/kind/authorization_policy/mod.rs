@@ -100,3 +100,10 @@ pub struct Condition {
     pub values: Vec<String>,
     pub not_values: Vec<String>,
 }
+
+impl Condition {
+    /// The header that it looks at.
+    pub(crate) fn header(&self) -> Option<&str> {
+        self.key.strip_prefix("request.headers[")?.strip_suffix(']')
+    }
+}

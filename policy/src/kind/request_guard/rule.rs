@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, COOKIE, HeaderName};
 
 use super::media::{MediaRange, MediaType};
-use super::names::{HeaderNames, is_folded};
+use super::names::{HeaderNames, is_folded, remove_where};
 use crate::decision::RuleRef;
 use crate::kind::mesh_config::AmbiguousPaths;
 use crate::kind::request_match::{MatchView, RequestMatch};
@@ -143,7 +143,7 @@ impl GuardRule {
     /// Removes what the rule says. The request was checked before.
     pub fn strip(&self, headers: &mut HeaderMap) {
         if !self.stripped.is_empty() {
-            remove(headers, |name| self.stripped.has(name.as_str()));
+            remove_where(headers, |name| self.stripped.has(name));
         }
     }
 
@@ -156,9 +156,8 @@ impl GuardRule {
     /// Removes from trailers whatever the rule has an opinion on as a header.
     pub fn strip_trailers(&self, trailers: &mut HeaderMap) {
         let names = [&self.forbidden, &self.stripped, &self.once];
-        remove(trailers, |name| {
-            (self.no_underscores && has_underscore(name))
-                || names.iter().any(|names| names.has(name.as_str()))
+        remove_where(trailers, |name| {
+            (self.no_underscores && name.contains('_')) || names.iter().any(|names| names.has(name))
         });
     }
 
@@ -212,11 +211,4 @@ impl GuardRule {
 
 fn has_underscore(name: &HeaderName) -> bool {
     name.as_str().contains('_')
-}
-
-fn remove(headers: &mut HeaderMap, is: impl Fn(&HeaderName) -> bool) {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| is(name)).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
 }
