@@ -15,6 +15,8 @@ pub enum TokenFault {
     Header,
     #[error("the header demands an extension")]
     Critical,
+    #[error("of a type that is not for access")]
+    Kind,
     #[error("the header brings its own key")]
     EmbeddedKey,
     #[error("an algorithm that is not served")]
@@ -49,6 +51,7 @@ impl TokenFault {
             Self::Base64 => "token_base64",
             Self::Header => "token_header",
             Self::Critical => "token_critical",
+            Self::Kind => "token_type",
             Self::EmbeddedKey => "token_embedded_key",
             Self::Algorithm => "token_algorithm",
             Self::AlgorithmNotAllowed => "token_algorithm_not_allowed",

@@ -89,11 +89,25 @@ fn read_header(text: &[u8]) -> Result<(Algorithm, Option<String>), TokenFault> {
         Some(Value::String(id)) if !id.is_empty() && id.len() <= KEY_ID_BYTES_MAX => Some(id.clone()),
         Some(_) => return Err(TokenFault::Header),
     };
-    // `typ` is for applications that mix kinds of objects (RFC 7519 section 5.1); issuers write many things there.
-    match header.get("typ").or(header.get("cty")) {
-        None | Some(Value::String(_)) => Ok((algorithm, key_id)),
-        Some(_) => Err(TokenFault::Header),
+    for name in ["typ", "cty"] {
+        if header.get(name).is_some_and(|value| !value.is_string()) {
+            return Err(TokenFault::Header);
+        }
     }
+    match header.get("typ").and_then(Value::as_str) {
+        Some(kind) if is_of_another_kind(kind) => Err(TokenFault::Kind),
+        _ => Ok((algorithm, key_id)),
+    }
+}
+
+/// Whether a `typ` says that the object is for something else than access: issuers sign logout tokens, proofs of possession
+/// and requests with the same keys (RFC 8725 section 3.11). Those have types of their own, by rule with `+jwt` at the end;
+/// `JWT` and what else issuers write says nothing.
+fn is_of_another_kind(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    let kind = kind.strip_prefix("application/").unwrap_or(&kind);
+    let of_access = kind == "at+jwt" || kind.ends_with("-at+jwt");
+    kind == "jwe" || (kind.ends_with("+jwt") && !of_access)
 }
 
 #[cfg(test)]
@@ -115,6 +129,23 @@ mod tests {
         assert_eq!((jws.algorithm.name(), jws.key_id()), ("ES256", Some("k1")));
         assert_eq!((jws.payload.as_slice(), jws.signature.as_slice()), (&b"{}"[..], &[0][..]));
         assert!(text.as_bytes().starts_with(jws.signed));
+    }
+
+    #[test]
+    fn types_of_access_tokens_and_those_that_say_nothing_are_taken() {
+        for kind in [
+            "JWT",
+            "jwt",
+            "at+jwt",
+            "application/at+jwt",
+            "application/okta-internal-at+jwt",
+            "JOSE",
+            "Bearer",
+            "",
+        ] {
+            let text = token(&format!(r#"{{"alg":"RS256","typ":"{kind}"}}"#));
+            assert!(Jws::parse(text.as_bytes(), 8192).is_ok(), "{kind}");
+        }
     }
 
     #[test]
@@ -149,6 +180,12 @@ mod tests {
             (r#"{"alg":"RS256","kid":""}"#, TokenFault::Header),
             (&long_kid, TokenFault::Header),
             (r#"{"alg":"RS256","typ":1}"#, TokenFault::Header),
+            (r#"{"alg":"RS256","typ":"JWT","cty":1}"#, TokenFault::Header),
+            (r#"{"alg":"RS256","typ":"logout+jwt"}"#, TokenFault::Kind),
+            (r#"{"alg":"RS256","typ":"application/dpop+JWT"}"#, TokenFault::Kind),
+            (r#"{"alg":"RS256","typ":"secevent+jwt"}"#, TokenFault::Kind),
+            (r#"{"alg":"RS256","typ":"format+jwt"}"#, TokenFault::Kind),
+            (r#"{"alg":"RS256","typ":"JWE"}"#, TokenFault::Kind),
             (r#"["RS256"]"#, TokenFault::Header),
             ("", TokenFault::Header),
         ];

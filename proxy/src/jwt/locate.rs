@@ -62,10 +62,7 @@ pub(crate) fn find(
 fn tokens_at(place: &Place, headers: &HeaderMap, target: &PathAndQuery) -> Result<Vec<Vec<u8>>, TokenFault> {
     match place {
         Place::Header(name, prefix) => Ok(in_header(headers, name, prefix)?.into_iter().collect()),
-        Place::Param(name) => Ok(pairs(target.query().unwrap_or_default())
-            .filter(|pair| key_of(pair) == *name)
-            .map(|pair| decoded(pair.split_once('=').map_or("", |(_, value)| value)))
-            .collect()),
+        Place::Param(name) => in_query(target.query().unwrap_or_default(), name),
         Place::Cookie(name) => Ok(cookies(headers)
             .filter_map(|cookie| value_of(cookie, name))
             .map(|value| value.to_vec())
@@ -73,8 +70,12 @@ fn tokens_at(place: &Place, headers: &HeaderMap, target: &PathAndQuery) -> Resul
     }
 }
 
-/// A header that carries tokens may be there once.
+/// A header that carries tokens may be there once, and under this name alone: a server that reads `_` as `-` would take
+/// what stands under another spelling for the token that was verified.
 fn in_header(headers: &HeaderMap, name: &str, prefix: &str) -> Result<Option<Vec<u8>>, TokenFault> {
+    if headers.keys().any(|other| headers::is_folded(other.as_str(), name) && other != name) {
+        return Err(TokenFault::Location);
+    }
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -110,6 +111,20 @@ fn bearer(value: &[u8]) -> Option<Option<&[u8]>> {
         Some((next, _)) if next.is_ascii_alphanumeric() || *next == b'-' => None,
         _ => Some(None),
     }
+}
+
+/// Parameters end at `&` (WHATWG URL section 5). Some servers end them at `;` too, and would find a token that we do not.
+fn in_query(query: &str, name: &str) -> Result<Vec<Vec<u8>>, TokenFault> {
+    let mut tokens = Vec::new();
+    for pair in pairs(query) {
+        if pair.split(';').skip(1).any(|part| key_of(part) == name) {
+            return Err(TokenFault::Location);
+        }
+        if key_of(pair) == name {
+            tokens.push(decoded(pair.split_once('=').map_or("", |(_, value)| value)));
+        }
+    }
+    Ok(tokens)
 }
 
 /// RFC 6750's b64token.
@@ -226,7 +241,13 @@ mod tests {
             (&[("x-token", "a.b.c")], "/", Ok(Some("a.b.c"))),
             (&[("x-token", "a b")], "/", Err(TokenFault::Location)),
             (&[("x-token", "")], "/", Err(TokenFault::Location)),
+            (&[("x-token", "a.b.c"), ("x_token", "forged")], "/", Err(TokenFault::Location)),
+            (&[("x_token", "a.b.c")], "/", Err(TokenFault::Location)),
+            (&[("x_tokens", "a.b.c")], "/", Ok(None)),
             (&[], "/?access_token=a.b.c", Ok(Some("a.b.c"))),
+            (&[], "/?a=1;access_token=a.b.c", Err(TokenFault::Location)),
+            (&[], "/?access_token=a.b.c&a=1;access%5Ftoken", Err(TokenFault::Location)),
+            (&[], "/?a=1;b=2&access_token=a.b.c", Ok(Some("a.b.c"))),
             (&[], "/?x=1&access%5Ftoken=a.b.c", Ok(Some("a.b.c"))),
             (&[], "/?access_token=a&access_token=a", Err(TokenFault::Several)),
             (&[], "/?Access_token=a", Ok(None)),

@@ -102,6 +102,78 @@ async fn no_false_token_passes_the_edge() {
     assert!(!format!("{:?}", door.edge.records()).contains("access_token"));
 }
 
+/// In the query and in one header, needed nowhere: what is refused here is refused for its place.
+fn elsewhere(issuer: &Issuer) -> String {
+    let places = "fromHeaders: [{name: X-Token}]\n    fromParams: [access_token]\n    audiences:";
+    let optional = users(issuer).replace("requestPrincipals: ['*']", "ipBlocks: [0.0.0.0/0]");
+    optional.replace("audiences:", places)
+}
+
+#[tokio::test]
+async fn a_token_under_another_spelling_of_its_place_is_refused_and_reaches_nobody() {
+    let issuer = Issuer::new("k1");
+    let door = Door::with(&format!("{}---{TO_LEDGER}", elsewhere(&issuer)), |edge| edge).await;
+    let token = issuer.token(&claims("alice"));
+    let query = format!("/?a=1;access_token={token}");
+    let rows: [(&str, &[(&'static str, &str)]); 5] = [
+        ("/", &[("x-token", &token), ("x_token", "forged")]),
+        ("/", &[("x_token", &token)]),
+        ("/", &[("x_token", "")]),
+        (&query, &[]),
+        (&query, &[("x-token", &token)]),
+    ];
+    for (target, headers) in rows {
+        let answer = door.send(with(request("GET", target, ""), headers)).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{target} {headers:?}");
+    }
+    door.edge.records_with(5, &[("reason", json!("token_location"))]).await;
+    door.app().assert_untouched();
+    for (target, headers) in [
+        (format!("/?a=1;b=2&access_token={token}"), [("x-tokens", "1")]),
+        ("/?a=1;b=2".to_owned(), [("x-token", &*token)]),
+    ] {
+        assert_eq!(door.send(with(request("GET", &target, ""), &headers)).await.status, StatusCode::OK);
+        let received = door.app().last();
+        assert_eq!(
+            (&*received.target, &received.headers["x-user-id"]),
+            ("/?a=1;b=2", &"alice".parse().unwrap())
+        );
+        assert!(!received.headers.contains_key("x-token"));
+    }
+}
+
+/// RFC 8725 section 3.11: the same keys sign more than access tokens.
+#[tokio::test]
+async fn an_object_that_says_it_is_no_access_token_opens_nothing() {
+    let issuer = Issuer::new("k1");
+    let door = Door::with(&format!("{}---{TO_LEDGER}", users(&issuer)), |edge| edge).await;
+    let ask = async |kind: &str| {
+        let token = issuer.token_with(&json!({"alg": "ES256", "kid": "k1", "typ": kind}), &claims("alice"));
+        door.send(with(request("GET", "/", ""), &[("authorization", &bearer(&token))])).await.status
+    };
+    for kind in ["logout+jwt", "dpop+jwt", "application/secevent+jwt", "JWE"] {
+        assert_eq!(ask(kind).await, StatusCode::UNAUTHORIZED, "{kind}");
+    }
+    door.edge.records_with(4, &[("reason", json!("token_type"))]).await;
+    door.app().assert_untouched();
+    for kind in ["JWT", "at+jwt"] {
+        assert_eq!(ask(kind).await, StatusCode::OK, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_with_blanks_around_it_is_nobody_to_the_service() {
+    let issuer = Issuer::new("k1");
+    let door = Door::with(&format!("{}---{TO_LEDGER}", users(&issuer)), |edge| edge).await;
+    for subject in [" alice", "alice ", "\u{2003}alice", "alice\u{a0}"] {
+        let token = bearer(&issuer.token(&claims(subject)));
+        let forged = [("authorization", &*token), ("x-user-id", "alice")];
+        assert_eq!(door.send(with(request("GET", "/", ""), &forged)).await.status, StatusCode::OK);
+        let headers = door.app().last().headers;
+        assert!(!headers.contains_key("x-user-id"), "{subject:?}: {headers:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_address_is_limited_before_its_token_is_looked_at_and_a_user_only_when_it_is_true() {
     let (issuer, stranger) = (Issuer::new("k1"), Issuer::new("k1"));
