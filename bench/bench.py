@@ -828,7 +828,8 @@ def main():
         bench.stop_all()
         shutil.rmtree(a.work, ignore_errors=True)
     if a.check_only:
-        return
+        failed = [spec for spec in a.peers.split(",") if not all("error" not in r for r in results.get(spec) or [{"error": 1}])]
+        return say(f"checks failed: {', '.join(failed)}") or 1 if failed else 0
     print_block, kind = block_of(a, peers, results)
     report({"topologies": {kind: print_block}})
 
@@ -868,7 +869,8 @@ def check_only(bench, topology, peer):
         getattr(bench, f"check_{topology}")(d)
         for k, v in bench.checks.items():
             say(f"  {v[:300]:8} {k}")
-        return {}
+        bad = [k for k, v in bench.checks.items() if not v.startswith(("ok", "skip"))]
+        return {"error": ", ".join(bad)} if bad else {}
     except RuntimeError as e:
         return {"error": str(e)}
     finally:
@@ -879,4 +881,4 @@ def check_only(bench, topology, peer):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
