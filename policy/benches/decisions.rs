@@ -29,8 +29,11 @@ fn id(account: &str) -> SpiffeId {
     SpiffeId::parse(&format!("spiffe://corp.example/ns/bank/sa/{account}")).expect("a SPIFFE id")
 }
 
-fn set(text: String) -> PolicySet {
-    let (objects, findings) = parse(&[SourceFile { name: "bench.yaml".into(), text }]);
+fn set(text: &str) -> PolicySet {
+    // Files have a bound on their size, as those of users have.
+    let file = |(n, text): (usize, &str)| SourceFile { name: format!("{n}.yaml"), text: text.into() };
+    let files: Vec<SourceFile> = text.split("---\n").enumerate().map(file).collect();
+    let (objects, findings) = parse(&files);
     assert!(!findings.has_errors(), "{findings:?}");
     match PolicySet::new(objects, &[]) {
         Ok((set, _)) => set,
@@ -40,7 +43,7 @@ fn set(text: String) -> PolicySet {
 
 fn projection(text: String, account: &str) -> Projection {
     let labels = BTreeMap::from([("app".into(), account.into())]);
-    project(&set(text), &[], &Workload { id: id(account), labels })
+    project(&set(&text), &[], &Workload { id: id(account), labels })
 }
 
 fn compile(projection: &Projection) -> Snapshot {

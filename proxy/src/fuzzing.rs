@@ -7,6 +7,7 @@ use palisade_policy::{PolicySet, Severity};
 pub use crate::edge::fuzzing::{forwarded, proxy_header};
 pub use crate::http::fuzzing::{framing, path};
 pub use crate::jwt::fuzzing::{Memory, SIGNED, is_signed, key_set, token};
+pub use crate::telemetry::fuzzing::Scribe;
 pub use crate::telemetry::trace::fuzzing::trace;
 
 /// Documents of policy. What is read without errors reads the same from its own text, and lint has an answer to it.

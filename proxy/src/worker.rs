@@ -94,8 +94,7 @@ pub struct Workers {
 /// Starts `n` worker threads (at least one). They end when the drain phase is `Forced`.
 pub fn start(shared: &Shared, n: usize) -> io::Result<Workers> {
     let n = n.max(1);
-    let counts: Arc<[Counts]> = (0..n).map(|_| Counts::default()).collect();
-    let activity = Activity(counts);
+    let activity = Activity::of_workers(n);
     let mut workers =
         Workers { hands: Vec::with_capacity(n), threads: Vec::with_capacity(n), activity: activity.clone() };
     for index in 0..n {
@@ -136,21 +135,7 @@ impl Workers {
 
 async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc::Receiver<Accepted>) {
     let mut drain = shared.drain.clone();
-    let telemetry = shared.telemetry.worker(&shared.limits);
-    let timeout = shared.settings.limit_store.as_ref().map(|store| store.timeout);
-    let worker = Rc::new(Worker {
-        mesh: mesh::Mesh::new(timeout, shared.limits.store_in_flight_max),
-        shared,
-        telemetry,
-        index,
-        activity,
-        pool: Pool::default(),
-        resolver: Resolver::default(),
-        balancer: Balancer::default(),
-        tokens: TokenCache::default(),
-        mirrors: Cell::default(),
-        load: Load::default(),
-    });
+    let worker = Rc::new(Worker::new(shared, index, activity));
     tokio::task::spawn_local(mesh::keep(worker.clone()));
     let take = async {
         while let Some(accepted) = inbox.recv().await {
@@ -205,6 +190,24 @@ impl Direction {
 }
 
 impl Worker {
+    pub(crate) fn new(shared: Shared, index: usize, activity: Activity) -> Self {
+        let telemetry = shared.telemetry.worker(&shared.limits);
+        let timeout = shared.settings.limit_store.as_ref().map(|store| store.timeout);
+        Self {
+            mesh: mesh::Mesh::new(timeout, shared.limits.store_in_flight_max),
+            shared,
+            telemetry,
+            index,
+            activity,
+            pool: Pool::default(),
+            resolver: Resolver::default(),
+            balancer: Balancer::default(),
+            tokens: TokenCache::default(),
+            mirrors: Cell::default(),
+            load: Load::default(),
+        }
+    }
+
     /// Counts a request as under way until the guard is dropped.
     pub(crate) fn enter(self: &Rc<Self>, direction: Direction) -> InFlight {
         self.add(direction, 1);
@@ -304,6 +307,10 @@ impl Counts {
 pub struct Activity(Arc<[Counts]>);
 
 impl Activity {
+    pub(crate) fn of_workers(n: usize) -> Self {
+        Self((0..n).map(|_| Counts::default()).collect())
+    }
+
     pub fn requests(&self, direction: Direction) -> u64 {
         self.0.iter().map(|counts| counts.of(direction).load(Ordering::Acquire)).sum()
     }

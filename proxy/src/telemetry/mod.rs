@@ -1,5 +1,7 @@
 //! Decision records, metrics and traces, written off the request path.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod json;
 mod metrics;
 pub(crate) mod record;
