@@ -29,7 +29,8 @@ pub fn trace(data: &[u8]) {
 
 /// As version 00, or `None`.
 fn the_long_way(line: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(line).ok()?;
+    // Of a version to come nobody knows what may follow.
+    let text = String::from_utf8_lossy(line);
     let mut parts = text.splitn(5, '-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |part: &str, len: usize| {
