@@ -14,8 +14,8 @@ use super::fault::TokenFault;
 use super::fetch;
 use super::jwk::parse_set;
 use super::jws::Jws;
-use super::keys::Source;
 pub(crate) use super::keys::{KeyOrigin, KeySource, Loaded};
+use super::keys::{Refetch, Source};
 use super::secret;
 use super::verify::KeySet;
 use crate::live::Live;
@@ -44,7 +44,7 @@ struct Named {
 
 impl KeyRing {
     /// The keys for a rule, verified against what the rule says now. Waits, within bounds, for the first look at a
-    /// source and for one look at a key id that nobody has heard of.
+    /// source and for one look at a key id that nobody has heard of; never where policy has written the keys out.
     pub(crate) async fn verify(
         &self,
         rule: &str,
@@ -64,8 +64,16 @@ impl KeyRing {
         if fault == TokenFault::UnknownKey && source.is_known_unknown(id) {
             return Err(fault);
         }
-        if !source.refetch(PATIENCE).await {
-            return Err(fault);
+        match source.refetch(PATIENCE).await {
+            Refetch::Looked => {}
+            Refetch::NotNow => return Err(fault),
+            Refetch::TooSlow => {
+                if fault == TokenFault::UnknownKey {
+                    // Should the look end well after all, its keys make this forgotten.
+                    source.note_unknown(id);
+                }
+                return Err(fault);
+            }
         }
         let second = match source.loaded().as_ref() {
             Some(loaded) => loaded.set.verify(jws).map(|()| loaded.clone()),

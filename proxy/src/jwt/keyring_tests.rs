@@ -29,9 +29,18 @@ impl Issuer {
     }
 
     fn set(&self) -> String {
+        Self::set_of(&[self])
+    }
+
+    fn set_of(issuers: &[&Self]) -> String {
+        let keys: Vec<_> = issuers.iter().map(|issuer| issuer.key()).collect();
+        json!({ "keys": keys }).to_string()
+    }
+
+    fn key(&self) -> serde_json::Value {
         let point = self.pair.public_key().as_ref();
         let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
-        json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": self.id, "x": x, "y": y}]}).to_string()
+        json!({"kty": "EC", "crv": "P-256", "kid": self.id, "x": x, "y": y})
     }
 
     fn token(&self) -> String {
@@ -216,6 +225,42 @@ async fn unknown_keys_do_not_make_us_ask_more_often_than_allowed() {
         assert_eq!(ask(&ring, &spec, &Issuer::new("stranger").token()).await, Err(TokenFault::UnknownKey));
     }
     assert_eq!(server.asked(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_policy_has_written_out_are_all_there_are_and_an_unknown_one_is_refused_at_once() {
+    let issuer = Issuer::new("known");
+    let spec = spec(KeyOrigin::Inline(issuer.set().into()), Duration::ZERO);
+    let (ring, _keeper) = ring(&spec);
+    let started = tokio::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(ask(&ring, &spec, &Issuer::new("stranger").token()).await, Err(TokenFault::UnknownKey));
+    }
+    assert!(started.elapsed().as_secs() < 2, "20 in less than one wait");
+    ask(&ring, &spec, &issuer.token()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_was_waited_for_in_vain_is_not_waited_for_again_and_good_once_it_comes() {
+    let (issuer, late) = (Issuer::new("known"), Issuer::new("late"));
+    let server = Server::start(ok(&issuer.set())).await;
+    let spec = server.spec(Duration::from_secs(1));
+    let (ring, _keeper) = ring(&spec);
+    ask(&ring, &spec, &issuer.token()).await.unwrap();
+    server.say(String::new());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ask(&ring, &spec, &late.token()).await, Err(TokenFault::UnknownKey));
+    let started = tokio::time::Instant::now();
+    assert_eq!(ask(&ring, &spec, &late.token()).await, Err(TokenFault::UnknownKey));
+    assert!(started.elapsed().as_secs() < 1, "known to be unknown");
+    // The look that nobody waits for fails, and the one after it brings the key.
+    server.say(ok(&Issuer::set_of(&[&issuer, &late])));
+    let taken = async {
+        while ask(&ring, &spec, &late.token()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), taken).await.unwrap();
 }
 
 #[tokio::test]

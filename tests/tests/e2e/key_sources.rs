@@ -1,9 +1,12 @@
 //! Keys from a server that rotates them, fails and comes back.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use palisade_tests::jwks::{Issuer, KeyServer};
 use palisade_tests::until;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::jwt_policy::{ISSUER, ask, claims, policies};
 use crate::kit::Mesh;
@@ -98,4 +101,32 @@ async fn before_there_were_any_keys_every_token_is_refused() {
     mesh.app.assert_untouched();
     server.say(StatusCode::OK, &issuer.jwks());
     until_taken(&mesh, &issuer).await;
+}
+
+#[tokio::test]
+async fn unknown_keys_against_inline_ones_are_refused_at_once_however_many_come() {
+    let issuer = Issuer::new("k1");
+    let keys = format!("jwks: '{}'", issuer.jwks());
+    let spec = format!(
+        "
+  issuers: [{{issuer: '{ISSUER}', keys: {{refetchIntervalMin: 1s}}}}]
+  rules: [{{name: rest, access: token}}]"
+    );
+    let mesh = Mesh::start(&policies(&keys, &spec)).await;
+    until_taken(&mesh, &issuer).await;
+    let mut slowest = Duration::ZERO;
+    let start = Instant::now();
+    // Until after a look would be due.
+    for number in 0.. {
+        if number >= 20 && start.elapsed() > Duration::from_millis(2_500) {
+            break;
+        }
+        let asked = Instant::now();
+        let stranger = Issuer::new(&format!("unheard-of-{number}"));
+        assert_eq!(status(&mesh, &stranger).await, StatusCode::UNAUTHORIZED);
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
+    mesh.sidecar.records_with(20, &[("reason", json!("token_key_unknown"))]).await;
+    assert_eq!(status(&mesh, &issuer).await, StatusCode::OK);
 }
