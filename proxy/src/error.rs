@@ -48,6 +48,10 @@ pub enum ProxyError {
     LimitStore,
     #[error("this worker has too much to do")]
     Overload,
+    #[error("the client's address has too many requests under way")]
+    AddressRequests,
+    #[error("no byte either way for too long")]
+    StreamIdle,
     #[error("the caller does not get on with its body")]
     BodyTimeout,
     #[error("refused by a guard: {}", .0.violation.code())]
@@ -110,6 +114,10 @@ pub struct Consequence {
 
 /// The reason of `BodyTimeout`.
 pub(crate) const BODY_TIMEOUT: &str = "body_timeout";
+/// The reason of `StreamIdle`.
+pub(crate) const STREAM_IDLE: &str = "stream_idle";
+/// Reasons that are counted apart: too much at once, or too little.
+pub(crate) const COUNTED: [&str; 4] = ["address_requests", BODY_TIMEOUT, "overload", STREAM_IDLE];
 
 const INVALID_ARGUMENT: u16 = 3;
 const DEADLINE_EXCEEDED: u16 = 4;
@@ -139,12 +147,20 @@ impl ProxyError {
             Self::Guarded(breach) => breach.headers(),
             // The store is looked for at least every two seconds.
             Self::LimitStore => [(RETRY_AFTER, HeaderValue::from_static("2"))].into_iter().collect(),
-            Self::Overload => [(RETRY_AFTER, HeaderValue::from_static("1"))].into_iter().collect(),
+            Self::Overload | Self::AddressRequests => {
+                [(RETRY_AFTER, HeaderValue::from_static("1"))].into_iter().collect()
+            }
             Self::Token(why) => {
                 why.challenge().into_iter().map(|challenge| (WWW_AUTHENTICATE, challenge)).collect()
             }
             _ => HeaderMap::new(),
         }
+    }
+
+    /// Whether the answer is a head alone. What is refused for its number must not be under way for as long as its caller
+    /// likes: a body could be left unread, by the thousand.
+    pub fn is_bare(&self) -> bool {
+        matches!(self, Self::Overload | Self::AddressRequests)
     }
 
     /// The table.
@@ -229,6 +245,13 @@ impl ProxyError {
             ),
             // Envoy: by its overload manager.
             Self::Overload => row(Us, "overload", "OM", busy, UNAVAILABLE, "Overloaded", true),
+            Self::AddressRequests => {
+                row(Caller, "address_requests", "OM", busy, UNAVAILABLE, "Too many requests under way", true)
+            }
+            // As Envoy, whose 504 is UNAVAILABLE to callers of gRPC: watchers know to come back.
+            Self::StreamIdle => {
+                row(Upstream, STREAM_IDLE, "SI", S::GATEWAY_TIMEOUT, UNAVAILABLE, "Stream idle", false)
+            }
             Self::BodyTimeout => row(
                 Caller,
                 BODY_TIMEOUT,

@@ -14,6 +14,7 @@ use crate::drain::{Drain, Phase, wind_down};
 use crate::edge::certificates;
 use crate::identity::{Clock, SystemClock};
 use crate::limit::Limiter;
+use crate::listen::ClientRequests;
 use crate::live::Live;
 use crate::settings::control::ControlLimits;
 use crate::settings::{Settings, SettingsError};
@@ -112,6 +113,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
     let shared = Shared {
         live: live.clone(),
         limits: Arc::new(settings.limits.clone()),
+        client_requests: Arc::new(ClientRequests::new(settings.limits.requests_per_address)),
         limiter: Arc::new(Limiter::new(settings.limits.limiter_keys_max)),
         settings: Arc::new(settings),
         drain: drain.clone(),

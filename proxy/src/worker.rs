@@ -19,6 +19,7 @@ use crate::error::ProxyError;
 use crate::jwt::{KeyRing, TokenCache};
 use crate::limit::{Limiter, mesh};
 use crate::listen;
+use crate::listen::ClientRequests;
 use crate::listen::crowd::Place;
 use crate::live::Live;
 use crate::load::Load;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub certificates: Arc<Certificates>,
     /// How often callers came, for RateLimitPolicies.
     pub limiter: Arc<Limiter>,
+    /// Requests under way at the edge, by client.
+    pub client_requests: Arc<ClientRequests>,
     /// Of the store that limits of scope `mesh` are counted in.
     pub store_status: Arc<mesh::Status>,
 }

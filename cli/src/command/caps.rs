@@ -38,3 +38,21 @@ impl Caps {
         }
     }
 }
+
+/// Those of an edge alone: within the mesh one peer speaks for many callers.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Caps")]
+pub(super) struct EdgeCaps {
+    /// Requests under way of one client address, or of one /64 of IPv6, as told by --trusted-hops or a PROXY header where
+    /// those are set: a number, or unlimited. What comes on top is answered with 503 and Retry-After
+    /// [default: a tenth of --requests-max].
+    #[arg(long, env = "PALISADE_REQUESTS_PER_ADDRESS", value_name = "N")]
+    requests_per_address: Option<Cap>,
+}
+
+impl EdgeCaps {
+    pub(super) fn over(self, limits: Limits) -> Limits {
+        let tenth = Limits::requests_per_address_of(limits.requests_max);
+        Limits { requests_per_address: self.requests_per_address.unwrap_or(tenth), ..limits }
+    }
+}

@@ -28,6 +28,10 @@ pub(super) struct Deadlines {
     #[arg(long, env = "PALISADE_BODY_TIMEOUT", value_name = "TIME", default_value = "30s",
           value_parser = parse_duration)]
     body_timeout: Duration,
+    /// How long a stream (an answer that has begun, a call of gRPC, a tunnel) may carry no byte either way.
+    #[arg(long, env = "PALISADE_STREAM_IDLE_TIMEOUT", value_name = "TIME", default_value = "5m",
+          value_parser = parse_duration)]
+    stream_idle_timeout: Duration,
 }
 
 impl Deadlines {
@@ -38,6 +42,7 @@ impl Deadlines {
             client_idle_timeout: self.idle_timeout,
             response_stall_timeout: Some(self.slow_reader_timeout),
             body_timeout: Some(self.body_timeout),
+            stream_idle_timeout: Some(self.stream_idle_timeout),
             ..limits
         }
     }

@@ -5,7 +5,7 @@ use palisade_proxy::Settings;
 use palisade_proxy::settings::edge::{EdgeListen, EdgeSettings};
 use palisade_proxy::settings::limits::Limits;
 
-use super::caps::Caps;
+use super::caps::{Caps, EdgeCaps};
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
 use super::deadlines::Deadlines;
 use super::traces::{Traces, environment};
@@ -25,6 +25,8 @@ pub(crate) struct Edge {
     door: Door,
     #[command(flatten)]
     caps: Caps,
+    #[command(flatten)]
+    edge_caps: EdgeCaps,
     #[command(flatten)]
     deadlines: Deadlines,
     #[command(flatten)]
@@ -81,7 +83,8 @@ impl Edge {
             follow_traces: follow_client_traces,
             proxy_protocol_from,
         };
-        let limits = self.deadlines.over(self.caps.over(Limits::edge(trusted_hops)));
+        let limits = self.edge_caps.over(self.caps.over(Limits::edge(trusted_hops)));
+        let limits = self.deadlines.over(limits);
         let settings = self.running.settings(source(self.control_plane, self.files)?, limits);
         Ok(Settings { edge: Some(edge), trace: self.traces.settings(&environment)?, ..settings })
     }
@@ -132,6 +135,20 @@ mod tests {
         assert_eq!(caps("--connections-per-address unlimited").0, Cap::Unlimited);
         let error = read("--control-plane mesh:15012 --listen 443 --connections-per-address 0").unwrap_err();
         assert!(error.contains("is no cap"), "{error}");
+    }
+
+    #[test]
+    fn one_address_has_a_tenth_of_all_requests_unless_told_otherwise_behind_load_balancers_too() {
+        let cap = |words: &str| {
+            let limits = read(&format!("--control-plane mesh:15012 --listen 443 {words}")).unwrap().limits;
+            limits.requests_per_address
+        };
+        assert_eq!(cap(""), Cap::AtMost(1000));
+        assert_eq!(cap("--trusted-hops 1"), Cap::AtMost(1000));
+        assert_eq!(cap("--requests-max 205"), Cap::AtMost(21));
+        assert_eq!(cap("--requests-max 1"), Cap::AtMost(1));
+        assert_eq!(cap("--requests-per-address 7 --requests-max 50"), Cap::AtMost(7));
+        assert_eq!(cap("--requests-per-address unlimited"), Cap::Unlimited);
     }
 
     #[test]

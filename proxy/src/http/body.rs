@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -16,6 +17,7 @@ use super::codec::is_malformed;
 use super::copy::{CopyError, CopyReader, CopyWriter};
 use super::headers::strip_trailers;
 use super::pace::Pace;
+use super::silence::{Alarm, Silence};
 use crate::stage::guard::BodyGuard;
 use crate::telemetry::record::Record;
 use crate::upstream::pool::Lease;
@@ -32,6 +34,9 @@ pub(crate) enum BodyError {
     /// We broke it off; why is in the tally.
     #[error("the body was cut off")]
     Cut,
+    /// We broke it off: no byte went either way for too long.
+    #[error("the stream was silent for too long")]
+    Idle,
     /// Of a mirror's body.
     #[error("the copy broke off")]
     Copy(#[from] CopyError),
@@ -71,6 +76,14 @@ pub(crate) struct Tally {
     pub(crate) cut: OnceCell<Cut>,
     /// What is left of that body.
     pub(crate) unread: RefCell<Option<Incoming>>,
+    /// How long neither body may move; `None`: as long as they like.
+    pub(crate) silence: Option<Silence>,
+}
+
+impl Tally {
+    pub(crate) fn new(idle_timeout: Option<Duration>) -> Self {
+        Self { silence: idle_timeout.map(Silence::new), ..Self::default() }
+    }
 }
 
 /// Why a request body may not go on.
@@ -126,6 +139,9 @@ impl RequestBody {
     }
 
     fn saw(&self, frame: &Frame<Bytes>) {
+        if let Some(silence) = &self.tally.silence {
+            silence.broken();
+        }
         if let Some(data) = frame.data_ref() {
             add(&self.tally.received, data.len());
             self.copies.iter().for_each(|copy| copy.data(data));
@@ -179,6 +195,12 @@ impl RequestBody {
             }
             From::Nobody => return Poll::Ready(Some(Err(BodyError::Cut))),
         };
+        if let (Poll::Pending, Some(silence)) = (&polled, &self.tally.silence)
+            && silence.poll_over(cx).is_ready()
+        {
+            self.from = From::Nobody;
+            return Poll::Ready(Some(Err(BodyError::Idle)));
+        }
         let Some(pace) = &mut self.pace else { return polled };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => pace.came(frame.data_ref().map_or(0, Bytes::len)),
@@ -259,7 +281,27 @@ enum Kind {
         incoming: Incoming,
         http2: bool,
         lease: Option<Lease>,
+        wait: Wait,
     },
+}
+
+/// For the next frame of an answer.
+#[derive(Debug, Default)]
+struct Wait {
+    under_way: bool,
+    alarm: Alarm,
+}
+
+impl Wait {
+    /// Nothing has come. Ready when no byte has gone either way for too long.
+    fn poll_too_long(&mut self, silence: Option<&Silence>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(silence) = silence else { return Poll::Pending };
+        if !std::mem::replace(&mut self.under_way, true) {
+            // Until now the caller was taking what had come before.
+            silence.broken();
+        }
+        silence.poll_too_long(&mut self.alarm, cx)
+    }
 }
 
 impl ResponseBody {
@@ -277,7 +319,10 @@ impl ResponseBody {
         if incoming.is_end_stream() {
             record.response_ended(None);
         }
-        Self { kind: Kind::Upstream { incoming, http2, lease: Some(lease) }, record: Some(record) }
+        Self {
+            kind: Kind::Upstream { incoming, http2, lease: Some(lease), wait: Wait::default() },
+            record: Some(record),
+        }
     }
 }
 
@@ -299,7 +344,17 @@ impl Body for ResponseBody {
                     Ok(Frame::data(text))
                 }));
             }
-            Kind::Upstream { incoming, http2, .. } => ready!(poll_incoming(incoming, *http2, cx)),
+            Kind::Upstream { incoming, http2, wait, .. } => match poll_incoming(incoming, *http2, cx) {
+                Poll::Ready(frame) => {
+                    wait.under_way = false;
+                    frame
+                }
+                Poll::Pending => {
+                    let silence = this.record.as_ref().and_then(|record| record.tally.silence.as_ref());
+                    ready!(wait.poll_too_long(silence, cx));
+                    return Poll::Ready(Some(this.end_idle()));
+                }
+            },
         };
         match &frame {
             Some(Ok(frame)) => this.saw(frame),
@@ -336,6 +391,14 @@ impl ResponseBody {
         if let Some(record) = &mut self.record {
             record.response_ended(None);
         }
+    }
+
+    /// Ends an answer in which nothing moves, and lets go of the upstream. Callers of gRPC are told in trailers; to others
+    /// what they have must not look whole.
+    fn end_idle(&mut self) -> Result<Frame<Bytes>, BodyError> {
+        self.kind = Kind::Own(None);
+        let told = self.record.as_mut().and_then(|record| record.idle());
+        told.map(Frame::trailers).ok_or(BodyError::Idle)
     }
 
     fn saw(&mut self, frame: &Frame<Bytes>) {

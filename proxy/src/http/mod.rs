@@ -18,4 +18,5 @@ pub mod normalize;
 pub(crate) mod pace;
 pub mod patience;
 pub(crate) mod refusal;
+pub(crate) mod silence;
 pub(crate) mod transport;

@@ -15,7 +15,7 @@ pub(crate) struct Manner {
     pub(crate) grpc: bool,
     /// The caller's HTTP/1.1 connection cannot be used again.
     pub(crate) close: bool,
-    /// Without a body: the answer to HEAD (RFC 9110 section 9.3.2).
+    /// Without a body: the answer to HEAD (RFC 9110 section 9.3.2), or one that must not wait for its reader.
     pub(crate) bare: bool,
 }
 

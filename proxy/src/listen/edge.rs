@@ -19,7 +19,7 @@ use super::accept::reset;
 use super::connection::Slot;
 use super::detect;
 use super::drive::{Patience, drive};
-use super::refused;
+use super::{ClientRequest, Holder, refused};
 use crate::drain::Phase;
 use crate::edge::proxy_header;
 use crate::error::ProxyError;
@@ -52,6 +52,8 @@ pub(crate) struct EdgeConnection {
     /// The end of the client's certificate.
     pub(crate) expires: Option<SystemTime>,
     pub(crate) certificate: Option<Arc<str>>,
+    /// Of `client`; `None` before the handshake, and where no cap is set.
+    requests: Option<Rc<Holder>>,
     slot: Slot,
 }
 
@@ -74,6 +76,7 @@ pub(super) async fn accept(
         tls: None,
         expires: None,
         certificate: None,
+        requests: None,
         worker: worker.clone(),
         slot,
     };
@@ -193,7 +196,15 @@ impl EdgeConnection {
         }
     }
 
-    async fn run(self, wire: Wire, io: detect::Rewound<Transport>) {
+    /// Counts a request under the address that it comes from, or refuses what is too much for one.
+    pub(crate) fn count(&self, client: IpAddr) -> Result<Option<ClientRequest>, ProxyError> {
+        let own = self.requests.as_ref().filter(|own| own.is_of(client)).cloned();
+        let Some(holder) = own.or_else(|| Holder::of(&self.worker, client)) else { return Ok(None) };
+        holder.enter().map(Some).ok_or(ProxyError::AddressRequests)
+    }
+
+    async fn run(mut self, wire: Wire, io: detect::Rewound<Transport>) {
+        self.requests = Holder::of(&self.worker, self.client);
         let connection = Rc::new(self);
         let worker = &connection.worker;
         let limits = &worker.shared.limits;

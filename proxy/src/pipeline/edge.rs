@@ -123,6 +123,11 @@ async fn judge(
 ) -> Result<Verdict, ProxyError> {
     let worker = &connection.worker;
     let record = &mut exchange.record;
+    let origin = origin(connection, &head.headers);
+    record.client =
+        record.client.take().map(|c| crate::telemetry::record::Client { address: Some(origin.client), ..c });
+    // Before anything that is refused in so many words: answers that nobody reads are under way, too.
+    record.client_request = connection.count(origin.client)?;
     worker.admit()?;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
@@ -144,10 +149,8 @@ async fn judge(
     record.authority = Some(target.authority.clone());
     record.path = Some(target.path.clone());
 
-    // Whatever a caller says about where it came from is read once and then gone.
-    let origin = claims(connection, &mut head.headers);
-    record.client =
-        record.client.take().map(|c| crate::telemetry::record::Client { address: Some(origin.client), ..c });
+    // What a caller says about where it came from was read once, and is gone now.
+    strip(connection, &mut head.headers);
 
     // Before anything that costs: floods end here.
     let asked = Asked { address: origin.client, headers: &head.headers, token: None };
@@ -260,17 +263,23 @@ fn mirrors(
     mirrors
 }
 
-/// Takes out of a request what only proxies may say, and gives what is believed of it.
-fn claims(connection: &EdgeConnection, headers: &mut HeaderMap) -> Origin {
-    let hops = connection.worker.shared.settings.edge.as_ref().map_or(0, |edge| edge.trusted_hops);
-    let origin = Origin::read(connection.client, connection.source.tls.is_some(), headers, hops);
-    strip_claims(headers, hops);
+/// What is believed of where a request comes from.
+fn origin(connection: &EdgeConnection, headers: &HeaderMap) -> Origin {
+    Origin::read(connection.client, connection.source.tls.is_some(), headers, trusted_hops(connection))
+}
+
+fn trusted_hops(connection: &EdgeConnection) -> u8 {
+    connection.worker.shared.settings.edge.as_ref().map_or(0, |edge| edge.trusted_hops)
+}
+
+/// Takes out of a request what only proxies may say.
+fn strip(connection: &EdgeConnection, headers: &mut HeaderMap) {
+    strip_claims(headers, trusted_hops(connection));
     if !connection.worker.shared.settings.follows_clients() {
         strip_trace(headers);
     }
     // A caller that chose its id could pass for another request in every log behind us.
     remove_where(headers, |name| is_folded(name, REQUEST_ID.as_str()));
-    origin
 }
 
 /// The server of the request's host, by the rules of which the connection must have been made: a host that asks for

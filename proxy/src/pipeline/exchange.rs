@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -102,7 +102,7 @@ impl Exchange {
         // What hyper left there is about the caller's connection.
         head.extensions.clear();
         let (http2, tally) = (self.version == Version::HTTP_2, self.record.tally.clone());
-        // Streams of gRPC may rightly be silent, and what follows an upgrade is no body.
+        // Streams of gRPC may be silent for longer, and what follows an upgrade is no body.
         let timed = self.outline.open && !self.grpc && self.upgrade.is_none();
         let limit = self.worker.shared.limits.body_timeout.filter(|_| timed);
         let body = RequestBody::new(body, http2, tally, copies, self.body_guard.take(), limit.map(Pace::new));
@@ -153,9 +153,13 @@ impl Exchange {
         let consequence = error.consequence();
         tracing::debug!(reason = consequence.reason, %error, "request not forwarded");
         let close = self.leaves_unread(body) || self.leaves_half_read() || !consequence.keep;
-        let manner = Manner { grpc: self.grpc, close: close && self.is_http1(), bare: self.is_head };
+        let bare = error.is_bare() || self.is_head;
+        let manner = Manner { grpc: self.grpc, close: close && self.is_http1(), bare };
         let mut response = refusal::respond(&consequence, error.headers(), manner, self.record);
         self.dress.any(response.headers_mut());
+        if error.is_bare() && !manner.grpc {
+            response.headers_mut().remove(CONTENT_TYPE);
+        }
         response
     }
 

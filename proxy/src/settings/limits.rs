@@ -52,11 +52,18 @@ pub struct Limits {
     pub response_stall_timeout: Option<Duration>,
     /// How long a client of the edge may let us wait for a KiB of its request body, all waits since the last KiB together.
     /// 30 s: less than any link brings; a body that drips ends with 408. `None` within the mesh, and not for gRPC, whose
-    /// streams may rightly be silent.
+    /// streams may be silent for as long as `stream_idle_timeout` says.
     pub body_timeout: Option<Duration>,
     /// Requests under way, tunnels included, in all workers; what comes on top is turned away with 503. 10 000: each
     /// may hold a connection to its upstream and some tens of KiB.
     pub requests_max: u64,
+    /// Of `requests_max`, those of one client address, or IPv6 /64. Edge: a tenth, so that it takes ten of them to keep all
+    /// others out. Unlimited within the mesh: an edge or a busy service sends requests for many.
+    pub requests_per_address: Cap,
+    /// How long a stream of the edge (an answer that has begun, gRPC, a tunnel) may carry no byte either way. 5 min: Envoy's
+    /// default; each holds one of `requests_max`. `None` within the mesh, whose callers may rightly be silent: streams from
+    /// outside end at the edge.
+    pub stream_idle_timeout: Option<Duration>,
     /// How late a worker may come to what is ready, three times in a row (of ten looks a second), before new requests
     /// are turned away with 503. 500 ms: callers are about to give up, and each request more makes it later for all.
     pub overload_lag: Duration,
@@ -187,6 +194,8 @@ impl Default for Limits {
             response_stall_timeout: None,
             body_timeout: None,
             requests_max: 10_000,
+            requests_per_address: Cap::Unlimited,
+            stream_idle_timeout: None,
             overload_lag: Duration::from_millis(500),
             http2_resets: Allowance { burst: 200, per_second: 20 },
             http2_control_frames: Allowance { burst: 1_000, per_second: 100 },
@@ -241,6 +250,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What an edge grants one address of so many requests, unless it is told otherwise. Behind load balancers too: whose
+    /// request it is, the trusted hops tell.
+    pub fn requests_per_address_of(requests_max: u64) -> Cap {
+        Cap::AtMost(usize::try_from(requests_max.div_ceil(10)).unwrap_or(usize::MAX))
+    }
+
     /// For an edge behind this many trusted proxies: with any, the peers are load balancers, and each of them speaks
     /// for many clients.
     pub fn edge(trusted_hops: u8) -> Self {
@@ -249,6 +264,8 @@ impl Limits {
             header_read_timeout: Duration::from_secs(15),
             response_stall_timeout: Some(Duration::from_secs(60)),
             body_timeout: Some(Duration::from_secs(30)),
+            requests_per_address: Self::requests_per_address_of(Self::default().requests_max),
+            stream_idle_timeout: Some(Duration::from_mins(5)),
             ..Self::default()
         };
         if trusted_hops == 0 {

@@ -23,6 +23,8 @@ const RELOAD_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=D
 const WORKERS: RangeInclusive<usize> = 1..=1024;
 /// Below, a client on a slow link fails; above, waiting costs an attacker nothing.
 const CLIENT_DEADLINE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+/// Below, a pause in a conversation ends it; above, silence holds a request's place for days.
+const STREAM_IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 /// More than a process has file descriptors for.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
@@ -189,6 +191,9 @@ impl Settings {
         if let Some(timeout) = limits.body_timeout {
             check("--body-timeout", timeout, CLIENT_DEADLINE);
         }
+        if let Some(timeout) = limits.stream_idle_timeout {
+            check("--stream-idle-timeout", timeout, STREAM_IDLE);
+        }
         if let Source::Files { reload_interval, .. } = &self.source {
             check("--reload-interval", *reload_interval, RELOAD_INTERVAL);
         }
@@ -347,6 +352,7 @@ mod tests {
         );
         check(|s| s.limits.response_stall_timeout = Some(Duration::ZERO), "--slow-reader-timeout");
         check(|s| s.limits.body_timeout = Some(Duration::ZERO), "--body-timeout");
+        check(|s| s.limits.stream_idle_timeout = Some(Duration::from_hours(25)), "--stream-idle-timeout");
         check(|s| s.limits.requests_max = 0, "--requests-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.connections_max = 2_000_000, "--connections-max is 2000000");

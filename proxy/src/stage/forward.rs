@@ -17,6 +17,7 @@ use crate::error::ProxyError;
 use crate::http::body::{RequestBody, Tally};
 use crate::http::codec::is_malformed;
 use crate::http::normalize::{Malformed, Target};
+use crate::http::silence::too_long;
 use crate::identity::Identity;
 use crate::telemetry::record::Record;
 use crate::upstream::balance::Candidates;
@@ -33,7 +34,7 @@ pub(crate) struct Route {
     pub(crate) security: Security,
     /// The identity that the request was judged with: a new one may come in force before the connection is made.
     pub(crate) identity: Option<Arc<Identity>>,
-    /// Until the response head; `None` for calls that may rightly stay silent.
+    /// Until the response head. `None` for calls that may stay silent: where the stream's own limit lets them.
     pub(crate) response_timeout: Option<Duration>,
 }
 
@@ -80,14 +81,20 @@ pub(crate) async fn forward(
         fresh_tries += usize::from(!lease.is_reused());
         record.upstream_sent_at = Some(Instant::now());
         let tally = record.tally.clone();
-        match within(route.response_timeout, &tally, lease.send(request)).await {
-            Some(Ok(response)) => {
+        let waited = match route.response_timeout {
+            Some(limit) => {
+                within(limit, &tally, lease.send(request)).await.ok_or(ProxyError::ResponseTimeout)
+            }
+            None => unless_silent(&tally, lease.send(request)).await.ok_or(ProxyError::StreamIdle),
+        };
+        match waited? {
+            Ok(response) => {
                 drop(permit);
                 return Ok((response, lease));
             }
             // Not tried again: what is left of the body is no request any more.
-            Some(Err(_)) if let Some(why) = tally.cut.get() => return Err(record.cut(why)),
-            Some(Err(mut error)) => match error.take_message() {
+            Err(_) if let Some(why) = tally.cut.get() => return Err(record.cut(why)),
+            Err(mut error) => match error.take_message() {
                 Some(unsent) => {
                     request = unsent;
                     failure = ProxyError::UpstreamReset(error.into_error());
@@ -101,7 +108,6 @@ pub(crate) async fn forward(
                 }
                 None => return Err(ProxyError::UpstreamReset(error.into_error())),
             },
-            None => return Err(ProxyError::ResponseTimeout),
         }
     }
     Err(failure)
@@ -124,11 +130,10 @@ fn note_failed_connection(worker: &Worker, address: std::net::SocketAddr, error:
 
 /// Waits for the response head. A caller that is still sending its body, and gets on with it, extends the wait.
 async fn within<T>(
-    limit: Option<Duration>,
+    limit: Duration,
     tally: &Tally,
     sending: impl Future<Output = Result<T, TrySendError<Outgoing>>>,
 ) -> Option<Result<T, TrySendError<Outgoing>>> {
-    let Some(limit) = limit else { return Some(sending.await) };
     tokio::pin!(sending);
     let mut seen = (tally.received.get(), tally.request_ended.get());
     loop {
@@ -140,6 +145,15 @@ async fn within<T>(
             return None;
         }
         seen = now;
+    }
+}
+
+/// Waits for the response head while anything comes from the caller, and the stream's limit of silence beyond that.
+async fn unless_silent<T>(tally: &Tally, sending: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = sending => Some(answer),
+        () = too_long(tally.silence.as_ref()) => None,
     }
 }
 

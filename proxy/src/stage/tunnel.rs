@@ -1,4 +1,5 @@
-//! Upgraded connections (WebSocket): tunnelled only after both sides switched, and judged again on every change.
+//! Upgraded connections (WebSocket): tunnelled only after both sides switched, judged again on every change, and at the edge
+//! ended when nobody speaks.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -14,7 +15,9 @@ use hyper_util::rt::TokioIo;
 use palisade_policy::Snapshot;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
+use crate::http::body::Tally;
 use crate::http::headers;
+use crate::http::silence::too_long;
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
 
@@ -77,13 +80,22 @@ async fn run(
         Ok(Err(error)) => return tracing::debug!(%error, "upgrade not completed"),
         Err(_elapsed) => return tracing::debug!("upgrade not completed in time"),
     };
-    let (mut caller, mut upstream) = (Counted::new(caller), Counted::new(upstream));
+    let tally = record.tally.clone();
+    if let Some(silence) = &tally.silence {
+        silence.broken();
+    }
+    let (mut caller, mut upstream) = (Counted::new(caller, &tally), Counted::new(upstream, &tally));
     let (received, sent) = (caller.read.clone(), upstream.read.clone());
     let reason = tokio::select! {
         _ended = copy_bidirectional(&mut caller, &mut upstream) => None,
         () = disallowed(&worker, &terms) => Some("closed_by_policy_change"),
         () = expired(terms.expires) => Some("closed_at_certificate_expiry"),
         () = expired(terms.token_expires) => Some("closed_at_token_expiry"),
+        () = too_long(tally.silence.as_ref()) => {
+            // It was never gRPC: nobody can be told.
+            let _nothing = record.idle();
+            None
+        }
     };
     record.tunnel_ended(received.get(), sent.get(), reason);
     drop(terms.connection);
@@ -116,11 +128,12 @@ pub(crate) async fn expired(at: Option<SystemTime>) {
 struct Counted {
     io: TokioIo<Upgraded>,
     read: Rc<Cell<u64>>,
+    tally: Rc<Tally>,
 }
 
 impl Counted {
-    fn new(io: Upgraded) -> Self {
-        Self { io: TokioIo::new(io), read: Rc::default() }
+    fn new(io: Upgraded, tally: &Rc<Tally>) -> Self {
+        Self { io: TokioIo::new(io), read: Rc::default(), tally: tally.clone() }
     }
 }
 
@@ -133,6 +146,9 @@ impl AsyncRead for Counted {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let read = buf.filled().len().saturating_sub(before);
+        if let Some(silence) = &self.tally.silence {
+            silence.broken();
+        }
         self.read.set(self.read.get().saturating_add(u64::try_from(read).unwrap_or(0)));
         Poll::Ready(Ok(()))
     }

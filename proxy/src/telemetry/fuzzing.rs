@@ -15,6 +15,7 @@ use super::Telemetry;
 use super::record::{Record, Source};
 use crate::drain::Drain;
 use crate::limit::Limiter;
+use crate::listen::ClientRequests;
 use crate::settings::limits::Limits;
 use crate::settings::{self, DrainSettings, Settings};
 use crate::worker::{Activity, Direction, Shared, Worker};
@@ -42,6 +43,7 @@ impl Scribe {
             keys: Arc::default(),
             certificates: Arc::default(),
             limiter: Arc::new(Limiter::new(1)),
+            client_requests: Arc::new(ClientRequests::new(limits.requests_per_address)),
             store_status: Arc::default(),
             limits: Arc::new(limits),
         };

@@ -103,6 +103,8 @@ pub(crate) struct Shard {
     refused: HashMap<(Direction, Crowded), u64>,
     /// Connections that we ended, by why.
     ended: HashMap<(Direction, Ended), u64>,
+    /// Requests that were turned away or ended for too much at once, or too little.
+    requests_ended: HashMap<(Direction, &'static str), u64>,
     /// By limit; whether it refused or only would have.
     limited: HashMap<(Arc<str>, Mode), u64>,
     /// Questions to the store of mesh limits, by how they ended.
@@ -201,6 +203,10 @@ impl Shard {
         *self.ended.entry((direction, why)).or_default() += 1;
     }
 
+    pub(crate) fn request_ended(&mut self, direction: Direction, reason: &'static str) {
+        *self.requests_ended.entry((direction, reason)).or_default() += 1;
+    }
+
     pub(crate) fn limited(&mut self, limit: &Arc<str>, mode: Mode) {
         *self.limited.entry((limit.clone(), mode)).or_default() += 1;
     }
@@ -266,6 +272,9 @@ impl Shard {
         }
         for (key, count) in &other.ended {
             *self.ended.entry(*key).or_default() += count;
+        }
+        for (key, count) in &other.requests_ended {
+            *self.requests_ended.entry(*key).or_default() += count;
         }
         self.plaintext_refused += other.plaintext_refused;
         self.records_lost += other.records_lost;
@@ -337,7 +346,7 @@ fn render_guarded(out: &mut String, shard: &Shard) {
     }
 }
 
-/// Connections that were closed at once or ended.
+/// Connections that were closed at once or ended, and requests.
 fn render_unwanted(out: &mut String, shard: &Shard) {
     let name = "palisade_connections_refused_total";
     head(out, name, "counter", "Connections closed at once, by the cap that they came on top of.");
@@ -345,6 +354,9 @@ fn render_unwanted(out: &mut String, shard: &Shard) {
     let name = "palisade_connections_ended_total";
     head(out, name, "counter", "Connections that were ended for what their client did or did not do.");
     by_reason(out, name, shard.ended.iter().map(|((direction, why), n)| (*direction, why.reason(), *n)));
+    let name = "palisade_requests_ended_total";
+    head(out, name, "counter", "Requests turned away or ended because there were too many, or nothing came.");
+    by_reason(out, name, shard.requests_ended.iter().map(|((direction, why), n)| (*direction, *why, *n)));
 }
 
 fn by_reason(out: &mut String, name: &str, rows: impl Iterator<Item = (Direction, &'static str, u64)>) {

@@ -1,5 +1,6 @@
 //! The decision record: one line per request, written when the request's last part is dropped.
 
+mod ended;
 mod line;
 mod span;
 
@@ -13,16 +14,17 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use palisade_identity::SpiffeId;
 use palisade_policy::decision::{Grant, Observations, RuleRef};
-use palisade_policy::kind::request_guard::rule::{GuardRule, Violation};
+use palisade_policy::kind::request_guard::rule::GuardRule;
 use palisade_policy::{Decision, Permit, Refusal};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::metrics::Series;
 use super::trace::Trace;
-use crate::error::{BODY_TIMEOUT, Consequence, ProxyError};
-use crate::http::body::{Cut, Tally};
-use crate::stage::guard::Breach;
+use crate::error::{COUNTED, Consequence, ProxyError};
+use crate::http::body::Tally;
+use crate::http::headers::is_grpc;
+use crate::listen::ClientRequest;
 use crate::stage::limit::Verdicts;
 use crate::worker::{Direction, InFlight, Worker};
 
@@ -60,6 +62,8 @@ pub(crate) struct Client {
 pub(crate) struct Record {
     worker: Rc<Worker>,
     _in_flight: InFlight,
+    /// At the edge: the request under its client's address.
+    pub(crate) client_request: Option<ClientRequest>,
     started: Instant,
     at: SystemTime,
     id: Uuid,
@@ -98,6 +102,8 @@ pub(crate) struct Record {
     pub(crate) route: Option<Arc<str>>,
     user_agent: Option<HeaderValue>,
     grpc: bool,
+    /// The upstream's answer is one of gRPC, too.
+    answers_grpc: bool,
     status: u16,
     grpc_status: Option<u16>,
     ended: bool,
@@ -119,11 +125,12 @@ impl Record {
         Box::new(Self {
             worker: worker.clone(),
             _in_flight: worker.enter(direction),
+            client_request: None,
             started: Instant::now(),
             at,
             id: uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid(),
             direction,
-            tally: Rc::default(),
+            tally: Rc::new(Tally::new(worker.shared.limits.stream_idle_timeout)),
             sent: 0,
             outcome: Outcome::Failed,
             reason: "cancelled",
@@ -150,6 +157,7 @@ impl Record {
             route: None,
             user_agent: None,
             grpc: false,
+            answers_grpc: false,
             status: 0,
             grpc_status: None,
             ended: false,
@@ -298,6 +306,7 @@ impl Record {
         self.details = Cow::Borrowed("via_upstream");
         self.upstream_service_time_ms = self.upstream_sent_at.map(|sent| millis(sent.elapsed()));
         self.grpc_status = grpc_status(headers);
+        self.answers_grpc = self.grpc && is_grpc(headers);
     }
 
     /// Notes an answer that we gave without asking an upstream.
@@ -380,6 +389,9 @@ impl Drop for Record {
         self.note_late_cut();
         let duration = self.started.elapsed();
         self.worker.telemetry.count(|shard| {
+            if COUNTED.contains(&self.reason) {
+                shard.request_ended(self.direction, self.reason);
+            }
             shard.request(self.series(), millis_f64(duration), self.tally.received.get(), self.sent);
         });
         self.worker.telemetry.write(|out| self.line(out, millis(duration)));
@@ -390,38 +402,6 @@ impl Drop for Record {
 }
 
 impl Record {
-    /// Notes why the request's body was broken off, and gives what the caller is told.
-    pub(crate) fn cut(&mut self, why: &Cut) -> ProxyError {
-        match why {
-            Cut::Overrun(rule) => {
-                let breach = Breach::of_body();
-                self.guarded(rule, breach.violation.code());
-                ProxyError::Guarded(breach)
-            }
-            Cut::Stalled => ProxyError::BodyTimeout,
-        }
-    }
-
-    /// A request body that was broken off after the upstream had begun to answer: the caller has that answer, or a part
-    /// of it.
-    fn note_late_cut(&mut self) {
-        let Some(why) = self.tally.cut.get().cloned() else { return };
-        let (reason, details) = match why {
-            Cut::Overrun(_) => (Violation::BodyBytes.code(), "guard_body_bytes_after_response_started"),
-            Cut::Stalled => (BODY_TIMEOUT, "body_timeout_after_response_started"),
-        };
-        if self.reason == reason {
-            return;
-        }
-        let _too_late_to_be_told = self.cut(&why);
-        if matches!(why, Cut::Stalled) {
-            self.outcome = Outcome::Failed;
-        }
-        self.reason = reason;
-        self.flag = "";
-        self.details = Cow::Borrowed(details);
-    }
-
     /// Our own short responses are given to the codec whole.
     fn sent_whole(&self) -> bool {
         self.upstream_sent_at.is_none()

@@ -122,6 +122,7 @@ impl Sidecar {
             trace: None,
             ready_file: None,
         };
+        let client_requests = listen::ClientRequests::new(limits.requests_per_address);
         let (phase, drain) = Drain::new();
         let live = Arc::new(Live::default());
         let id = id(name);
@@ -137,6 +138,7 @@ impl Sidecar {
             telemetry: telemetry.clone(),
             keys: Arc::default(),
             certificates: Arc::default(),
+            client_requests: Arc::new(client_requests),
             limiter: Arc::new(palisade_proxy::limit::Limiter::new(1000)),
             store_status: Arc::default(),
         };

@@ -152,7 +152,10 @@ async fn a_stream_of_grpc_and_a_tunnel_may_be_silent() {
 #[tokio::test]
 async fn more_requests_than_the_edge_can_do_are_503_at_once_and_admin_answers_all_the_while() {
     let documents = format!("{GATEWAY}---{EVERYBODY}---{TO_LEDGER}");
-    let door = Door::with(&documents, |edge| edge.workers(1).arg("--requests-max", "3")).await;
+    let door = Door::with(&documents, |edge| {
+        edge.workers(1).arg("--requests-max", "3").arg("--requests-per-address", "unlimited")
+    })
+    .await;
     let mut waiting = RawH2::open(door.connect(HTTP2).await).await;
     let mut fields = GET.to_vec();
     fields[2] = (b":path", b"/slow/60000");

@@ -23,6 +23,8 @@ mod preflights;
 mod quotas;
 pub(crate) mod routes;
 mod server_names;
+mod silence;
+mod slots;
 mod tls;
 mod token_places;
 mod traces;
