@@ -93,6 +93,8 @@ pub enum ProxyError {
     UpstreamReset(#[source] hyper::Error),
     #[error("the upstream's response is malformed")]
     UpstreamMalformed(#[source] hyper::Error),
+    #[error("the upstream's response has several lengths, or one that is no plain number")]
+    UpstreamLengths,
 }
 
 /// What follows from a failure.
@@ -339,7 +341,7 @@ impl ProxyError {
                 row(Caller, reason, "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
             }
             Self::CopyBroke => row(Us, "copy_broke_off", "", S::OK, UNAVAILABLE, "", false),
-            Self::UpstreamMalformed(_) => row(
+            Self::UpstreamMalformed(_) | Self::UpstreamLengths => row(
                 Upstream,
                 "upstream_malformed",
                 "UPE",

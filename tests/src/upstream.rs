@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::header::{CONTENT_TYPE, UPGRADE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
@@ -54,7 +54,8 @@ impl Kept {
 /// A service on a loopback port of its own, HTTP/1.1 and HTTP/2 with prior knowledge.
 ///
 /// Paths: `/status/<code>`, `/bytes/<count>`, `/echo` (streams the body back as it comes, trailers too),
-/// `/slow/<ms>`, `/drip/<count>` (one byte at a time, never ends early), `/headers` (then trailers), `/upgrade`.
+/// `/slow/<ms>`, `/drip/<count>` (one byte at a time, never ends early), `/headers` (then trailers), `/upgrade`, over HTTP/2
+/// `/lengths/0` (`content-length: 04`) and `/lengths/1` (two equal ones).
 /// Anything else: 200 and `hello from <name>`. Every request is also kept.
 #[derive(Debug)]
 pub struct Upstream {
@@ -170,6 +171,14 @@ async fn answer(
             let mut response = text("with trailers".to_owned());
             response.headers_mut().append("x-many", HeaderValue::from_static("one"));
             response.headers_mut().append("x-many", HeaderValue::from_static("two"));
+            response
+        }
+        "lengths" => {
+            let mut response = text("good".to_owned());
+            let lengths: &[&'static str] = if number == 0 { &["04"] } else { &["4", "4"] };
+            for length in lengths {
+                response.headers_mut().append(CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
             response
         }
         _ => text(format!("hello from {name}")),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, StatusCode, Version, request};
+use http::{HeaderMap, Method, StatusCode, Version, request};
 use palisade_policy::kind::MeshConfigSpec;
 use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
 use palisade_policy::request::path::{self, PathError};
@@ -120,10 +120,15 @@ pub(crate) fn normalize_keeping(
 fn check_framing(head: &request::Parts) -> Result<(), Malformed> {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let one_each = codings.next().is_none() && has_plain_length(&head.headers);
+    if plain && one_each { Ok(()) } else { Err(Malformed::Framing) }
+}
+
+/// Whether there is one length, which is a plain number, or none.
+pub(crate) fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let number = lengths.next().is_none_or(|length| content_length(length.as_bytes()).is_ok());
-    let one_each = codings.next().is_none() && lengths.next().is_none();
-    if plain && number && one_each { Ok(()) } else { Err(Malformed::Framing) }
+    number && lengths.next().is_none()
 }
 
 /// What `ftp://` or `wss://` names is nothing that is served here (RFC 9110 section 7.4), though its host and path may look

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, Tally};
 use crate::http::codec::is_malformed;
-use crate::http::normalize::{Malformed, Target};
+use crate::http::normalize::{Malformed, Target, has_plain_length};
 use crate::http::silence::too_long;
 use crate::identity::Identity;
 use crate::telemetry::record::Record;
@@ -88,6 +88,10 @@ pub(crate) async fn forward(
             None => unless_silent(&tally, lease.send(request)).await.ok_or(ProxyError::StreamIdle),
         };
         match waited? {
+            // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.
+            Ok(response) if !has_plain_length(response.headers()) => {
+                return Err(ProxyError::UpstreamLengths);
+            }
             Ok(response) => {
                 drop(permit);
                 return Ok((response, lease));

@@ -1,11 +1,11 @@
 //! An application that answers what no server should: its callers get a 502, and nobody after them anything of it.
 
-use palisade_tests::{Scripted, World, client};
+use palisade_tests::{Scripted, Upstream, World, client};
 use serde_json::json;
 
 use crate::PALISADE;
 use crate::edge::door::{Door, EVERYBODY, GATEWAY, HOST};
-use crate::edge::routes::{external, routes};
+use crate::edge::routes::{external, external_as, routes};
 use crate::kit::{ALLOW_MESH, HTTP1, STRICT};
 
 const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
@@ -131,6 +131,28 @@ async fn an_upstream_of_the_edge_that_breaks_http_is_a_502_and_poisons_nobody() 
     let door = Door::with(&documents, |edge| edge).await;
     attack(&app, async |text| door.raw(text.as_bytes()).await).await;
     let records = door.edge.records_with(20, &[("reason", json!("upstream_malformed"))]).await;
+    assert!(records.iter().all(|record| record["response_flags"] == "UPE"));
+}
+
+#[tokio::test]
+async fn over_http2_two_lengths_of_an_upstream_or_one_with_a_zero_in_front_are_a_502() {
+    let app = Upstream::start("app").await;
+    let documents = routes("  - {route: [{destination: {host: other.example, port: {number: 80}}}]}\n");
+    let entry = external_as("other.example", app.address(), "HTTP2");
+    let documents = format!("{GATEWAY}---{EVERYBODY}---{documents}---{entry}");
+    let door = Door::with(&documents, |edge| edge).await;
+    let ask = async |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+        door.raw(request.as_bytes()).await
+    };
+    for path in ["/lengths/0", "/lengths/1"] {
+        let answer = ask(path).await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{path}: {answer}");
+        assert!(!answer.contains("good"), "{path}: {answer}");
+    }
+    assert!(ask("/").await.contains("hello from app"));
+    assert_eq!(app.received().len(), 3);
+    let records = door.edge.records_with(2, &[("reason", json!("upstream_malformed"))]).await;
     assert!(records.iter().all(|record| record["response_flags"] == "UPE"));
 }
 
