@@ -50,45 +50,33 @@ fn compile(projection: &Projection) -> Snapshot {
     Snapshot::compile(1, projection).expect("a snapshot")
 }
 
-/// `policies` of ten rules each, every rule for a caller of its own, a method and two paths.
-fn policies(policies: usize) -> Projection {
+/// `count` ALLOW policies of ten rules each; `rule` writes the one of this number.
+fn policies(count: usize, rule: impl Fn(usize) -> String) -> Projection {
     let mut text = String::new();
-    for policy in 0..policies {
+    for policy in 0..count {
         let _infallible = write!(
             text,
             "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
              metadata: {{name: p{policy}, namespace: bank}}\n\
              spec:\n  selector: {{matchLabels: {{app: ledger}}}}\n  action: ALLOW\n  rules:\n"
         );
-        for rule in 0..RULES {
-            let caller = policy * RULES + rule;
-            let _infallible = writeln!(
-                text,
-                "  - from: [{{source: {{principals: [corp.example/ns/bank/sa/c{caller}]}}}}]\n    \
-                 to: [{{operation: {{methods: [POST], paths: [/entries/{caller}, /accounts/*]}}}}]"
-            );
-        }
+        let numbers = policy * RULES..(policy + 1) * RULES;
+        text.extend(numbers.map(|number| format!("  - {}\n", rule(number))));
     }
     projection(text, "ledger")
 }
 
-/// The same, for anybody: nothing tells which of the rules could match.
-fn policies_for_all(policies: usize) -> Projection {
-    let mut text = String::new();
-    for policy in 0..policies {
-        let _infallible = write!(
-            text,
-            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-             metadata: {{name: p{policy}, namespace: bank}}\n\
-             spec:\n  selector: {{matchLabels: {{app: ledger}}}}\n  action: ALLOW\n  rules:\n"
-        );
-        for rule in 0..RULES {
-            let path = policy * RULES + rule;
-            let _infallible =
-                writeln!(text, "  - to: [{{operation: {{methods: [POST], paths: [/entries/{path}]}}}}]");
-        }
-    }
-    projection(text, "ledger")
+/// For a caller of its own, with a method and two paths.
+fn of_one_caller(number: usize) -> String {
+    format!(
+        "{{from: [{{source: {{principals: [corp.example/ns/bank/sa/c{number}]}}}}], \
+         to: [{{operation: {{methods: [POST], paths: [/entries/{number}, /accounts/*]}}}}]}}"
+    )
+}
+
+/// For anybody: nothing tells which of the rules could match.
+fn of_anybody(number: usize) -> String {
+    format!("{{to: [{{operation: {{methods: [POST], paths: [/entries/{number}]}}}}]}}")
 }
 
 fn decide(bencher: Bencher<'_, '_>, projection: &Projection, caller: &str, path: &str, allowed: bool) {
@@ -115,22 +103,22 @@ fn decide(bencher: Bencher<'_, '_>, projection: &Projection, caller: &str, path:
 #[divan::bench(args = [1, 100, 1000])]
 fn allowed_by_the_last_policy(bencher: Bencher<'_, '_>, count: usize) {
     let last = count * RULES - 1;
-    decide(bencher, &policies(count), &format!("c{last}"), &format!("/entries/{last}"), true);
+    decide(bencher, &policies(count, of_one_caller), &format!("c{last}"), &format!("/entries/{last}"), true);
 }
 
 #[divan::bench(args = [1, 100, 1000])]
 fn refused_because_nothing_allows(bencher: Bencher<'_, '_>, count: usize) {
-    decide(bencher, &policies(count), "nobody", "/entries/0", false);
+    decide(bencher, &policies(count, of_one_caller), "nobody", "/entries/0", false);
 }
 
 #[divan::bench(args = [1, 10, 100])]
 fn refused_after_every_rule_was_tried(bencher: Bencher<'_, '_>, count: usize) {
-    decide(bencher, &policies_for_all(count), "nobody", "/entries/none", false);
+    decide(bencher, &policies(count, of_anybody), "nobody", "/entries/none", false);
 }
 
 #[divan::bench(args = [1, 100, 1000], sample_count = 10)]
 fn compiled(bencher: Bencher<'_, '_>, count: usize) {
-    let projection = policies(count);
+    let projection = policies(count, of_one_caller);
     bencher.bench(|| compile(black_box(&projection)));
 }
 

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod collector;
+pub mod documents;
 pub mod fake_control_plane;
 pub mod grpc;
 pub mod jwks;

@@ -124,8 +124,9 @@ async fn judge(
     let worker = &connection.worker;
     let record = &mut exchange.record;
     let origin = origin(connection, &head.headers);
-    record.client =
-        record.client.take().map(|c| crate::telemetry::record::Client { address: Some(origin.client), ..c });
+    if let Some(client) = &mut record.client {
+        client.address = Some(origin.client);
+    }
     // Before anything that is refused in so many words: answers that nobody reads are under way, too.
     record.client_request = connection.count(origin.client)?;
     worker.admit()?;

@@ -7,6 +7,7 @@ use http::Request;
 use http_body_util::Full;
 use palisade_certs::Svid;
 use palisade_tests::client::{self, Answer};
+pub(crate) use palisade_tests::documents::service_entry;
 use palisade_tests::world::expecting;
 use palisade_tests::{Sidecar, SidecarBuilder, Upstream, World};
 use tokio::net::TcpStream;
@@ -127,25 +128,6 @@ impl Mesh {
         self.publish();
         self.world.file_sidecar("payments/web").outbound().start().await
     }
-}
-
-/// A service of the mesh at one address, in the namespace `payments`, identity `payments/<name>`.
-pub(crate) fn service_entry(name: &str, at: SocketAddr, protocol: &str) -> String {
-    format!(
-        "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: {name}, namespace: payments}}
-spec:
-  hosts: [{name}.payments]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: 8080, name: main, protocol: {protocol}}}]
-  endpoints: [{{address: {}, ports: {{main: {}}}, serviceAccount: {name}}}]
-",
-        at.ip(),
-        at.port()
-    )
 }
 
 /// A request as one peer sends it to another: origin-form.

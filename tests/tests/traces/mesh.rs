@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use palisade_tests::documents::service_entry;
 use palisade_tests::{Sidecar, SidecarBuilder, Upstream, World, client};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -58,7 +59,7 @@ impl Mesh {
         let ledger = Upstream::start("ledger").await;
         let of_ledger =
             traced(world.file_sidecar("payments/ledger").serve(8080, ledger.address())).start().await;
-        world.policy("ledger.yaml", &service("ledger", of_ledger.inbound(8080)));
+        world.policy("ledger.yaml", &service_entry("ledger", of_ledger.inbound(8080), "HTTP"));
         // An application that passes its caller's trace on, as instrumented ones do.
         let (way_out, known) = watch::channel(None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -66,7 +67,7 @@ impl Mesh {
         let web = tokio::spawn(application(listener, known));
         let of_web = traced(world.file_sidecar("payments/web").serve(8080, address).outbound()).start().await;
         way_out.send_replace(Some(of_web.http_proxy()));
-        world.policy("web.yaml", &service("web", of_web.inbound(8080)));
+        world.policy("web.yaml", &service_entry("web", of_web.inbound(8080), "HTTP"));
         let edge = traced(world.file_sidecar("payments/edge").edge().listen(80));
         let edge = flags.iter().fold(edge, |edge, flag| edge.flag(flag)).start().await;
         Self { _world: world, _sidecars: [of_ledger, of_web], _web: web, ledger, edge }
@@ -86,24 +87,6 @@ impl Mesh {
     pub(crate) fn told(&self) -> String {
         self.ledger.last().headers["traceparent"].to_str().unwrap().to_owned()
     }
-}
-
-fn service(name: &str, at: SocketAddr) -> String {
-    format!(
-        "
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: {name}, namespace: payments}}
-spec:
-  hosts: [{name}.payments]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{{number: 8080, name: main, protocol: HTTP}}]
-  endpoints: [{{address: {}, ports: {{main: {}}}, serviceAccount: {name}}}]
-",
-        at.ip(),
-        at.port()
-    )
 }
 
 async fn application(listener: TcpListener, way_out: watch::Receiver<Option<SocketAddr>>) {
