@@ -24,4 +24,5 @@ pub use finding::{Finding, Findings, Severity};
 pub use lint::posture;
 pub use projection::{Endpoint, MeshService, Projection, ServicePort, Workload};
 pub use request::RequestView;
+pub use request::connection::ConnectionView;
 pub use set::PolicySet;

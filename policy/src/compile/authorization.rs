@@ -1,13 +1,13 @@
 //! All AuthorizationPolicy objects of one workload, by action.
 
-use crate::decision::{Grant, Refusal, RuleRef};
+use crate::decision::{Grant, Observations, Refusal};
 use crate::finding::Findings;
 use crate::finding::problem::Problems;
 use crate::kind::authorization_policy::build::build;
-use crate::kind::authorization_policy::rule_set::RuleSet;
-use crate::kind::authorization_policy::{Action, is_dry_run};
+use crate::kind::authorization_policy::rule_set::{CompiledRule, RuleSet};
+use crate::kind::authorization_policy::{Action, is_dry_run, tcp};
 use crate::kind::trust_domains::TrustDomains;
-use crate::kind::{AuthorizationPolicySpec, Kind, Named};
+use crate::kind::{AuthorizationPolicySpec, Kind, Meta, Named};
 use crate::request::RequestView;
 
 #[derive(Debug, Default)]
@@ -41,19 +41,35 @@ impl Authorization {
                 let object = format!("{} {}/{}", Kind::AuthorizationPolicy.name(), meta.namespace, meta.name);
                 problems.place(Some(&object), |_| None, findings);
             }
-            let dry_run = is_dry_run(meta).unwrap_or(false);
-            let target = if dry_run { &mut out.dry_run } else { &mut out.enforced };
-            let rule_set = match spec.action {
-                Action::Allow => {
-                    target.has_allow = true;
-                    &mut target.allow
-                }
-                Action::Deny => &mut target.deny,
-                Action::Audit => &mut out.audit,
-            };
-            rule_set.add(&meta.namespace, &meta.name, rules);
+            out.add(meta, spec.action, rules);
         }
         out
+    }
+
+    /// The same policies for connections whose content is not read. Findings are those of [`Self::new`].
+    pub(crate) fn for_tcp<'p>(
+        policies: impl IntoIterator<Item = &'p Named<AuthorizationPolicySpec>>,
+        domains: &TrustDomains,
+    ) -> Self {
+        let mut out = Self::default();
+        for Named { meta, spec } in policies {
+            out.add(meta, spec.action, tcp::build(meta, spec, domains));
+        }
+        out
+    }
+
+    fn add(&mut self, meta: &Meta, action: Action, rules: Vec<CompiledRule>) {
+        let dry_run = is_dry_run(meta).unwrap_or(false);
+        let target = if dry_run { &mut self.dry_run } else { &mut self.enforced };
+        let rule_set = match action {
+            Action::Allow => {
+                target.has_allow = true;
+                &mut target.allow
+            }
+            Action::Deny => &mut target.deny,
+            Action::Audit => &mut self.audit,
+        };
+        rule_set.add(&meta.namespace, &meta.name, rules);
     }
 
     pub(crate) fn judge(&self, request: &RequestView<'_>) -> Result<Grant, Refusal> {
@@ -64,13 +80,11 @@ impl Authorization {
         !self.audit.is_empty() || self.dry_run.is_present()
     }
 
-    pub(crate) fn audited(&self, request: &RequestView<'_>) -> Vec<RuleRef> {
-        self.audit.matching(request).cloned().collect()
-    }
-
-    /// What the dry-run policies alone would have decided; `None` where there are none.
-    pub(crate) fn dry_run(&self, request: &RequestView<'_>) -> Option<Result<Grant, Refusal>> {
-        self.dry_run.is_present().then(|| self.dry_run.judge(request))
+    pub(crate) fn observe(&self, request: &RequestView<'_>) -> Observations {
+        Observations {
+            audited: self.audit.matching(request).cloned().collect(),
+            dry_run: self.dry_run.is_present().then(|| self.dry_run.judge(request)),
+        }
     }
 
     /// Whether at least one request of this caller could be allowed, judged by its identity alone.

@@ -6,6 +6,7 @@ mod destinations;
 pub mod edge;
 pub mod judged;
 pub mod routes;
+mod tcp;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub struct Snapshot {
     pub mesh: MeshConfigSpec,
     authentication: Authentication,
     authorization: Authorization,
+    tcp_authorization: Authorization,
     modes: Modes,
     destinations: Destinations,
     edge: Edge,
@@ -118,6 +120,7 @@ impl Snapshot {
         let domains =
             TrustDomains::new(workload.id.trust_domain().as_str(), &projection.mesh.trust_domain_aliases);
         let authorization = Authorization::new(&projection.authorization, &domains, &mut findings);
+        let tcp_authorization = Authorization::for_tcp(&projection.authorization, &domains);
         let modes = Modes::new(&projection.peer_authentication, &projection.root_namespace);
         let destinations = Destinations::new(projection, own_namespace, &mut findings);
         let built = built_routes(projection, &mut findings);
@@ -137,6 +140,7 @@ impl Snapshot {
             mesh,
             authentication,
             authorization,
+            tcp_authorization,
             modes,
             destinations,
             edge,
@@ -153,10 +157,14 @@ impl Snapshot {
 
     /// Judges an inbound request: PeerAuthentication, then DENY, then ALLOW.
     pub fn authorize(&self, request: &RequestView<'_>) -> Decision {
+        self.judge(&self.authorization, request)
+    }
+
+    fn judge(&self, authorization: &Authorization, request: &RequestView<'_>) -> Decision {
         if request.peer.is_none() && self.mtls_mode(request.destination_port) == MtlsMode::Strict {
             return Decision::Refuse { refusal: Refusal::PlaintextRefused };
         }
-        match self.authorization.judge(request) {
+        match authorization.judge(request) {
             Ok(grant) => Decision::Allow { permit: Permit::new(), grant },
             Err(refusal) => Decision::Refuse { refusal },
         }
@@ -169,10 +177,7 @@ impl Snapshot {
 
     /// What AUDIT and dry-run policies have to say about a request. They decide nothing.
     pub fn observe(&self, request: &RequestView<'_>) -> Observations {
-        Observations {
-            audited: self.authorization.audited(request),
-            dry_run: self.authorization.dry_run(request),
-        }
+        self.authorization.observe(request)
     }
 
     /// The limits that a request counts against at this moment, in the order of policies.

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use palisade_identity::SpiffeId;
 use token::Token;
 
+pub mod connection;
 pub mod json;
 pub mod path;
 pub mod readings;

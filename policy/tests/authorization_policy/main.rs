@@ -7,6 +7,7 @@ mod callers;
 mod combining;
 mod istio;
 mod requests;
+mod tcp;
 mod tokens;
 
 use palisade_policy::Snapshot;

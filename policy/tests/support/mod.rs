@@ -17,7 +17,8 @@ use palisade_policy::kind::service_entry::Protocol;
 use palisade_policy::projection::project;
 use palisade_policy::request::token::Token;
 use palisade_policy::{
-    Decision, Endpoint, Findings, MeshService, PolicySet, RequestView, ServicePort, Snapshot, Workload,
+    ConnectionView, Decision, Endpoint, Findings, MeshService, PolicySet, RequestView, ServicePort, Snapshot,
+    Workload,
 };
 
 /// Objects and findings of one text, named `test.yaml`.
@@ -171,6 +172,18 @@ impl Ask {
             sni: self.sni.as_deref(),
             token: self.token.as_ref(),
         })
+    }
+
+    /// The same without what only requests of HTTP have.
+    pub fn connection(&self) -> ConnectionView<'_> {
+        ConnectionView {
+            peer: self.peer.as_ref(),
+            source_ip: self.source,
+            remote_ip: self.remote,
+            destination_ip: IpAddr::from([10, 0, 0, 1]),
+            destination_port: self.port,
+            sni: self.sni.as_deref(),
+        }
     }
 
     pub fn of(&self, snapshot: &Snapshot) -> Decision {

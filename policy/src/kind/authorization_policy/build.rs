@@ -52,17 +52,13 @@ pub(crate) fn build(
         problems.error(code::NO_RULES, "spec", "a DENY or AUDIT policy without rules never matches");
         problems.help("write rules: [{}] to match every request, or delete the policy");
     }
-    let reading = match spec.action {
-        Action::Allow => Reading::Permitting,
-        Action::Deny | Action::Audit => Reading::Refusing,
-    };
-    let mut builder = Builder { namespace: &meta.namespace, reading, domains, problems };
+    let mut builder = Builder::new(meta, spec.action, domains, problems);
     spec.rules.iter().enumerate().map(|(i, rule)| builder.rule(rule, &format!("spec.rules[{i}]"))).collect()
 }
 
-struct Builder<'b> {
+pub(super) struct Builder<'b> {
     namespace: &'b str,
-    reading: Reading,
+    pub(super) reading: Reading,
     domains: &'b TrustDomains,
     problems: &'b mut Problems,
 }
@@ -87,8 +83,21 @@ impl<'l> Lists<'l> {
     }
 }
 
-impl Builder<'_> {
-    fn rule(&mut self, rule: &Rule, path: &str) -> CompiledRule {
+impl<'b> Builder<'b> {
+    pub(super) fn new(
+        meta: &'b Meta,
+        action: Action,
+        domains: &'b TrustDomains,
+        problems: &'b mut Problems,
+    ) -> Self {
+        let reading = match action {
+            Action::Allow => Reading::Permitting,
+            Action::Deny | Action::Audit => Reading::Refusing,
+        };
+        Self { namespace: &meta.namespace, reading, domains, problems }
+    }
+
+    pub(super) fn rule(&mut self, rule: &Rule, path: &str) -> CompiledRule {
         let each = |n: usize, part: &str| format!("{path}.{part}[{n}]");
         let sources =
             rule.from.iter().enumerate().map(|(i, s)| self.source(s, &format!("{}.source", each(i, "from"))));

@@ -1,8 +1,9 @@
 //! AuthorizationPolicy, security.istio.io/v1: who may do what.
 //!
 //! `read` makes the spec from YAML, `build` makes the compiled form from a spec (whether it came from YAML or by
-//! wire) and reports everything that does not fit, `clause` is what one compiled field asks of a request, and
-//! `rule_set` finds the rules that a caller may match without trying all of them.
+//! wire) and reports everything that does not fit, `tcp` makes the form for connections whose content is not read,
+//! `clause` is what one compiled field asks of a request, and `rule_set` finds the rules that a caller may match without
+//! trying all of them.
 
 pub(crate) mod build;
 pub(super) mod clause;
@@ -12,6 +13,7 @@ pub(crate) mod path;
 pub(crate) mod read;
 pub(crate) mod rule_set;
 mod source_account;
+pub(crate) mod tcp;
 pub(crate) mod text;
 mod token;
 
