@@ -164,6 +164,9 @@ fn peer_authentication_and_mesh_config() {
     let peer = |spec: &str| object("security.istio.io/v1", "PeerAuthentication", spec);
     error(&peer("{portLevelMtls: {'8080': {mode: DISABLE}}}"), "PAL1101", "spec.portLevelMtls");
     error(&peer("{mtls: {mode: STRIKT}}"), "PAL0011", "spec.mtls.mode");
+    let root = peer("{selector: {matchLabels: {app: a}}, mtls: {mode: DISABLE}}");
+    let root = root.replace("namespace: bank", "namespace: palisade-system");
+    error(&root, "PAL1102", "spec.selector");
     let selected = "{selector: {matchLabels: {app: a}}, portLevelMtls: {http: {mode: DISABLE}}}";
     error(&peer(selected), "PAL1006", "spec.portLevelMtls.http");
     error(&object("palisade.mesh/v1", "MeshConfig", "{}"), "PAL0106", "metadata");

@@ -290,7 +290,7 @@ fn check(projection: &Projection, findings: &mut Findings) {
             strange(findings, Kind::PeerAuthentication, meta);
         }
         let object = format!("{} {}/{}", Kind::PeerAuthentication.name(), meta.namespace, meta.name);
-        report(findings, &object, |p| peer_authentication::check(spec, p));
+        report(findings, &object, |p| peer_authentication::check(meta, spec, p));
     }
     for Named { meta, spec } in &projection.rate_limits {
         if !selected(meta, &spec.selector) {

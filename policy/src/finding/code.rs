@@ -62,6 +62,7 @@ codes! {
     NOT_FOR_WORKLOAD = "PAL1017", "The policy does not select the workload it was sent to";
     // PeerAuthentication.
     PORT_LEVEL_WITHOUT_SELECTOR = "PAL1101", "portLevelMtls needs a selector";
+    ROOT_SELECTOR = "PAL1102", "A PeerAuthentication of the root namespace has no selector";
     // ServiceEntry.
     BAD_HOST = "PAL1201", "The text is no host name";
     BAD_ENDPOINT = "PAL1202", "The endpoint does not fit the resolution";

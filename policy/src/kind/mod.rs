@@ -188,7 +188,7 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         Spec::AuthorizationPolicy(spec) => {
             authorization_policy::build::build(meta, spec, &TrustDomains::default(), problems);
         }
-        Spec::PeerAuthentication(spec) => peer_authentication::check(spec, problems),
+        Spec::PeerAuthentication(spec) => peer_authentication::check(meta, spec, problems),
         Spec::ServiceEntry(spec) => service_entry::check(meta, spec, problems),
         Spec::DestinationRule(spec) => destination_rule::check(spec, problems),
         Spec::MeshConfig(spec) => mesh_config::check(meta, spec, problems),

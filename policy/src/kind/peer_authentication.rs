@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Named, Selector, read_selector};
+use super::{Meta, Named, Selector, read_selector};
 use crate::document::reader::{At, Reader};
 use crate::finding::code;
 use crate::finding::problem::Problems;
+use crate::set::ROOT_NAMESPACE;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MtlsMode {
@@ -56,7 +57,13 @@ fn read_mode(reader: &mut Reader<'_>, at: &At<'_>) -> Option<MtlsMode> {
     mode.unwrap_or(Some(MtlsMode::Unset))
 }
 
-pub(crate) fn check(spec: &PeerAuthenticationSpec, problems: &mut Problems) {
+pub(crate) fn check(meta: &Meta, spec: &PeerAuthenticationSpec, problems: &mut Problems) {
+    if meta.namespace == ROOT_NAMESPACE && !spec.selector.is_empty() {
+        let message =
+            "Istio leaves a PeerAuthentication of the root namespace out of account where it has a selector";
+        problems.error(code::ROOT_SELECTOR, "spec.selector", message);
+        problems.help("move it to the namespace of the workloads that it is for, or leave the selector out");
+    }
     if !spec.port_level.is_empty() && spec.selector.is_empty() {
         let message = "portLevelMtls without a selector has no workload whose ports it could mean";
         problems.error(code::PORT_LEVEL_WITHOUT_SELECTOR, "spec.portLevelMtls", message);

@@ -150,7 +150,7 @@ fn read_methods(methods: &[String], path: &str, problems: &mut Problems) -> Box<
 fn read_paths(paths: &[String], path: &str, problems: &mut Problems) -> Box<[PathMatch]> {
     let mut matchers = Vec::with_capacity(paths.len());
     for (i, value) in paths.iter().enumerate() {
-        match PathMatch::new(value) {
+        match PathMatch::widest(value) {
             Ok(matcher) => matchers.push(matcher),
             Err(error) => {
                 let message = format!("{value:?} is refused: {error}");

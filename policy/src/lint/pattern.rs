@@ -49,10 +49,10 @@ impl Pattern {
 
     /// `abc`, `abc*`, `*abc` or `*`.
     pub(crate) fn text(value: &str) -> Self {
-        let form = match (value, value.strip_suffix('*'), value.strip_prefix('*')) {
+        let form = match (value, value.strip_prefix('*'), value.strip_suffix('*')) {
             ("*", _, _) => Form::Any,
-            (_, Some(prefix), _) => Form::Prefix(prefix.into()),
-            (_, None, Some(suffix)) => Form::Suffix(suffix.into()),
+            (_, Some(suffix), _) => Form::Suffix(suffix.into()),
+            (_, None, Some(prefix)) => Form::Prefix(prefix.into()),
             (_, None, None) => Form::Exact(value.into()),
         };
         Self { form, fold: false }
@@ -66,7 +66,7 @@ impl Pattern {
         let plain = |text: &str| !text.contains(['{', '}']);
         let form = match value.strip_suffix("{**}").filter(|head| plain(head) && head.ends_with('/')) {
             Some(head) => Form::Prefix(head.into()),
-            None => match PathMatch::new(value) {
+            None => match PathMatch::widest(value) {
                 Ok(matcher) => Form::Template { text: value.into(), matcher: Box::new(matcher) },
                 Err(_malformed) => Form::Regex { text: value.into(), matcher: None },
             },

@@ -69,11 +69,17 @@ impl Leave {
     }
 }
 
+/// Whether a request asks, for a page, whether another one may be made.
+pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
 /// The answer to a preflight, which carries no token and reaches no upstream. `None` where the request is none, or is
 /// to be a request like others.
 pub fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Option<Response<Bytes>> {
-    let asks = headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    if method != Method::OPTIONS || !asks {
+    if !is_preflight(method, headers) {
         return None;
     }
     let leave = Leave::of(cors, headers);

@@ -92,6 +92,40 @@ async fn a_request_without_a_token_passes_and_says_nothing_about_any_user() {
 }
 
 #[tokio::test]
+async fn a_preflight_is_anonymous_whatever_token_it_carries_and_hands_none_on() {
+    let issuer = Issuer::new("k1");
+    let mesh = Mesh::start(&policies(&issuer, "    forwardOriginalToken: true\n")).await;
+    let old = format!("Bearer {}", issuer.token(&with("exp", json!(in_seconds(-3600)))));
+    let ask = async |method: &str, headers: &[(&'static str, &str)]| {
+        mesh.app.clear();
+        let mut request = request(method, "/entries", "");
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        mesh.call("payments/web", request).await.status
+    };
+    let (token, origin, wanted) = (
+        ("authorization", &*old),
+        ("origin", "https://app.example"),
+        ("access-control-request-method", "POST"),
+    );
+    let forged = ("x-jwt-subject", "alice");
+    assert_eq!(ask("OPTIONS", &[token, origin, wanted, forged]).await, StatusCode::OK);
+    let received = mesh.app.last().headers;
+    assert_eq!(received["access-control-request-method"], "POST");
+    assert!(
+        !received.contains_key("authorization") && !received.contains_key("x-jwt-subject"),
+        "{received:?}"
+    );
+    for (method, headers) in
+        [("OPTIONS", &[token, origin][..]), ("OPTIONS", &[token, wanted]), ("GET", &[token, origin, wanted])]
+    {
+        assert_eq!(ask(method, headers).await, StatusCode::UNAUTHORIZED, "{method} {headers:?}");
+        mesh.app.assert_untouched();
+    }
+}
+
+#[tokio::test]
 async fn no_bad_token_reaches_the_service_and_the_caller_learns_no_more_than_rfc_6750_says() {
     let (issuer, stranger) = (Issuer::new("k1"), Issuer::new("k1"));
     let mesh = Mesh::start(&policies(&issuer, "")).await;

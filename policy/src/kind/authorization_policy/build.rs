@@ -9,6 +9,7 @@ use palisade_identity::SpiffeId;
 use super::clause::{Clause, Reading, Values};
 use super::header::HeaderClause;
 use super::host::HostMatch;
+use super::namespace::NamespaceMatch;
 use super::path::PathMatch;
 use super::rule_set::CompiledRule;
 use super::source_account::AccountMatch;
@@ -123,7 +124,7 @@ impl<'b> Builder<'b> {
         let accounts = lists("serviceAccounts", &s.service_accounts, &s.not_service_accounts);
         clauses.extend(self.accounts(&accounts));
         let namespaces = lists("namespaces", &s.namespaces, &s.not_namespaces);
-        clauses.extend(self.texts(&namespaces).map(Clause::Namespace));
+        clauses.extend(self.namespaces(&namespaces));
         let trust_domains = lists("trustDomains", &s.trust_domains, &s.not_trust_domains);
         clauses.extend(self.texts(&trust_domains).map(Clause::TrustDomain));
         let ips = lists("ipBlocks", &s.ip_blocks, &s.not_ip_blocks);
@@ -156,7 +157,7 @@ impl<'b> Builder<'b> {
             "source.ip" => self.blocks(&lists).map(Clause::SourceIp),
             "remote.ip" => self.blocks(&lists).map(Clause::RemoteIp),
             "destination.ip" => self.blocks(&lists).map(Clause::DestinationIp),
-            "source.namespace" => self.texts(&lists).map(Clause::Namespace),
+            "source.namespace" => self.namespaces(&lists),
             "source.trustDomain" => self.texts(&lists).map(Clause::TrustDomain),
             "source.principal" => self.principals(&lists),
             "source.serviceAccount" => self.accounts(&lists),
@@ -253,6 +254,10 @@ impl<'b> Builder<'b> {
         .map(Clause::ServiceAccount)
     }
 
+    fn namespaces(&mut self, lists: &Lists<'_>) -> Option<Clause> {
+        self.many(lists, |_, value, _| vec![NamespaceMatch::new(value)]).map(Clause::Namespace)
+    }
+
     fn texts(&mut self, lists: &Lists<'_>) -> Option<Values<TextMatch>> {
         self.many(lists, |this, value, path| {
             this.warn_inner_wildcard(value, path);
@@ -261,20 +266,15 @@ impl<'b> Builder<'b> {
     }
 
     fn hosts(&mut self, lists: &Lists<'_>) -> Option<Clause> {
-        let reading = self.reading;
-        let mut side = |list: &(&[String], String), reading| {
-            let paths = list.0.iter().enumerate().map(|(i, value)| {
-                self.warn_inner_wildcard(value, &format!("{}[{i}]", list.1));
-                HostMatch::new(value, reading)
-            });
-            paths.collect()
-        };
-        let (any, none) = (side(&lists.any, reading), side(&lists.none, reading.negated()));
-        (!lists.is_empty()).then_some(Clause::Host(Values { any, none }))
+        let values = self.both(lists, |this, value, path, reading| {
+            this.warn_inner_wildcard(value, path);
+            vec![HostMatch::new(value, reading)]
+        });
+        values.map(Clause::Host)
     }
 
     fn paths(&mut self, lists: &Lists<'_>) -> Option<Clause> {
-        self.many(lists, |this, value, path| match PathMatch::new(value) {
+        let values = self.both(lists, |this, value, path, reading| match PathMatch::new(value, reading) {
             Ok(matcher) => {
                 if !value.contains('{') {
                     this.warn_inner_wildcard(value, path);
@@ -286,8 +286,8 @@ impl<'b> Builder<'b> {
                 this.problems.help("for example /accounts/{*}/balance or /static/{**}");
                 Vec::new()
             }
-        })
-        .map(Clause::Path)
+        });
+        values.map(Clause::Path)
     }
 
     fn ports(&mut self, lists: &Lists<'_>) -> Option<Clause> {
@@ -329,10 +329,20 @@ impl<'b> Builder<'b> {
         lists: &Lists<'_>,
         mut each: impl FnMut(&mut Self, &str, &str) -> Vec<T>,
     ) -> Option<Values<T>> {
+        self.both(lists, |this, value, path, _reading| each(this, value, path))
+    }
+
+    /// As `many`, where it matters what a match of the values, or of those that must not be, leads to.
+    fn both<T>(
+        &mut self,
+        lists: &Lists<'_>,
+        mut each: impl FnMut(&mut Self, &str, &str, Reading) -> Vec<T>,
+    ) -> Option<Values<T>> {
         if lists.is_empty() {
             return None;
         }
-        let mut side = |(values, path): &(&[String], String)| -> Box<[T]> {
+        let reading = self.reading;
+        let mut side = |(values, path): &(&[String], String), reading| -> Box<[T]> {
             let mut out = Vec::with_capacity(values.len());
             for (i, value) in values.iter().enumerate() {
                 let path = format!("{path}[{i}]");
@@ -340,11 +350,11 @@ impl<'b> Builder<'b> {
                     self.problems.error(code::EMPTY_VALUE, path, "the text is empty");
                     continue;
                 }
-                out.extend(each(self, value, &path));
+                out.extend(each(self, value, &path, reading));
             }
             out.into()
         };
-        Some(Values { any: side(&lists.any), none: side(&lists.none) })
+        Some(Values { any: side(&lists.any, reading), none: side(&lists.none, reading.negated()) })
     }
 
     fn refuse_combined_accounts(&mut self, s: &Source, path: &str) {

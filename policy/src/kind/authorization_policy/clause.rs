@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::header::HeaderClause;
 use super::host::HostMatch;
+use super::namespace::NamespaceMatch;
 use super::path::PathMatch;
 use super::source_account::AccountMatch;
 use super::text::{Case, TextMatch};
@@ -60,7 +61,7 @@ impl<T> Values<T> {
 #[derive(Clone, Debug)]
 pub(super) enum Clause {
     Principal(Values<TextMatch>),
-    Namespace(Values<TextMatch>),
+    Namespace(Values<NamespaceMatch>),
     TrustDomain(Values<TextMatch>),
     ServiceAccount(Values<AccountMatch>),
     SourceIp(Values<IpNet>),
@@ -84,7 +85,8 @@ impl Clause {
         match self {
             Self::Principal(values) => values.fit_some(peer.map(|p| p.principal()), exact),
             Self::Namespace(values) => {
-                values.fit_some(peer.and_then(|p| p.workload()).map(|w| w.namespace.as_str()), exact)
+                let namespace = peer.and_then(|p| p.workload()).map(|w| w.namespace.as_str());
+                values.fit_some(namespace, |pattern, namespace| pattern.matches(namespace))
             }
             Self::TrustDomain(values) => values.fit_some(peer.map(|p| p.trust_domain().as_str()), exact),
             Self::ServiceAccount(values) => values.fit_some(peer, |account, peer| account.matches(peer)),

@@ -9,6 +9,7 @@ pub(crate) mod build;
 pub(super) mod clause;
 mod header;
 pub(super) mod host;
+mod namespace;
 pub(crate) mod path;
 pub(crate) mod read;
 pub(crate) mod rule_set;

@@ -1,5 +1,6 @@
 //! How a value of `paths` matches: as any text, or as a template with `{*}` and `{**}`.
 
+use super::clause::Reading;
 use super::text::{Case, TextMatch};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,13 +15,14 @@ pub(crate) struct Template {
     head: Box<[Segment]>,
     /// What follows `{**}`; `None` where the template has no `{**}`.
     tail: Option<Box<str>>,
+    reading: Reading,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     Literal(Box<str>),
-    /// `{*}`: one segment, not empty.
-    One,
+    /// `{*}.txt`: one segment that has something before this end, which may be empty.
+    One(Box<str>),
 }
 
 /// Why a value is no template.
@@ -28,21 +30,30 @@ enum Segment {
 pub(crate) enum TemplateError {
     #[error("a path template starts with a slash")]
     NotAbsolute,
-    #[error("braces stand only in {{*}} and {{**}}, and fill a whole segment")]
+    #[error("braces stand only in {{*}} and {{**}}, at the start of a segment")]
     Brace,
     #[error("\"*\" and path templates cannot be mixed")]
     Mixed,
     #[error("nothing but plain text may follow {{**}}")]
     AfterDouble,
+    #[error("a text right behind {{*}} or {{**}} ends the template")]
+    AfterEnd,
 }
 
 impl PathMatch {
-    pub(crate) fn new(pattern: &str) -> Result<Self, TemplateError> {
+    /// `reading`: what a match leads to. Where it permits, `{*}` and `{**}` take what they take in Istio, which is not
+    /// every character; where it refuses, they take all.
+    pub(in crate::kind) fn new(pattern: &str, reading: Reading) -> Result<Self, TemplateError> {
         if pattern.contains(['{', '}']) {
-            Template::new(pattern).map(Self::Template)
+            Template::new(pattern, reading).map(Self::Template)
         } else {
             Ok(Self::Text(TextMatch::new(pattern)))
         }
+    }
+
+    /// As wide as it can be read: for those who ask whether a path may be meant.
+    pub(crate) fn widest(pattern: &str) -> Result<Self, TemplateError> {
+        Self::new(pattern, Reading::Refusing)
     }
 
     pub(crate) fn matches(&self, path: &str) -> bool {
@@ -54,25 +65,26 @@ impl PathMatch {
 }
 
 impl Template {
-    fn new(pattern: &str) -> Result<Self, TemplateError> {
+    fn new(pattern: &str, reading: Reading) -> Result<Self, TemplateError> {
         let rest = pattern.strip_prefix('/').ok_or(TemplateError::NotAbsolute)?;
         let mut head = Vec::new();
         let mut tail: Option<String> = None;
-        for segment in rest.split('/') {
-            match (segment, &mut tail) {
-                ("{*}" | "{**}", Some(_)) => return Err(TemplateError::AfterDouble),
-                ("{**}", None) => tail = Some(String::new()),
-                ("{*}", None) => head.push(Segment::One),
-                (literal, _) if literal.contains(['{', '}']) => return Err(TemplateError::Brace),
-                (literal, _) if literal.contains('*') => return Err(TemplateError::Mixed),
-                (literal, Some(tail)) => {
+        let mut segments = rest.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            let is_last = segments.peek().is_none();
+            let double = segment.strip_prefix("{**}");
+            match (double, segment.strip_prefix("{*}"), &mut tail) {
+                (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => return Err(TemplateError::AfterDouble),
+                (Some(end), _, None) => tail = Some(plain_end(end, is_last)?.to_owned()),
+                (None, Some(end), None) => head.push(Segment::One(plain_end(end, is_last)?.into())),
+                (None, None, Some(tail)) => {
                     tail.push('/');
-                    tail.push_str(literal);
+                    tail.push_str(plain(segment)?);
                 }
-                (literal, None) => head.push(Segment::Literal(literal.into())),
+                (None, None, None) => head.push(Segment::Literal(plain(segment)?.into())),
             }
         }
-        Ok(Self { head: head.into(), tail: tail.map(Into::into) })
+        Ok(Self { head: head.into(), tail: tail.map(Into::into), reading })
     }
 
     fn matches(&self, path: &str) -> bool {
@@ -89,15 +101,39 @@ impl Template {
             };
             let fits = match segment {
                 Segment::Literal(literal) => found == &**literal,
-                Segment::One => !found.is_empty(),
+                Segment::One(end) => {
+                    found.strip_suffix(&**end).is_some_and(|found| !found.is_empty() && self.takes(found))
+                }
             };
             if !fits {
                 return false;
             }
             rest = after;
         }
-        self.tail.as_ref().is_none_or(|tail| rest.ends_with(&**tail))
+        self.tail.as_ref().is_none_or(|tail| rest.strip_suffix(&**tail).is_some_and(|rest| self.takes(rest)))
     }
+
+    /// Whether an operator takes this text. Envoy's take the characters of a path segment but `=` and `*`.
+    fn takes(&self, text: &str) -> bool {
+        let is_taken = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@/".contains(&b);
+        self.reading == Reading::Refusing || text.bytes().all(is_taken)
+    }
+}
+
+fn plain(segment: &str) -> Result<&str, TemplateError> {
+    match segment {
+        braces if braces.contains(['{', '}']) => Err(TemplateError::Brace),
+        star if star.contains('*') => Err(TemplateError::Mixed),
+        plain => Ok(plain),
+    }
+}
+
+/// A text right behind an operator, which only the last segment may have.
+fn plain_end(text: &str, is_last: bool) -> Result<&str, TemplateError> {
+    if !text.is_empty() && !is_last {
+        return Err(TemplateError::AfterEnd);
+    }
+    plain(text)
 }
 
 #[cfg(test)]
@@ -106,12 +142,14 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, yes: &[&str], no: &[&str]) {
-        let matcher = PathMatch::new(pattern).unwrap();
-        for path in yes {
-            assert!(matcher.matches(path), "{pattern} should match {path}");
-        }
-        for path in no {
-            assert!(!matcher.matches(path), "{pattern} should not match {path}");
+        for reading in [Reading::Permitting, Reading::Refusing] {
+            let matcher = PathMatch::new(pattern, reading).unwrap();
+            for path in yes {
+                assert!(matcher.matches(path), "{pattern} should match {path}");
+            }
+            for path in no {
+                assert!(!matcher.matches(path), "{pattern} should not match {path}");
+            }
         }
     }
 
@@ -140,11 +178,34 @@ mod tests {
     }
 
     #[test]
+    fn a_text_behind_the_last_operator_is_the_end_of_the_path() {
+        check(
+            "/foo/{*}/bar/{**}.txt",
+            &["/foo/buzz/bar/bat.txt", "/foo/buzz/bar/bat/fuzz.txt", "/foo/buzz/bar/.txt"],
+            &["/foo/bar/bat.txt", "/foo//bar/bat.txt", "/foo/buzz/bar/bat", "/foo/buzz/bar/bat.txt/"],
+        );
+        check("/img/{*}.png", &["/img/a.png"], &["/img/.png", "/img/a/b.png", "/img/a.png.exe"]);
+    }
+
+    #[test]
+    fn what_an_operator_does_not_take_in_istio_permits_nothing_and_escapes_no_refusal() {
+        for (pattern, path) in
+            [("/a/{*}", "/a/x=1"), ("/a/{**}", "/a/b/x=1"), ("/a/{**}", "/a/*"), ("/a/{*}", "/a/é")]
+        {
+            assert!(!PathMatch::new(pattern, Reading::Permitting).unwrap().matches(path), "{path}");
+            assert!(PathMatch::new(pattern, Reading::Refusing).unwrap().matches(path), "{path}");
+        }
+    }
+
+    #[test]
     fn refuses_templates_that_envoy_refuses() {
         let rows = [
             ("/a/{id}", TemplateError::Brace),
             ("/a{*}", TemplateError::Brace),
-            ("/{*}b", TemplateError::Brace),
+            ("/{*}b{*}", TemplateError::Brace),
+            ("/{*}b/c", TemplateError::AfterEnd),
+            ("/{**}b/c", TemplateError::AfterEnd),
+            ("/{*}*", TemplateError::Mixed),
             ("/a/{", TemplateError::Brace),
             ("/a/{*}/b*", TemplateError::Mixed),
             ("/{**}/{*}", TemplateError::AfterDouble),
@@ -152,7 +213,7 @@ mod tests {
             ("a/{*}", TemplateError::NotAbsolute),
         ];
         for (pattern, error) in rows {
-            assert_eq!(PathMatch::new(pattern), Err(error), "{pattern}");
+            assert_eq!(PathMatch::widest(pattern), Err(error), "{pattern}");
         }
     }
 }

@@ -20,11 +20,11 @@ pub(crate) enum Case {
 impl TextMatch {
     pub(crate) fn new(pattern: &str) -> Self {
         let bytes = |text: &str| text.as_bytes().into();
-        match (pattern, pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
+        match (pattern, pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
             ("*", _, _) => Self::Present,
-            // `*abc*` is a prefix in Istio, whose text starts with an ordinary `*`.
-            (_, Some(prefix), _) => Self::Prefix(bytes(prefix)),
-            (_, None, Some(suffix)) => Self::Suffix(bytes(suffix)),
+            // `*abc*` is a suffix in Istio, whose text ends with an ordinary `*`.
+            (_, Some(suffix), _) => Self::Suffix(bytes(suffix)),
+            (_, None, Some(prefix)) => Self::Prefix(bytes(prefix)),
             (_, None, None) => Self::Exact(bytes(pattern)),
         }
     }
@@ -48,9 +48,9 @@ impl TextMatch {
 
 /// A `*` that is neither first nor last has no meaning in Istio; it only matches itself.
 pub(crate) fn has_inner_wildcard(pattern: &str) -> bool {
-    let inner = match pattern.strip_suffix('*') {
+    let inner = match pattern.strip_prefix('*') {
         Some(rest) => rest,
-        None => pattern.strip_prefix('*').unwrap_or(pattern),
+        None => pattern.strip_suffix('*').unwrap_or(pattern),
     };
     inner.contains('*')
 }
@@ -77,7 +77,7 @@ mod tests {
         check("*abc", &["abc", "xabc"], &["bc", "abcx", ""]);
         check("*", &["a", "*"], &[""]);
         check("a*c", &["a*c"], &["abc", "ac"]);
-        check("*a*", &["*a", "*ab"], &["a", "xax"]);
+        check("*a*", &["a*", "xa*"], &["a", "xax"]);
     }
 
     #[test]
