@@ -11,6 +11,7 @@
 pub mod compile;
 pub mod decision;
 pub mod document;
+pub mod explain;
 pub mod finding;
 pub mod kind;
 pub mod lint;

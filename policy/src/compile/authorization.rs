@@ -1,10 +1,11 @@
 //! All AuthorizationPolicy objects of one workload, by action.
 
-use crate::decision::{Grant, Observations, Refusal};
+use crate::decision::{Grant, Observations, Refusal, RuleRef};
 use crate::finding::Findings;
 use crate::finding::problem::Problems;
 use crate::kind::authorization_policy::build::build;
 use crate::kind::authorization_policy::rule_set::{CompiledRule, RuleSet};
+use crate::kind::authorization_policy::trace::RuleTrace;
 use crate::kind::authorization_policy::{Action, is_dry_run, tcp};
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{AuthorizationPolicySpec, Kind, Meta, Named};
@@ -16,6 +17,25 @@ pub(crate) struct Authorization {
     audit: RuleSet,
     /// Policies with the dry-run annotation, judged as if there were no others.
     dry_run: Enforced,
+}
+
+/// What a rule does where it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Deny,
+    Allow,
+    Audit,
+    /// As `Deny`, of a policy in dry run: it decides nothing.
+    DryRunDeny,
+    DryRunAllow,
+}
+
+/// One rule and one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracedRule {
+    pub role: Role,
+    pub name: RuleRef,
+    pub trace: RuleTrace,
 }
 
 /// Rules that decide.
@@ -85,6 +105,22 @@ impl Authorization {
             audited: self.audit.matching(request).cloned().collect(),
             dry_run: self.dry_run.is_present().then(|| self.dry_run.judge(request)),
         }
+    }
+
+    pub(crate) fn trace(&self, request: &RequestView<'_>) -> Vec<TracedRule> {
+        let sets = [
+            (Role::Deny, &self.enforced.deny),
+            (Role::Allow, &self.enforced.allow),
+            (Role::Audit, &self.audit),
+            (Role::DryRunDeny, &self.dry_run.deny),
+            (Role::DryRunAllow, &self.dry_run.allow),
+        ];
+        let traced = |role, (name, rule): (&RuleRef, &CompiledRule)| TracedRule {
+            role,
+            name: name.clone(),
+            trace: RuleTrace::new(rule, request),
+        };
+        sets.into_iter().flat_map(|(role, set)| set.named().map(move |named| traced(role, named))).collect()
     }
 
     /// Whether at least one request of this caller could be allowed, judged by its identity alone.

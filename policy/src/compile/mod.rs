@@ -1,5 +1,6 @@
 //! A projection made ready for requests: immutable, without state, lookups instead of scans.
 
+pub mod ambiguous;
 pub mod authentication;
 pub(crate) mod authorization;
 mod destinations;
@@ -33,6 +34,7 @@ use crate::projection::{Projection, Workload};
 use crate::request::RequestView;
 use authentication::Authentication;
 use authorization::Authorization;
+pub use authorization::{Role, TracedRule};
 use destinations::Destinations;
 use edge::Edge;
 use judged::JudgedHeaders;
@@ -178,6 +180,12 @@ impl Snapshot {
     /// What AUDIT and dry-run policies have to say about a request. They decide nothing.
     pub fn observe(&self, request: &RequestView<'_>) -> Observations {
         self.authorization.observe(request)
+    }
+
+    /// Every rule of every AuthorizationPolicy of this workload, and what it asks of a request. For explaining: it costs far
+    /// more than a decision, and makes none.
+    pub fn trace(&self, request: &RequestView<'_>) -> Vec<TracedRule> {
+        self.authorization.trace(request)
     }
 
     /// The limits that a request counts against at this moment, in the order of policies.

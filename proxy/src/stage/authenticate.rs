@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::request;
 use http::uri::PathAndQuery;
 use palisade_policy::compile::authentication::{Authentication, JwtRule, TokenRefusal};
 use palisade_policy::kind::jwt_policy::access::{Lack, Unmet};
 use palisade_policy::request::token::{ClaimError, Times, Token};
-use serde_json::Value;
 
 use crate::error::ProxyError;
 use crate::http::headers;
@@ -235,10 +232,8 @@ fn set_outputs(rule: &JwtRule, text: &[u8], token: &Token, headers: &mut HeaderM
     {
         set(headers, name, payload);
     }
-    for (name, path) in &rule.output_claims {
-        if let Some(value) = token.claim(path).and_then(claim_text) {
-            set(headers, name, value.as_bytes());
-        }
+    for (name, value) in rule.claims_for_headers(token) {
+        set(headers, name, value.as_bytes());
     }
 }
 
@@ -249,17 +244,6 @@ fn set(headers: &mut HeaderMap, name: &str, value: &[u8]) {
         (whole, HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
     {
         headers.insert(name, value);
-    }
-}
-
-/// As Istio does, but for text with blanks around it: readers of headers cut those off, so ` alice` would be taken for
-/// `alice`, who is somebody else. Text, numbers and truth values as they are, lists and objects as base64url of their JSON.
-fn claim_text(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => (text.trim() == text).then(|| text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(_) | Value::Object(_) => Some(URL_SAFE_NO_PAD.encode(value.to_string())),
     }
 }
 

@@ -7,12 +7,11 @@ use http::{StatusCode, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use palisade_policy::Snapshot;
-use palisade_policy::compile::Moment;
+use palisade_policy::compile::ambiguous::{keeping, rejecting};
 use palisade_policy::compile::judged::JudgedHeaders;
 use palisade_policy::kind::request_guard::rule::{GuardRule, GuardView, Measure, Violation};
 use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::request::path::{PathError, is_ambiguous};
-use palisade_policy::request::readings::other_readings;
 use smallvec::SmallVec;
 
 use crate::error::ProxyError;
@@ -133,35 +132,6 @@ fn check_path(
     let (rule, readings) = keeping(snapshot, rules, view).ok_or(ProxyError::Malformed(ambiguous))?;
     record.path_kept_by = Some(rule.name.clone());
     Ok(readings)
-}
-
-/// One that has a word against ambiguous paths counts more than all that keep them.
-fn rejecting<'r>(rules: &[&'r Arc<GuardRule>]) -> Option<&'r Arc<GuardRule>> {
-    rules.iter().copied().find(|rule| rule.rejects_ambiguous())
-}
-
-/// The rule that keeps an ambiguous path in every reading, and these. `None` too where a guard or a limit is about some
-/// reading and not about the path as it is forwarded: a spelling must not be a way around it.
-fn keeping<'r>(
-    snapshot: &Snapshot,
-    rules: &[&'r Arc<GuardRule>],
-    view: &MatchView<'_>,
-) -> Option<(&'r Arc<GuardRule>, Vec<String>)> {
-    let readings = other_readings(view.path)?;
-    let as_forwarded = |path: &str| {
-        let other = MatchView { path, ..*view };
-        snapshot.guards(other).all(|rule| rules.iter().any(|known| Arc::ptr_eq(known, rule)))
-            && Moment::ALL
-                .iter()
-                .all(|moment| snapshot.limits(other, *moment).all(|l| l.matches.matches(view)))
-    };
-    if !readings.iter().all(|path| as_forwarded(path)) {
-        return None;
-    }
-    let keeps = |rule: &Arc<GuardRule>, path| rule.keeps(&MatchView { path, ..*view });
-    let in_all = |rule: &Arc<GuardRule>| readings.iter().all(|path| keeps(rule, path));
-    let rule = rules.iter().copied().find(|rule| rule.keeps(view) && in_all(rule))?;
-    Some((rule, readings))
 }
 
 /// The other readings of a path that passed as `target`, by a snapshot that came later: `Err` where it would not pass now.

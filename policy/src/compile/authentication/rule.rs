@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
 use crate::kind::jwt_policy::IssuerSpec;
 use crate::kind::jwt_policy::{PUBLIC_ALGORITHMS, SECRET_ALGORITHM};
 use crate::kind::request_authentication::{ClaimToHeader, FromHeader, JwtRuleSpec};
@@ -183,6 +187,12 @@ impl JwtRule {
         claims.chain(&self.output_payload_to_header).map(String::as_str)
     }
 
+    /// The headers that this token's claims are written into, with the text that each gets.
+    pub fn claims_for_headers<'t>(&'t self, token: &'t Token) -> impl Iterator<Item = (&'t str, String)> {
+        let claims = self.output_claims.iter();
+        claims.filter_map(|(name, path)| Some((name.as_str(), token.claim(path).and_then(claim_text)?)))
+    }
+
     /// Judges a token by what it says, at `now` in seconds since 1970. Times are taken with the rule's skew.
     pub fn check(&self, token: &Token, times: &Times, now: i64) -> Result<(), TokenRefusal> {
         let skew = seconds(self.clock_skew);
@@ -204,11 +214,7 @@ impl JwtRule {
         {
             return Err(TokenRefusal::TooOld);
         }
-        if self
-            .required_claims
-            .iter()
-            .any(|name| token.claims.get(name).is_none_or(serde_json::Value::is_null))
-        {
+        if self.required_claims.iter().any(|name| token.claims.get(name).is_none_or(Value::is_null)) {
             return Err(TokenRefusal::MissingClaim);
         }
         let ours = |audience: &String| token.audiences.contains(audience);
@@ -230,6 +236,17 @@ fn origin(spec: &JwtRuleSpec, issuer: &IssuerSpec) -> KeyOrigin {
         },
         // Such a rule was refused; if it ever came here, it would take no token.
         _ => KeyOrigin::Inline("".into()),
+    }
+}
+
+/// As Istio does, but for text with blanks around it: readers of headers cut those off, so ` alice` would be taken for
+/// `alice`, who is somebody else. Text, numbers and truth values as they are, lists and objects as base64url of their JSON.
+fn claim_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => (text.trim() == text).then(|| text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        Value::Array(_) | Value::Object(_) => Some(URL_SAFE_NO_PAD.encode(value.to_string())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a value of `hosts` matches the authority of a request.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::clause::Reading;
 use super::text::{Case, TextMatch};
@@ -34,6 +35,12 @@ impl HostMatch {
         }
         let plain = without_dot(host);
         matches(&plain) || split_port(&plain).is_some_and(|(name, _)| matches(name))
+    }
+}
+
+impl fmt::Display for HostMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text.written())
     }
 }
 

@@ -17,6 +17,7 @@ mod source_account;
 pub(crate) mod tcp;
 pub(crate) mod text;
 mod token;
+pub mod trace;
 
 use super::{Meta, Selector};
 

@@ -1,5 +1,7 @@
 //! How a value of `namespaces` matches: unlike in any other field, every `*` in it stands for any text.
 
+use std::fmt;
+
 /// The texts between the stars of a pattern. Without a star: one text, which is the namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamespaceMatch(Box<[Box<str>]>);
@@ -21,6 +23,12 @@ impl NamespaceMatch {
             rest = after;
         }
         rest.ends_with(&**last)
+    }
+}
+
+impl fmt::Display for NamespaceMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("*"))
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a value of `paths` matches: as any text, or as a template with `{*}` and `{**}`.
 
+use std::fmt;
+
 use super::clause::Reading;
 use super::text::{Case, TextMatch};
 
@@ -60,6 +62,30 @@ impl PathMatch {
         match self {
             Self::Text(text) => text.matches(path.as_bytes(), Case::Exact),
             Self::Template(template) => template.matches(path),
+        }
+    }
+}
+
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(&text.written()),
+            Self::Template(template) => template.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.head {
+            match segment {
+                Segment::Literal(literal) => write!(f, "/{literal}")?,
+                Segment::One(end) => write!(f, "/{{*}}{end}")?,
+            }
+        }
+        match &self.tail {
+            Some(tail) => write!(f, "/{{**}}{tail}"),
+            None => Ok(()),
         }
     }
 }

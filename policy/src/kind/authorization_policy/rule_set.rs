@@ -36,6 +36,20 @@ impl CompiledRule {
         Self { sources: sources.into(), operations: operations.into(), conditions: conditions.into() }
     }
 
+    /// The alternatives of `from`, each a list of clauses that all have to match.
+    pub(super) fn sources(&self) -> &[Box<[Clause]>] {
+        &self.sources
+    }
+
+    /// The alternatives of `to`.
+    pub(super) fn operations(&self) -> &[Box<[Clause]>] {
+        &self.operations
+    }
+
+    pub(super) fn conditions(&self) -> &[Clause] {
+        &self.conditions
+    }
+
     fn matches(&self, request: &RequestView<'_>) -> bool {
         let all = |clauses: &[Clause]| clauses.iter().all(|c| c.matches(request));
         let any = |parts: &[Box<[Clause]>]| parts.is_empty() || parts.iter().any(|p| all(p));
@@ -130,6 +144,11 @@ impl RuleSet {
             .filter_map(|position| self.rules.get(position))
             .filter(|(_, rule)| rule.matches(request))
             .map(|(name, _)| name)
+    }
+
+    /// Every rule with its name, in the order in which the policies were added.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&RuleRef, &CompiledRule)> {
+        self.rules.iter().map(|(name, rule)| (name, rule))
     }
 
     pub(crate) fn rules(&self) -> impl Iterator<Item = &CompiledRule> {

@@ -1,5 +1,7 @@
 //! How a value of `serviceAccounts` matches: `namespace/name`, or `name` in the policy's own namespace.
 
+use std::fmt;
+
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
 
 /// Compared part by part and whole: no pattern, no regular expression (CVE-2026-39350).
@@ -21,5 +23,11 @@ impl AccountMatch {
     pub(super) fn matches(&self, peer: &SpiffeId) -> bool {
         peer.workload()
             .is_some_and(|w| w.namespace == self.namespace && w.service_account == self.service_account)
+    }
+}
+
+impl fmt::Display for AccountMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace.as_str(), self.service_account.as_str())
     }
 }

@@ -29,6 +29,17 @@ impl TextMatch {
         }
     }
 
+    /// As policies write it.
+    pub(crate) fn written(&self) -> String {
+        let text = String::from_utf8_lossy;
+        match self {
+            Self::Present => "*".into(),
+            Self::Exact(exact) => text(exact).into_owned(),
+            Self::Prefix(prefix) => format!("{}*", text(prefix)),
+            Self::Suffix(suffix) => format!("*{}", text(suffix)),
+        }
+    }
+
     pub(crate) fn matches(&self, text: &[u8], case: Case) -> bool {
         let equal = |a: &[u8], b: &[u8]| match case {
             Case::Exact => a == b,

@@ -32,6 +32,16 @@ impl TokenAttribute {
         well_formed.then(|| Self::Claim(names.split("][").map(Box::from).collect()))
     }
 
+    /// The condition key that it is asked for by.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Principal => "request.auth.principal".into(),
+            Self::Audiences => "request.auth.audiences".into(),
+            Self::Presenter => "request.auth.presenter".into(),
+            Self::Claim(path) => format!("request.auth.claims[{}]", path.join("][")),
+        }
+    }
+
     /// Only a verified token comes here. What it does not say is absent, and so is a number, a truth value or an
     /// object: Istio compares texts and lists of texts alone.
     pub(super) fn fits(&self, token: Option<&Token>, values: &Values<TextMatch>) -> bool {
@@ -43,7 +53,7 @@ impl TokenAttribute {
         values.fit(|pattern| texts.iter().any(|text| pattern.matches(text.as_bytes(), Case::Exact)))
     }
 
-    fn texts<'t>(&self, token: &'t Token) -> SmallVec<[&'t str; 4]> {
+    pub(super) fn texts<'t>(&self, token: &'t Token) -> SmallVec<[&'t str; 4]> {
         match self {
             Self::Principal => token.principal.as_deref().into_iter().collect(),
             Self::Audiences => token.audiences.iter().map(String::as_str).collect(),

@@ -1,0 +1,173 @@
+//! Why a request is let in or refused: what decides is asked, and then what it looked at is told.
+//!
+//! `mesh` is what documents tell of a mesh, `question` a request, `judge` takes it through what a sidecar asks in the order
+//! in which it asks, and `nearest` finds the rules that would almost have let it in.
+
+mod judge;
+mod mesh;
+mod nearest;
+mod question;
+
+use serde::Serialize;
+
+pub use crate::compile::{Role, TracedRule};
+use crate::decision::{Grant, RuleRef};
+use crate::finding::{Findings, Position};
+use crate::kind::Kind;
+pub use crate::kind::authorization_policy::trace::{Attribute, ClauseTrace, RuleTrace};
+use crate::projection::Workload;
+pub use judge::Stage;
+use judge::{Judged, Refused, judge};
+pub use mesh::{Mesh, MeshError, Target};
+pub use question::{GivenToken, Question};
+
+/// What becomes of a request, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    pub allowed: bool,
+    /// As in decision records: `rule`, `no_allow_matched`, ...
+    pub reason: String,
+    pub stage: Stage,
+    /// The reason in words.
+    pub why: String,
+    /// SPIFFE id; `null` for a caller without a certificate.
+    pub caller: Option<String>,
+    pub workload: String,
+    pub method: String,
+    /// As it was sent.
+    pub sent_path: String,
+    /// The one that was judged, and would be forwarded; `null` where no policy was asked.
+    pub path: Option<String>,
+    pub host: String,
+    pub port: u16,
+    /// The rule that decided, if one did.
+    pub rule: Option<RulePlace>,
+    /// What that rule asks for.
+    pub asked: Vec<Asked>,
+    /// For a refusal because no ALLOW rule matched: those that lack least, the nearest first.
+    pub nearest: Vec<NearMiss>,
+    /// AUDIT rules that match.
+    pub audited: Vec<RulePlace>,
+    /// What policies in dry run alone would have decided; `null` where there are none.
+    pub dry_run: Option<DryRun>,
+    /// What was taken for granted, and what was not looked at.
+    pub notes: Vec<String>,
+}
+
+/// A rule, or a policy where `rule` is null.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RulePlace {
+    pub kind: &'static str,
+    pub namespace: String,
+    pub policy: String,
+    /// From 0.
+    pub rule: Option<usize>,
+    pub position: Option<Position>,
+}
+
+/// One thing that a rule asks of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    pub field: String,
+    pub wanted: String,
+    pub got: Option<String>,
+    pub holds: bool,
+}
+
+/// An ALLOW rule that does not match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NearMiss {
+    pub rule: RulePlace,
+    pub lacks: Vec<Asked>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DryRun {
+    pub allowed: bool,
+    pub rule: Option<RulePlace>,
+    pub nearest: Vec<NearMiss>,
+}
+
+/// Judges a request of a caller to a workload of the mesh, and says why. A caller with an identity asks through its
+/// own sidecar, which has to know the workload.
+pub fn explain(
+    mesh: &Mesh<'_>,
+    target: &Target,
+    caller: Option<&Workload>,
+    question: &Question,
+) -> Result<Explanation, Findings> {
+    let mut judged = Judged::new(target, question);
+    let known = match caller {
+        Some(caller) => mesh.way(caller, &target.snapshot.workload, question.port)?.is_some(),
+        None => true,
+    };
+    let outcome = match known {
+        true => judge(target, question, &mut judged),
+        false => Err(Refused::unknown(&target.snapshot.workload)),
+    };
+    Ok(told(mesh, target, question, judged, outcome))
+}
+
+fn told(
+    mesh: &Mesh<'_>,
+    target: &Target,
+    question: &Question,
+    judged: Judged,
+    outcome: Result<Grant, Refused>,
+) -> Explanation {
+    let Judged { host, path, rules, observations, mut notes, .. } = judged;
+    notes.extend(names(mesh, target, question));
+    let place = |kind, rule: &RuleRef| RulePlace::of(mesh, kind, rule);
+    let (allowed, reason, stage, why, rule) = match outcome {
+        Ok(grant) => judge::granted(target, &grant),
+        Err(refused) => (false, refused.reason, refused.stage, refused.why, refused.rule),
+    };
+    let deciding = |traced: &&TracedRule| rule.as_ref().is_some_and(|(_, name)| *name == traced.name);
+    let of_access = rule.as_ref().is_some_and(|(kind, _)| *kind == Kind::AuthorizationPolicy);
+    let asked = rules.iter().find(deciding).filter(|_| of_access).map(|rule| nearest::asked(&rule.trace));
+    let unmatched = reason == judge::NO_ALLOW_MATCHED;
+    let misses = |role| nearest::nearest(mesh, &rules, role);
+    let dry_run = observations.dry_run.map(|outcome| DryRun {
+        allowed: outcome.is_ok(),
+        rule: judge::rule_of(&outcome).map(|rule| place(Kind::AuthorizationPolicy, rule)),
+        nearest: if outcome.is_ok() { Vec::new() } else { misses(Role::DryRunAllow) },
+    });
+    Explanation {
+        allowed,
+        reason,
+        stage,
+        why,
+        caller: question.caller.as_ref().map(|id| id.as_str().to_owned()),
+        workload: target.snapshot.workload.id.as_str().to_owned(),
+        method: question.method.clone(),
+        sent_path: question.path.clone(),
+        path,
+        host,
+        port: question.port,
+        rule: rule.as_ref().map(|(kind, rule)| place(*kind, rule)),
+        asked: asked.unwrap_or_default(),
+        nearest: if unmatched { misses(Role::Allow) } else { Vec::new() },
+        audited: observations.audited.iter().map(|rule| place(Kind::AuthorizationPolicy, rule)).collect(),
+        dry_run,
+        notes,
+    }
+}
+
+/// Names that may be misspelled: policies know others that look like them.
+fn names(mesh: &Mesh<'_>, target: &Target, question: &Question) -> Vec<String> {
+    let asked = [question.caller.as_ref(), Some(&target.snapshot.workload.id)];
+    let near = asked.into_iter().flatten().filter_map(|id| Some((id, mesh.near_name(id)?)));
+    near.map(|(id, near)| format!("no policy names {}; did you mean {near}?", id.principal())).collect()
+}
+
+impl RulePlace {
+    pub(crate) fn of(mesh: &Mesh<'_>, kind: Kind, rule: &RuleRef) -> Self {
+        Self {
+            kind: kind.name(),
+            namespace: rule.namespace.to_string(),
+            policy: rule.policy.to_string(),
+            rule: Some(rule.rule),
+            position: mesh.place(kind, rule),
+        }
+    }
+}
