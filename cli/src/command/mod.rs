@@ -13,6 +13,7 @@ mod demo_pipe;
 mod demo_service;
 mod edge;
 mod evict;
+mod explain;
 mod get;
 mod init;
 mod kind;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Init(init::Init),
     Lint(lint::Lint),
     Posture(posture::PostureOf),
+    Explain(Box<explain::Explain>),
     Apply(apply::Apply),
     Get(get::Get),
     Delete(delete::Delete),
@@ -60,6 +62,7 @@ impl Command {
             Self::Init(command) => command.run(),
             Self::Lint(command) => command.run(),
             Self::Posture(command) => command.run(),
+            Self::Explain(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
             Self::Delete(command) => command.run(),

@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
-use palisade_policy::{PolicySet, document, posture};
+use palisade_policy::posture;
 
 use crate::exit::{Failure, Outcome};
 use crate::files;
 use crate::output::posture::{render, summary};
-use crate::output::{Shown, print, print_findings, terminal};
+use crate::output::{print, terminal};
+use crate::policies;
 
 /// Show what every route of an edge asks for, and who is let in behind it. Holes stand out.
 ///
@@ -37,7 +38,7 @@ enum Format {
 impl PostureOf {
     pub(crate) fn run(self) -> Outcome {
         let files = files::read(&self.paths).map_err(Failure::input)?;
-        let set = accepted(&files)?;
+        let set = policies::accepted(&files)?;
         let posture = posture::posture(set.objects());
         match self.output {
             Format::Json => print(&serde_json::to_string_pretty(&posture)?)?,
@@ -53,18 +54,4 @@ impl PostureOf {
             false => Ok(()),
         }
     }
-}
-
-/// What a malformed document means is anybody's guess, so there is no table then.
-fn accepted(files: &[document::SourceFile]) -> Result<PolicySet, Failure> {
-    let (objects, mut findings) = document::parse(files);
-    let malformed = findings.has_errors();
-    match PolicySet::new(objects, &[]) {
-        Ok((set, _warnings)) if !malformed => return Ok(set),
-        Ok((_, warnings)) => findings.extend(warnings),
-        Err(errors) => findings.extend(errors),
-    }
-    let shown: Vec<Shown> = findings.0.iter().map(Shown::from).filter(Shown::is_error).collect();
-    print_findings(&shown, files)?;
-    Err(Failure::input_reported())
 }

@@ -5,9 +5,10 @@ use std::io::Write as _;
 
 use palisade_policy::document::SourceFile;
 use palisade_policy::finding::code;
-use palisade_policy::{Finding, Severity};
+use palisade_policy::{Finding, Findings, Severity};
 
 use super::printable;
+use crate::exit::Failure;
 
 /// A finding as it is shown, wherever it was found: here or by the control plane.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -114,6 +115,15 @@ fn excerpt(line: &str, column: usize) -> (String, usize) {
     let column = column.min(line.chars().count());
     let start = if column < EXCERPT_CHARS { 0 } else { column - EXCERPT_CHARS / 2 };
     (line.chars().skip(start).take(EXCERPT_CHARS).collect(), column - start)
+}
+
+/// Prints the findings that refuse an input, and ends the command.
+pub(crate) fn print_findings_of(findings: &Findings, files: &[SourceFile]) -> Failure {
+    let shown: Vec<Shown> = findings.0.iter().map(Shown::from).collect();
+    match print_findings(&shown, files) {
+        Ok(_) => Failure::input_reported(),
+        Err(closed) => closed.into(),
+    }
 }
 
 /// Prints findings to stderr, with a count at the end. Says whether there is an error among them.

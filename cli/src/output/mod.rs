@@ -1,5 +1,6 @@
 //! What is printed for the operator.
 
+pub(crate) mod explain;
 mod findings;
 pub(crate) mod posture;
 pub(crate) mod push;
@@ -7,7 +8,7 @@ pub(crate) mod sarif;
 mod table;
 pub(crate) mod terminal;
 
-pub(crate) use findings::{Shown, in_order, print_findings};
+pub(crate) use findings::{Shown, in_order, print_findings, print_findings_of};
 pub(crate) use table::{or_dash, table};
 
 use std::io::Write;

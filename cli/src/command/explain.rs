@@ -1,0 +1,182 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use http::{HeaderName, HeaderValue};
+use palisade_identity::TrustDomain;
+use palisade_policy::explain::{GivenToken, Mesh, Question, explain};
+use palisade_proxy::settings::parse_label;
+
+use crate::exit::{Failure, Outcome};
+use crate::files;
+use crate::output::explain::render;
+use crate::output::{print, print_findings_of};
+use crate::policies;
+
+/// Say whether a request would be let in, by which rule, and what a refused one lacks.
+///
+/// Needs no control plane: the policies are asked as a sidecar asks them. Exit code 0: allowed; 1: refused; 2: the
+/// documents or the question are wrong.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// Files, directories (every .yaml and .yml in them) or `-` for stdin: all documents of the mesh. May be repeated; `;`
+    /// separates several in the variable.
+    #[arg(long, env = "PALISADE_POLICIES", required = true, value_name = "PATH", value_delimiter = ';')]
+    policies: Vec<PathBuf>,
+    /// The caller: `name`, `namespace/name` or a SPIFFE id.
+    #[arg(long, env = "PALISADE_FROM", value_name = "WORKLOAD", required_unless_present = "plaintext")]
+    from: Option<String>,
+    /// A caller without a certificate; at an edge, a client from outside.
+    #[arg(long, env = "PALISADE_PLAINTEXT", conflicts_with = "from")]
+    plaintext: bool,
+    /// The service that is called: `name`, `namespace/name` or a SPIFFE id; or a host of a ServiceEntry.
+    #[arg(long, env = "PALISADE_TO", value_name = "WORKLOAD")]
+    to: String,
+    /// The namespace of names without one [default: that of the documents, where it is one only].
+    #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// The mesh's own [default: the one that principals in the documents name].
+    #[arg(long, env = "PALISADE_TRUST_DOMAIN", value_name = "DOMAIN")]
+    trust_domain: Option<TrustDomain>,
+    /// A label of the service; `app` is its name unless given. May be repeated; `;` separates several in the variable.
+    #[arg(long, env = "PALISADE_LABEL", value_name = "KEY=VALUE", value_parser = parse_label, value_delimiter = ';')]
+    label: Vec<(String, String)>,
+    #[command(flatten)]
+    request: Request,
+    /// text, or json: the same as data.
+    #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
+    output: Format,
+}
+
+/// What is asked for.
+#[derive(Debug, clap::Args)]
+struct Request {
+    #[arg(long, env = "PALISADE_METHOD", value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// As the caller sends it, perhaps with a query; it is normalized before it is judged.
+    #[arg(long, env = "PALISADE_PATH", value_name = "PATH", default_value = "/")]
+    path: String,
+    /// [default: `name.namespace:port` of the service]
+    #[arg(long, env = "PALISADE_HOST", value_name = "HOST[:PORT]")]
+    host: Option<String>,
+    /// The service's port.
+    #[arg(long, env = "PALISADE_PORT", value_name = "PORT", default_value_t = 8080,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// May be repeated; `;` separates several in the variable.
+    #[arg(long, env = "PALISADE_HEADER", value_name = "NAME: VALUE", value_parser = parse_header, value_delimiter = ';')]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// What the end user's token says: `iss=https://...`, `sub=alice`, `roles=["clerk"]`. A value that is a JSON list, object,
+    /// number or truth value is taken as such. May be repeated; `;` separates several in the variable.
+    #[arg(long, env = "PALISADE_CLAIM", value_name = "NAME=VALUE", value_delimiter = ';')]
+    claim: Vec<String>,
+    /// A token whose signature is not good.
+    #[arg(long, env = "PALISADE_INVALID_TOKEN", conflicts_with = "claim")]
+    invalid_token: bool,
+    /// The caller's address.
+    #[arg(long, env = "PALISADE_SOURCE_IP", value_name = "IP")]
+    source_ip: Option<IpAddr>,
+    /// The client's address behind trusted hops [default: the caller's].
+    #[arg(long, env = "PALISADE_REMOTE_IP", value_name = "IP")]
+    remote_ip: Option<IpAddr>,
+    /// The service's address.
+    #[arg(long, env = "PALISADE_DESTINATION_IP", value_name = "IP")]
+    destination_ip: Option<IpAddr>,
+    /// The name asked for in the TLS handshake.
+    #[arg(long, env = "PALISADE_SNI", value_name = "NAME")]
+    sni: Option<String>,
+    /// Size of the request's body; 0: it has none.
+    #[arg(long, env = "PALISADE_BODY_BYTES", value_name = "N", default_value_t = 0)]
+    body_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Explain {
+    pub(crate) fn run(self) -> Outcome {
+        let files = files::read(&self.policies).map_err(Failure::input)?;
+        let set = policies::accepted(&files)?;
+        let mesh = Mesh::new(&set, self.trust_domain.clone()).map_err(Failure::input)?;
+        let namespace = self.namespace.as_deref().or_else(|| mesh.only_namespace());
+        let caller = self.from.as_deref().map(|from| mesh.identity(from, namespace)).transpose();
+        let caller = caller.map_err(Failure::input)?;
+        let from = caller.clone().map(|id| mesh.workload(id, [].into()));
+        let port = self.request.port;
+        let outside = policies::is_entry(&set, &self.to);
+        if let (true, Some(from)) = (outside, &from) {
+            let way = mesh.way_to_host(from, &self.to, port).map_err(|e| print_findings_of(&e, &files))?;
+            return self.told_of_host(way.is_some());
+        }
+        let to = mesh.identity(&self.to, namespace).map_err(Failure::input)?;
+        let workload = mesh.workload(to, self.label.iter().cloned().collect());
+        let target = mesh.target(&workload).map_err(|errors| print_findings_of(&errors, &files))?;
+        let question = self.request.question(caller)?;
+        let told = explain(&mesh, &target, from.as_ref(), &question)
+            .map_err(|errors| print_findings_of(&errors, &files))?;
+        match self.output {
+            Format::Json => print(&serde_json::to_string_pretty(&told)?)?,
+            Format::Text => print(&render(&told))?,
+        }
+        if told.allowed { Ok(()) } else { Err(Failure::reported()) }
+    }
+
+    /// Outside the mesh nobody is asked but the caller's own sidecar.
+    fn told_of_host(&self, known: bool) -> Outcome {
+        let (host, port) = (&self.to, self.request.port);
+        let (word, reason, why) = match known {
+            true => (
+                "ALLOWED",
+                "known_destination",
+                "a ServiceEntry that this caller is told of has this host and port",
+            ),
+            false => (
+                "REFUSED",
+                "unknown_destination",
+                "no ServiceEntry that this caller is told of has this host and port",
+            ),
+        };
+        match self.output {
+            Format::Text => print(&format!("{word}: {why} ({reason})\n  host  {host}, port {port}"))?,
+            Format::Json => {
+                let told = serde_json::json!({"allowed": known, "reason": reason, "stage": "destination", "why": why,
+                    "host": host, "port": port});
+                print(&serde_json::to_string_pretty(&told)?)?;
+            }
+        }
+        if known { Ok(()) } else { Err(Failure::reported()) }
+    }
+}
+
+impl Request {
+    fn question(&self, caller: Option<palisade_identity::SpiffeId>) -> Result<Question, Failure> {
+        let mut question = Question::new(caller, self.port);
+        question.method.clone_from(&self.method);
+        question.path.clone_from(&self.path);
+        question.host.clone_from(&self.host);
+        question.headers.extend(self.header.iter().cloned().map(|(name, value)| (Some(name), value)));
+        question.source_ip = self.source_ip.unwrap_or(question.source_ip);
+        question.remote_ip = self.remote_ip;
+        question.destination_ip = self.destination_ip.unwrap_or(question.destination_ip);
+        question.sni.clone_from(&self.sni);
+        question.body_bytes = self.body_bytes;
+        question.now = policies::now();
+        question.token = match (self.invalid_token, self.claim.is_empty()) {
+            (true, _) => GivenToken::Invalid,
+            (false, true) => GivenToken::None,
+            (false, false) => GivenToken::Claims(policies::claims(&self.claim).map_err(Failure::input)?),
+        };
+        Ok(question)
+    }
+}
+
+fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is written \"name: value\"")?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes())
+        .map_err(|_no| format!("{name:?} is no header name"))?;
+    let value =
+        HeaderValue::from_str(value.trim()).map_err(|_no| format!("{value:?} cannot be a header's value"))?;
+    Ok((name, value))
+}

@@ -1,0 +1,74 @@
+//! An explanation as text.
+
+use std::fmt::Write as _;
+
+use palisade_policy::explain::{Asked, Explanation, NearMiss, RulePlace};
+
+use super::printable;
+
+/// All of it.
+pub(crate) fn render(told: &Explanation) -> String {
+    let word = if told.allowed { "ALLOWED" } else { "REFUSED" };
+    let mut text = format!("{word}: {} ({})\n", told.why, told.reason);
+    let principal = |id: &'_ str| id.strip_prefix("spiffe://").unwrap_or(id).to_owned();
+    let caller = told.caller.as_deref().map_or("without a certificate".to_owned(), principal);
+    line(&mut text, "caller", &caller);
+    line(&mut text, "service", &format!("{}, port {}", principal(&told.workload), told.port));
+    line(&mut text, "request", &format!("{} {} of host {}", told.method, told.sent_path, told.host));
+    let sent = told.sent_path.split('?').next();
+    if let Some(path) = told.path.as_deref().filter(|path| Some(*path) != sent) {
+        line(&mut text, "judged as", path);
+    }
+    why(&mut text, told);
+    for rule in &told.audited {
+        line(&mut text, "audit", &rule_name(rule));
+    }
+    if let Some(dry_run) = &told.dry_run {
+        let word = if dry_run.allowed { "would be allowed" } else { "would be refused" };
+        let by = dry_run.rule.as_ref().map(|rule| format!(" by {}", rule_name(rule)));
+        line(&mut text, "dry run", &format!("{word}{}", by.unwrap_or_default()));
+        dry_run.nearest.iter().for_each(|miss| near_miss(&mut text, miss));
+    }
+    for note in &told.notes {
+        line(&mut text, "note", note);
+    }
+    printable(text.trim_end())
+}
+
+/// Why, on a few lines, indented.
+pub(crate) fn why(text: &mut String, told: &Explanation) {
+    if let Some(rule) = &told.rule {
+        line(text, "rule", &rule_name(rule));
+        asked(text, &told.asked);
+    }
+    told.nearest.iter().for_each(|miss| near_miss(text, miss));
+}
+
+fn near_miss(text: &mut String, miss: &NearMiss) {
+    line(text, "nearest", &rule_name(&miss.rule));
+    asked(text, &miss.lacks);
+}
+
+fn asked(text: &mut String, asked: &[Asked]) {
+    for Asked { field, wanted, got, holds } in asked {
+        let got = got.as_deref().unwrap_or("none");
+        let word = if *holds { "is" } else { "is not" };
+        let _infallible = writeln!(text, "    {field} {got} {word} {wanted}");
+    }
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _infallible = writeln!(text, "  {name:<9} {value}");
+}
+
+/// `AuthorizationPolicy bank/ledger, rule 0, at ledger.yaml:14:5`.
+pub(crate) fn rule_name(place: &RulePlace) -> String {
+    let mut text = format!("{} {}/{}", place.kind, place.namespace, place.policy);
+    if let Some(rule) = place.rule {
+        let _infallible = write!(text, ", rule {rule}");
+    }
+    if let Some(position) = &place.position {
+        let _infallible = write!(text, ", at {}:{}:{}", position.file, position.line, position.column);
+    }
+    text
+}

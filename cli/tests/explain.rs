@@ -1,0 +1,94 @@
+//! `palisade explain` as an operator sees it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Runs the command on the policies of the examples.
+fn explain(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PALISADE_")) {
+        command.env_remove(name);
+    }
+    command
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+        .args(["explain", "--policies", "examples/init", "--policies", "examples/fintech"])
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn check(words: &[&str], code: i32, parts: &[&str]) {
+    let output = explain(words);
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{words:?} should say {part:?}: {said}");
+    }
+}
+
+#[test]
+fn a_refusal_is_told_with_the_nearest_rule_and_what_it_lacked() {
+    let output =
+        explain(&["--from", "payments", "--to", "ledger", "--method", "DELETE", "--path", "/x/../entries"]);
+    let expected = "REFUSED: none of the 3 ALLOW rules of this workload matches (no_allow_matched)
+  caller    corp.example/ns/fintech/sa/payments
+  service   corp.example/ns/fintech/sa/ledger, port 8080
+  request   DELETE /x/../entries of host ledger.fintech:8080
+  judged as /entries
+  nearest   AuthorizationPolicy fintech/ledger-payments, rule 0, at examples/fintech/ledger.yaml:14:7
+    method DELETE is not GET or POST
+";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn exit_codes_tell_allowed_refused_and_wrong_apart() {
+    let ledger = ["--from", "payments", "--to", "ledger"];
+    let with = |more: &[&'static str]| [&ledger[..], more].concat();
+    check(&with(&["--method", "POST", "--path", "/entries"]), 0, &["ALLOWED", "ledger.yaml:14:7"]);
+    check(&with(&["--path", "/balances/1"]), 1, &["REFUSED"]);
+    check(&["--plaintext", "--to", "ledger"], 1, &["plaintext_refused", "palisade-system/mtls-strict"]);
+    check(&["--from", "other/x", "--to", "fintech/ledger", "-n", "fintech"], 1, &["unknown_destination"]);
+    check(&["--from", "a/b/c", "--to", "ledger"], 2, &["\"a/b/c\" is not the name of a workload"]);
+    check(&with(&["--claim", "sub=alice"]), 2, &["--claim iss="]);
+    check(&with(&["--header", "x"]), 2, &["name: value"]);
+    check(&with(&["--trust-domain", "UPPER"]), 2, &["trust domain"]);
+    check(&["--to", "ledger"], 2, &["--from"]);
+}
+
+#[test]
+fn machines_get_the_same_as_data() {
+    let words = ["--from", "edge", "--to", "payments", "--path", "/transfers", "-o", "json"];
+    let output = explain(&words);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["allowed"], &told["reason"]), (&false.into(), &"no_allow_matched".into()));
+    let nearest = &told["nearest"][0];
+    assert_eq!(nearest["rule"]["position"]["file"], "examples/fintech/edge-services.yaml");
+    assert_eq!(
+        (&nearest["lacks"][0]["field"], &nearest["lacks"][0]["wanted"]),
+        (&"method".into(), &"POST".into())
+    );
+}
+
+#[test]
+fn tokens_at_an_edge_are_judged_but_for_their_signature() {
+    let claims = ["iss=https://auth.shop.example", "aud=https://shop.example", "sub=alice"];
+    let transfer = |more: &[&'static str]| {
+        let words: Vec<&str> = claims.iter().flat_map(|claim| ["--claim", *claim]).collect();
+        [&["--plaintext", "--to", "edge", "--method", "POST", "--path", "/transfers"][..], &words, more]
+            .concat()
+    };
+    let taken = "signature is taken to be good";
+    check(&transfer(&["--claim", "scope=payments:write"]), 0, &["ALLOWED", taken, "this is an edge"]);
+    check(
+        &transfer(&["--claim", "scope=accounts:read"]),
+        1,
+        &["token_scope", "JwtPolicy fintech/users, rule 2"],
+    );
+    check(&["--plaintext", "--to", "edge", "--invalid-token"], 1, &["token_signature"]);
+}
