@@ -17,9 +17,9 @@ use crate::kind::request_guard::rule::{GuardRule, GuardView, Measure};
 use crate::kind::request_match::MatchView;
 use crate::kind::{Kind, MeshConfigSpec};
 use crate::projection::Workload;
-use crate::request::RequestView;
 use crate::request::path::{PathError, is_ambiguous, normalize};
 use crate::request::token::Token;
+use crate::request::{RequestView, is_preflight};
 
 /// Seconds that a token is good for whose end is not said.
 const TOKEN_LIFE: i64 = 300;
@@ -217,7 +217,11 @@ fn believed(
         }
         return Ok(None);
     }
-    remove_where(headers, |name| authentication.outputs.has(name));
+    let authorization = http::header::AUTHORIZATION;
+    remove_where(headers, |name| authentication.outputs.has(name) && name != authorization.as_str());
+    if is_preflight(&question.method, headers) {
+        return Ok(None);
+    }
     let claims = match &question.token {
         GivenToken::None => return Ok(None),
         GivenToken::Invalid => {

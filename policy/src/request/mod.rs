@@ -36,6 +36,13 @@ pub struct RequestView<'a> {
     pub token: Option<&'a Token>,
 }
 
+/// Whether a request asks, for a page, whether another one may be made (CORS). It carries no token.
+pub fn is_preflight(method: &str, headers: &HeaderMap) -> bool {
+    method == "OPTIONS"
+        && headers.contains_key(http::header::ORIGIN)
+        && headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
 impl<'a> RequestView<'a> {
     /// A request of which only the caller is known.
     pub(crate) fn of_caller(peer: &'a SpiffeId, headers: &'a HeaderMap) -> Self {

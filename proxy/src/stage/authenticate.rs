@@ -8,12 +8,12 @@ use http::request;
 use http::uri::PathAndQuery;
 use palisade_policy::compile::authentication::{Authentication, JwtRule, TokenRefusal};
 use palisade_policy::kind::jwt_policy::access::{Lack, Unmet};
+use palisade_policy::request::is_preflight;
 use palisade_policy::request::token::{ClaimError, Times, Token};
 
 use crate::error::ProxyError;
 use crate::http::headers;
 use crate::jwt::{self, Jws, Place, TokenFault, TokenKey, Verified};
-use crate::stage::cors::is_preflight;
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
 
@@ -108,7 +108,7 @@ pub(crate) async fn authenticate(
     let Some((text, place)) = found else { return Ok(None) };
     // As in Istio, a preflight is anonymous whatever it carries, so that an old token does not keep a page from asking. What
     // was not verified goes no further.
-    if is_preflight(&head.method, &head.headers) {
+    if is_preflight(head.method.as_str(), &head.headers) {
         jwt::remove(&place, &mut head.headers, target).map_err(refused)?;
         return Ok(None);
     }

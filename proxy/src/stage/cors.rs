@@ -4,11 +4,12 @@
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap,
+    HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use http::{Method, Response};
 use palisade_policy::kind::virtual_service::cors::{AllowedOrigin, Cors, UnmatchedPreflights};
+use palisade_policy::request::is_preflight;
 
 /// All that an upstream could say about other origins. The edge's policy is the only one.
 const ANSWERS: [HeaderName; 7] = [
@@ -69,17 +70,10 @@ impl Leave {
     }
 }
 
-/// Whether a request asks, for a page, whether another one may be made.
-pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
-    method == Method::OPTIONS
-        && headers.contains_key(ORIGIN)
-        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-}
-
 /// The answer to a preflight, which carries no token and reaches no upstream. `None` where the request is none, or is
 /// to be a request like others.
 pub fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Option<Response<Bytes>> {
-    if !is_preflight(method, headers) {
+    if !is_preflight(method.as_str(), headers) {
         return None;
     }
     let leave = Leave::of(cors, headers);
