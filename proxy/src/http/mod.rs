@@ -14,6 +14,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod headers;
 pub(crate) mod layer;
 pub(crate) mod ledger;
+pub(crate) mod lent;
 pub mod normalize;
 pub(crate) mod pace;
 pub mod patience;

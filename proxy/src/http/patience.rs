@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::http::layer::pass_flush;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -60,6 +59,10 @@ pub(crate) struct Verdict {
     in_head: AtomicBool,
     /// Requests are under way.
     busy: AtomicBool,
+    /// The last byte that was read ended a message.
+    between: AtomicBool,
+    /// Bytes were written that may not have left.
+    unflushed: AtomicBool,
 }
 
 impl Verdict {
@@ -82,12 +85,22 @@ impl Verdict {
     pub(crate) fn set_busy(&self, busy: bool) {
         self.busy.store(busy, Ordering::Relaxed);
     }
+
+    /// Whether the codec holds no byte of either side's.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.between.load(Ordering::Relaxed)
+            && !self.unflushed.load(Ordering::Relaxed)
+            && !self.busy.load(Ordering::Relaxed)
+    }
 }
 
 /// A reader that knows where heads begin and end.
 pub(crate) trait Heads {
     /// The number of the head that has begun and is not whole.
     fn unfinished_head(&self) -> Option<u64>;
+
+    /// Whether the next byte begins a message, and none is under way that the reader knows of.
+    fn is_between(&self) -> bool;
 
     /// What is written to a client whose head took too long. `None`: other requests may be under way, and go first.
     const TIMED_OUT: Option<&'static [u8]>;
@@ -114,6 +127,7 @@ impl<T: Heads> HeadDeadline<T> {
 
     /// Starts the clock where a head begins.
     fn look(&mut self) {
+        self.verdict.between.store(self.io.is_between(), Ordering::Relaxed);
         let head = self.io.unfinished_head();
         if head == self.head {
             return;
@@ -147,6 +161,13 @@ impl<T: Heads> HeadDeadline<T> {
     }
 }
 
+impl<T> HeadDeadline<T> {
+    fn wrote(&mut self, polled: &Poll<io::Result<usize>>, all: usize) {
+        self.written = matches!(polled, Poll::Ready(Ok(count)) if *count == all);
+        self.verdict.unflushed.store(true, Ordering::Relaxed);
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + Heads + Unpin> AsyncRead for HeadDeadline<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -171,7 +192,7 @@ impl<T: AsyncRead + AsyncWrite + Heads + Unpin> AsyncRead for HeadDeadline<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for HeadDeadline<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.written = matches!(polled, Poll::Ready(Ok(count)) if count == buf.len());
+        self.wrote(&polled, buf.len());
         polled
     }
 
@@ -181,12 +202,24 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for HeadDeadline<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        let all = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        self.written = matches!(polled, Poll::Ready(Ok(count)) if count == all);
+        self.wrote(&polled, bufs.iter().map(|buf| buf.len()).sum());
         polled
     }
 
-    pass_flush!(io);
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        // A codec flushes when it has handed on all that it has.
+        self.verdict.unflushed.store(!matches!(polled, Poll::Ready(Ok(()))), Ordering::Relaxed);
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 /// Ends a connection that takes no byte of what we write for `limit`.
@@ -284,6 +317,10 @@ mod tests {
     impl Heads for Lines {
         fn unfinished_head(&self) -> Option<u64> {
             self.begun.then_some(self.ended)
+        }
+
+        fn is_between(&self) -> bool {
+            !self.begun
         }
 
         const TIMED_OUT: Option<&'static [u8]> = Some(b"late");

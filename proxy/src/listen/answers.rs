@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::http::body::{BodyError, ResponseBody};
 use crate::http::patience::{Ended, Verdict};
@@ -81,6 +81,20 @@ impl Answers {
                 return Ended::SlowReader;
             }
             sleep_until(stall_end.map_or(idle_end, |end| end.min(idle_end))).await;
+        }
+    }
+
+    /// Waits until nothing of a request or an answer has been on its way for `rest`. Nobody wakes this either; a busy
+    /// connection is looked at again after `look`.
+    pub(super) async fn at_rest(&self, rest: Duration, look: Duration) {
+        sleep(rest).await;
+        loop {
+            let now = Instant::now();
+            let end = if self.verdict.is_at_rest() { self.idle_since.get() + rest } else { now + look };
+            if end <= now {
+                return;
+            }
+            sleep_until(end).await;
         }
     }
 }
@@ -157,7 +171,7 @@ impl Body for Watched {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{advance, sleep};
+    use tokio::time::advance;
 
     use super::*;
 

@@ -48,6 +48,23 @@ impl<T> Rewound<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> Rewound<T> {
+    /// Waits until there is something to read. `false`: the other side has closed the connection, or lost it.
+    pub(super) async fn is_spoken_to(&mut self) -> bool {
+        if !self.start.is_empty() {
+            return true;
+        }
+        let mut first = [0];
+        match self.io.read(&mut first).await {
+            Ok(0) | Err(_) => false,
+            Ok(_) => {
+                self.start.extend_from_slice(&first);
+                true
+            }
+        }
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -11,11 +11,12 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, service_fn};
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::answers::{Answer, Answers, Watched};
+use super::detect::Rewound;
 use super::refused::CodecRefusal;
 use crate::http::body::ResponseBody;
 use crate::http::calm::Calm;
@@ -24,12 +25,21 @@ use crate::http::codec;
 use crate::http::exec::LocalExec;
 use crate::http::framing::Guarded;
 use crate::http::ledger::{Ledger, Refused};
+use crate::http::lent::Lender;
 use crate::http::patience::{Ended, HeadDeadline, Verdict, WriteDeadline};
+use crate::http::transport::Transport;
+use crate::settings::limits::Limits;
 use crate::upstream::connect::Wire;
 use crate::worker::Worker;
 
 /// From the decision to end a connection to its forced end, for the last words to leave.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Without a request for so long, a connection of HTTP/1.1 is served without a codec's buffers: long enough that making
+/// them anew (some microseconds) is little beside what a request costs that comes so late.
+const REST_AFTER: Duration = Duration::from_millis(100);
+/// How often a connection with requests is looked at, whether it rests.
+const REST_LOOK: Duration = Duration::from_millis(500);
 
 /// No limit, for clocks that want a time: a year.
 pub(super) const FOR_EVER: Duration = Duration::from_hours(365 * 24);
@@ -49,17 +59,16 @@ pub(super) struct Patience {
 
 /// Serves one connection. When `stop` ends, no new request is taken; what is in flight may take `grace` to end
 /// (`None`: as long as the worker lives). `refused` hears of what the codec refuses before it is a request.
-pub(super) async fn drive<T, F, R>(
+pub(super) async fn drive<F, R>(
     worker: &Rc<Worker>,
     wire: Wire,
-    io: T,
+    io: Rewound<Transport>,
     patience: Patience,
     handler: F,
     stop: impl Future<Output = Option<Duration>>,
     refused: impl Fn(CodecRefusal),
 ) -> Option<Ended>
 where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Fn(Request<Incoming>) -> R,
     R: Future<Output = Response<ResponseBody>> + 'static,
 {
@@ -80,7 +89,6 @@ where
             }
         }
     };
-    let io = WriteDeadline::new(io, patience.stall, verdict.clone());
     // What the codec ended is told once: by the verdict, where there is one.
     let settle = || {
         ledger.settle(|why| {
@@ -91,10 +99,7 @@ where
     };
     match wire {
         Wire::Http1 => {
-            let io = HeadDeadline::new(Guarded::requests(io), patience.head, verdict.clone());
-            let builder = codec::server_http1(limits);
-            let connection = Box::pin(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-            if let Err(error) = until(connection, stop, || {}).await
+            if let Err(error) = serve_http1(limits, io, patience, &service, stop, &answers, &verdict).await
                 && verdict.get().is_none()
                 && let Some(refusal) = CodecRefusal::of_http1(&error)
             {
@@ -102,35 +107,88 @@ where
             }
         }
         Wire::Http2 => {
+            let io = WriteDeadline::new(io, patience.stall, verdict.clone());
             let allowances = patience.strict.then_some(&**limits);
             let io = Calm::new(Coalesced::new(io), ledger.clone(), allowances, verdict.clone());
             let io = HeadDeadline::new(io, patience.head, verdict.clone());
             let connection =
                 Box::pin(codec::server_http2(limits).serve_connection(TokioIo::new(io), service));
-            let _ended = until(connection, stop, settle).await;
+            let stop = std::pin::pin!(stop);
+            let _ended = until(connection, stop, std::future::pending(), settle).await;
         }
     }
     verdict.get()
+}
+
+/// Serves HTTP/1.1, with a codec as long as there are requests, and without one while the connection rests.
+async fn serve_http1<T, S>(
+    limits: &Limits,
+    mut io: Rewound<T>,
+    patience: Patience,
+    service: &S,
+    stop: impl Future<Output = Option<Duration>>,
+    answers: &Answers,
+    verdict: &Arc<Verdict>,
+) -> hyper::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<Watched>, Error = Infallible>,
+{
+    let mut stop = std::pin::pin!(stop);
+    let lender = Lender::default();
+    loop {
+        let lent = WriteDeadline::new(lender.lend(io), patience.stall, verdict.clone());
+        let lent = HeadDeadline::new(Guarded::requests(lent), patience.head, verdict.clone());
+        let builder = codec::server_http1(limits);
+        let connection = Box::pin(builder.serve_connection(TokioIo::new(lent), service).with_upgrades());
+        if until(connection, stop.as_mut(), answers.at_rest(REST_AFTER, REST_LOOK), || {}).await?
+            == Left::ForGood
+        {
+            return Ok(());
+        }
+        let Some(back) = lender.take_back() else { return Ok(()) };
+        io = back;
+        let spoken_to = tokio::select! {
+            spoken_to = io.is_spoken_to() => spoken_to,
+            _grace = stop.as_mut() => false,
+        };
+        if !spoken_to {
+            // In TLS there is a last word to say.
+            let _said = tokio::time::timeout(LAST_WORDS, io.shutdown()).await;
+            return Ok(());
+        }
+    }
+}
+
+/// Why a codec no longer serves its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    ForGood,
+    /// Until there is something to read.
+    ToRest,
 }
 
 /// The connection comes in a box: a future keeps what it was given beside what it made of it, and an idle connection is
 /// hardly more than this.
 async fn until<C: Graceful>(
     connection: Pin<Box<C>>,
-    stop: impl Future<Output = Option<Duration>>,
+    stop: Pin<&mut impl Future<Output = Option<Duration>>>,
+    rest: impl Future<Output = ()>,
     after_turn: impl Fn() + Unpin,
-) -> hyper::Result<()> {
+) -> hyper::Result<Left> {
     let mut connection = Turns { connection, after_turn };
     tokio::select! {
-        result = &mut connection => result,
+        result = &mut connection => result?,
+        () = rest => return Ok(Left::ToRest),
         grace = stop => {
             connection.connection.as_mut().graceful_shutdown();
             match grace {
-                Some(grace) => tokio::time::timeout(grace, connection).await.unwrap_or(Ok(())),
-                None => connection.await,
+                Some(grace) => tokio::time::timeout(grace, connection).await.unwrap_or(Ok(()))?,
+                None => connection.await?,
             }
         }
     }
+    Ok(Left::ForGood)
 }
 
 /// A request under way. The codecs move it about and keep room for it while there is none, so that what it is made of
@@ -192,5 +250,134 @@ where
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         Self::graceful_shutdown(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io;
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, DuplexStream, ReadBuf, duplex};
+    use tokio::time::{Instant, advance, sleep};
+
+    use super::*;
+
+    /// Notes how much room each read was given.
+    struct Rooms(DuplexStream, Arc<Mutex<Vec<usize>>>);
+
+    impl AsyncRead for Rooms {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.1.lock().unwrap().push(buf.remaining());
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Rooms {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    /// What a client did, while a server answered each request with an empty 200 and noted its path.
+    async fn served<C: Future>(
+        room: usize,
+        client: impl FnOnce(DuplexStream, Arc<Mutex<Vec<usize>>>) -> C,
+    ) -> (C::Output, Vec<String>) {
+        let (near, far) = duplex(room);
+        let (rooms, verdict) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<Verdict>::default());
+        let answers = Answers::new(verdict.clone());
+        let paths = RefCell::new(Vec::new());
+        let service = service_fn(|request: Request<Incoming>| {
+            paths.borrow_mut().push(request.uri().path().to_owned());
+            let answer = answers.begin();
+            async { Ok(Response::new(Watched::new(ResponseBody::empty(), Some(answer)))) }
+        });
+        let patience = Patience { idle: FOR_EVER, head: FOR_EVER, stall: None, strict: false };
+        let io = Rewound::new(Rooms(near, rooms.clone()));
+        let (limits, stop) = (Limits::default(), std::future::pending());
+        let serving = serve_http1(&limits, io, patience, &service, stop, &answers, &verdict);
+        let (out, ended) = tokio::join!(client(far, rooms), serving);
+        ended.unwrap();
+        (out, paths.take())
+    }
+
+    async fn ask(client: &mut DuplexStream, request: &str) {
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(client.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_at_rest_has_no_codec_and_serves_the_next_request_all_the_same() {
+        let client = async |mut client: DuplexStream, rooms: Arc<Mutex<Vec<usize>>>| {
+            for path in ["/a", "/b", "/c"] {
+                ask(&mut client, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+                assert!(*rooms.lock().unwrap().last().unwrap() > 1, "a codec reads more than a byte");
+                sleep(REST_LOOK * 3).await;
+                assert_eq!(rooms.lock().unwrap().last(), Some(&1), "at rest, a byte is waited for");
+                rooms.lock().unwrap().clear();
+            }
+        };
+        assert_eq!(served(1024, client).await.1, ["/a", "/b", "/c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_the_midst_of_a_message_does_not_rest() {
+        let client = async |mut client: DuplexStream, rooms: Arc<Mutex<Vec<usize>>>| {
+            let parts = ["GET /a HT", "TP/1.1\r\nhost: x\r\n", "\r", "\nP"];
+            for part in parts {
+                client.write_all(part.as_bytes()).await.unwrap();
+                sleep(REST_LOOK * 3).await;
+            }
+            ask(&mut client, "OST /b HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbo").await;
+            sleep(REST_LOOK * 3).await;
+            assert!(rooms.lock().unwrap().iter().all(|room| *room > 1));
+        };
+        assert_eq!(served(1024, client).await.1, ["/a", "/b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_its_client_has_not_read_keeps_the_connection_from_rest() {
+        let client = async |mut client: DuplexStream, rooms: Arc<Mutex<Vec<usize>>>| {
+            client.write_all(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            sleep(REST_LOOK * 3).await;
+            assert!(rooms.lock().unwrap().iter().all(|room| *room > 1), "{:?}", rooms.lock());
+            ask(&mut client, "").await;
+            sleep(REST_LOOK * 2).await;
+            assert_eq!(rooms.lock().unwrap().last(), Some(&1), "it rests once the answer is read");
+        };
+        // Room for less than an answer.
+        assert_eq!(served(20, client).await.1, ["/a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_rest_a_connection_ends_when_its_client_closes_it() {
+        let client = async |mut client: DuplexStream, _| {
+            ask(&mut client, "GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            sleep(REST_LOOK * 2).await;
+            advance(REST_LOOK).await;
+            client.shutdown().await.unwrap();
+            let start = Instant::now();
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+            assert_eq!(start.elapsed(), Duration::ZERO);
+        };
+        assert_eq!(served(1024, client).await.1, ["/a"]);
     }
 }

@@ -84,6 +84,10 @@ impl<T> Heads for Guarded<T, Request> {
         self.framing.unfinished_head()
     }
 
+    fn is_between(&self) -> bool {
+        self.broken.is_none() && self.framing.is_between()
+    }
+
     const TIMED_OUT: Option<&'static [u8]> =
         Some(b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
 }

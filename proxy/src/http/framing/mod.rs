@@ -171,6 +171,11 @@ impl<M: Message> Framing<M> {
         (self.in_head() && begun).then_some(self.heads)
     }
 
+    /// Whether the next byte is the first of a message.
+    fn is_between(&self) -> bool {
+        self.state == State::StartLine && self.line.is_empty() && !self.is_cut
+    }
+
     fn in_head(&self) -> bool {
         matches!(self.state, State::StartLine | State::Header)
     }
