@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use anyhow::{Result, bail};
+use palisade_policy::document::Parsed;
 use palisade_policy::kind::Spec;
+use palisade_policy::policy_test::PolicyTest;
 use palisade_policy::{PolicySet, document};
 use serde_json::{Map, Value};
 
@@ -12,10 +14,17 @@ use crate::output::{Shown, print_findings};
 
 /// What a malformed document means is anybody's guess: the set, or every error on stderr.
 pub(crate) fn accepted(files: &[document::SourceFile]) -> Result<PolicySet, Failure> {
-    let (objects, mut findings) = document::parse(files);
+    accepted_with_tests(files).map(|(set, _tests)| set)
+}
+
+/// The same, and the PolicyTests.
+pub(crate) fn accepted_with_tests(
+    files: &[document::SourceFile],
+) -> Result<(PolicySet, Vec<PolicyTest>), Failure> {
+    let Parsed { objects, tests, mut findings } = document::parse_all(files);
     let malformed = findings.has_errors();
     match PolicySet::new(objects, &[]) {
-        Ok((set, _warnings)) if !malformed => return Ok(set),
+        Ok((set, _warnings)) if !malformed => return Ok((set, tests)),
         Ok((_, warnings)) => findings.extend(warnings),
         Err(errors) => findings.extend(errors),
     }

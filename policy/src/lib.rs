@@ -15,6 +15,7 @@ pub mod explain;
 pub mod finding;
 pub mod kind;
 pub mod lint;
+pub mod policy_test;
 pub mod projection;
 pub mod request;
 pub mod set;

@@ -21,6 +21,7 @@ mod lint;
 mod posture;
 mod proxies;
 mod proxy;
+mod test;
 mod token;
 mod traces;
 mod wait;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Lint(lint::Lint),
     Posture(posture::PostureOf),
     Explain(Box<explain::Explain>),
+    Test(test::Test),
     Apply(apply::Apply),
     Get(get::Get),
     Delete(delete::Delete),
@@ -63,6 +65,7 @@ impl Command {
             Self::Lint(command) => command.run(),
             Self::Posture(command) => command.run(),
             Self::Explain(command) => command.run(),
+            Self::Test(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
             Self::Delete(command) => command.run(),

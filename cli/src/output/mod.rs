@@ -2,11 +2,13 @@
 
 pub(crate) mod explain;
 mod findings;
+pub(crate) mod junit;
 pub(crate) mod posture;
 pub(crate) mod push;
 pub(crate) mod sarif;
 mod table;
 pub(crate) mod terminal;
+pub(crate) mod test;
 
 pub(crate) use findings::{Shown, in_order, print_findings, print_findings_of};
 pub(crate) use table::{or_dash, table};

@@ -15,7 +15,7 @@ impl Permit {
 }
 
 /// A rule of a policy, by the names operators know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleRef {
     pub namespace: Arc<str>,
     pub policy: Arc<str>,

@@ -7,6 +7,7 @@ use super::reader::{At, Fields, Reader};
 use crate::finding::code;
 use crate::finding::problem::did_you_mean;
 use crate::kind::{Kind, Meta};
+use crate::policy_test;
 
 /// Where an object without `metadata.namespace` lives, as with kubectl.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -79,6 +80,43 @@ pub(crate) fn read<'n>(reader: &mut Reader<'_>, root: &'n Node, empty: &'n Node)
     Some(Envelope { kind: kind?, meta: meta?, spec })
 }
 
+/// Whether a document is a PolicyTest, which is no object of a mesh.
+pub(crate) fn is_test(root: &Node) -> bool {
+    let Value::Mapping(entries) = &root.value else { return false };
+    let is_kind = |text: &Value| matches!(text, Value::Text(text) if text == policy_test::KIND);
+    entries.iter().any(|entry| entry.key == "kind" && is_kind(&entry.value.value))
+}
+
+/// Name and spec of a PolicyTest.
+pub(crate) fn read_test<'n>(
+    reader: &mut Reader<'_>,
+    root: &'n Node,
+    empty: &'n Node,
+) -> Option<(Meta, At<'n>)> {
+    let mut fields = reader.mapping(&At { node: root, path: String::new() })?;
+    let _known = fields.take("kind");
+    reader.object = Some(policy_test::KIND.to_owned());
+    match fields.take("apiVersion") {
+        None => reader.missing(&fields, "apiVersion", "write apiVersion: palisade.mesh/v1"),
+        Some(at) => {
+            reader.choice(&at, &[(policy_test::API_VERSION, ())]);
+        }
+    }
+    let meta = match fields.take("metadata") {
+        Some(at) => read_metadata(reader, &at),
+        None => {
+            reader.missing(&fields, "metadata", "write metadata: {name: ..., namespace: ...}");
+            None
+        }
+    };
+    if let Some(meta) = &meta {
+        reader.object = Some(format!("{} {}/{}", policy_test::KIND, meta.namespace, meta.name));
+    }
+    let spec = fields.take("spec").unwrap_or(At { node: empty, path: "spec".into() });
+    reader.finish(fields, &[]);
+    Some((meta?, spec))
+}
+
 fn read_kind(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Kind> {
     let Some(at) = fields.take("kind") else {
         reader.missing(fields, "kind", "for example: kind: AuthorizationPolicy");
@@ -93,7 +131,7 @@ fn read_kind(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Kind> {
         reader.error(code::UNSUPPORTED_KIND, at.mark(), &at.path, message, Some((*help).to_owned()));
         return None;
     }
-    let known = || Kind::ALL.into_iter().map(Kind::name);
+    let known = || Kind::ALL.into_iter().map(Kind::name).chain([policy_test::KIND]);
     let help = match did_you_mean(&text, known()) {
         Some(near) => format!("did you mean {near}?"),
         None => format!("one of {}", known().collect::<Vec<_>>().join(", ")),

@@ -14,6 +14,7 @@ pub use envelope::DEFAULT_NAMESPACE;
 use crate::finding::problem::Problems;
 use crate::finding::{Finding, Findings, Position, Severity, code};
 use crate::kind::{self, Object};
+use crate::policy_test::{self, PolicyTest};
 use limits::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX};
 use node::{Mark, Node, Value};
 use reader::Reader;
@@ -26,29 +27,43 @@ pub struct SourceFile {
     pub text: String,
 }
 
+/// What files hold.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    pub objects: Vec<Object>,
+    pub tests: Vec<PolicyTest>,
+    pub findings: Findings,
+}
+
 /// Reads every document of every file. All problems are returned together; objects that could be read are
-/// returned beside them, so that a later stage can add its own findings.
+/// returned beside them, so that a later stage can add its own findings. PolicyTests are checked and left out.
 pub fn parse(files: &[SourceFile]) -> (Vec<Object>, Findings) {
-    let mut objects = Vec::new();
-    let mut findings = Findings::default();
-    if files.len() > FILES_MAX {
-        let message = format!("{} files are given, at most {FILES_MAX} are taken", files.len());
-        findings.push(plain(code::TOO_LARGE, None, message, Some("name fewer files".into())));
-        return (objects, findings);
-    }
-    for file in files {
-        if findings.0.len() > FINDINGS_MAX {
-            let message = format!("more than {FINDINGS_MAX} problems; the files from here on were not read");
-            let position = position(&file.name, Mark { line: 1, column: 1 });
-            findings.push(plain(code::TOO_LARGE, Some(position), message, None));
-            break;
-        }
-        parse_file(file, &mut objects, &mut findings);
-    }
+    let Parsed { objects, findings, .. } = parse_all(files);
     (objects, findings)
 }
 
-fn parse_file(file: &SourceFile, objects: &mut Vec<Object>, findings: &mut Findings) {
+/// The same, with PolicyTests.
+pub fn parse_all(files: &[SourceFile]) -> Parsed {
+    let mut parsed = Parsed::default();
+    if files.len() > FILES_MAX {
+        let message = format!("{} files are given, at most {FILES_MAX} are taken", files.len());
+        parsed.findings.push(plain(code::TOO_LARGE, None, message, Some("name fewer files".into())));
+        return parsed;
+    }
+    for file in files {
+        if parsed.findings.0.len() > FINDINGS_MAX {
+            let message = format!("more than {FINDINGS_MAX} problems; the files from here on were not read");
+            let position = position(&file.name, Mark { line: 1, column: 1 });
+            parsed.findings.push(plain(code::TOO_LARGE, Some(position), message, None));
+            break;
+        }
+        parse_file(file, &mut parsed);
+    }
+    parsed
+}
+
+fn parse_file(file: &SourceFile, parsed: &mut Parsed) {
+    let findings = &mut parsed.findings;
     let start = Mark { line: 1, column: 1 };
     if file.text.len() > FILE_BYTES_MAX {
         let message = format!("the file has {} bytes, at most {FILE_BYTES_MAX} are taken", file.text.len());
@@ -63,8 +78,10 @@ fn parse_file(file: &SourceFile, objects: &mut Vec<Object>, findings: &mut Findi
             continue;
         }
         let mut reader = Reader { file: &file.name, object: None, findings };
-        if let Some(object) = read_object(&mut reader, &document.root, document.text) {
-            objects.push(object);
+        if envelope::is_test(&document.root) {
+            parsed.tests.extend(read_test(&mut reader, &document.root));
+        } else if let Some(object) = read_object(&mut reader, &document.root, document.text) {
+            parsed.objects.push(object);
         }
     }
     if let Some(error) = error {
@@ -90,6 +107,14 @@ fn read_object(reader: &mut Reader<'_>, root: &Node, text: String) -> Option<Obj
     }
     let place = Some(position(reader.file, root.mark));
     Some(Object { meta: envelope.meta, spec, position: place, text })
+}
+
+fn read_test(reader: &mut Reader<'_>, root: &Node) -> Option<PolicyTest> {
+    refuse_duplicate_keys(reader, root, "");
+    let empty = Node { mark: root.mark, value: Value::Mapping(Vec::new()) };
+    let (meta, spec) = envelope::read_test(reader, root, &empty)?;
+    let start = position(reader.file, root.mark);
+    policy_test::read::read(reader, meta, &spec, start)
 }
 
 /// Where the fields of an object stand in its file.

@@ -52,6 +52,9 @@ pub struct Explanation {
     pub dry_run: Option<DryRun>,
     /// What was taken for granted, and what was not looked at.
     pub notes: Vec<String>,
+    /// Every rule of an AuthorizationPolicy that matches, whether or not it decides.
+    #[serde(skip)]
+    pub matching: Vec<RuleRef>,
 }
 
 /// A rule, or a policy where `rule` is null.
@@ -96,16 +99,21 @@ pub fn explain(
     caller: Option<&Workload>,
     question: &Question,
 ) -> Result<Explanation, Findings> {
-    let mut judged = Judged::new(target, question);
     let known = match caller {
         Some(caller) => mesh.way(caller, &target.snapshot.workload, question.port)?.is_some(),
         None => true,
     };
+    Ok(explain_reached(mesh, target, known, question))
+}
+
+/// The same, where it was looked up before whether the caller's sidecar knows the workload ([`Mesh::way`]).
+pub fn explain_reached(mesh: &Mesh<'_>, target: &Target, known: bool, question: &Question) -> Explanation {
+    let mut judged = Judged::new(target, question);
     let outcome = match known {
         true => judge(target, question, &mut judged),
         false => Err(Refused::unknown(&target.snapshot.workload)),
     };
-    Ok(told(mesh, target, question, judged, outcome))
+    told(mesh, target, question, judged, outcome)
 }
 
 fn told(
@@ -150,6 +158,7 @@ fn told(
         audited: observations.audited.iter().map(|rule| place(Kind::AuthorizationPolicy, rule)).collect(),
         dry_run,
         notes,
+        matching: rules.iter().filter(|rule| rule.trace.matches()).map(|rule| rule.name.clone()).collect(),
     }
 }
 

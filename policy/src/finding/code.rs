@@ -90,6 +90,8 @@ codes! {
     GUARD_METHOD = "PAL2104", "A method of a guard does not do what it seems to";
     GUARD_CONTENT_TYPE = "PAL2105", "The text is no content type that a guard can take";
     GUARD_HEADER = "PAL2106", "The header is not one that guards forbid or strip";
+    // PolicyTest.
+    POLICY_TEST = "PAL2201", "A PolicyTest says what cannot be asked";
     // Identity of a workload.
     BAD_WORKLOAD = "PAL1501", "The workload's id is not of the form /ns/<namespace>/sa/<service-account>";
     // Gateway.
