@@ -1,8 +1,9 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use palisade_proxy::Settings;
 use palisade_proxy::settings::limits::Limits;
-use palisade_proxy::settings::{LocalPort, Serve};
+use palisade_proxy::settings::{LocalPort, Serve, parse_duration};
 
 use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
@@ -45,6 +46,10 @@ struct Listeners {
     /// May be repeated; `;` separates several in the variable.
     #[arg(long, env = "PALISADE_OUTBOUND_PORT", value_name = "LISTEN=HOST:PORT", value_delimiter = ';')]
     outbound_port: Vec<LocalPort>,
+    /// How long a connection of protocol tcp may carry no byte either way.
+    #[arg(long, env = "PALISADE_TCP_IDLE_TIMEOUT", value_name = "TIME", default_value = "1h",
+          value_parser = parse_duration)]
+    tcp_idle_timeout: Duration,
 }
 
 impl Proxy {
@@ -53,9 +58,9 @@ impl Proxy {
     }
 
     fn settings(self) -> Result<Settings, Failure> {
-        let Listeners { serve, outbound_proxy, outbound_port } = self.listeners;
-        let settings =
-            self.running.settings(source(self.control_plane, self.files)?, self.caps.over(Limits::default()));
+        let Listeners { serve, outbound_proxy, outbound_port, tcp_idle_timeout } = self.listeners;
+        let limits = Limits { tcp_idle_timeout, ..self.caps.over(Limits::default()) };
+        let settings = self.running.settings(source(self.control_plane, self.files)?, limits);
         let trace = self.traces.settings(&environment)?;
         Ok(Settings { serves: serve, outbound_proxy, outbound_ports: outbound_port, trace, ..settings })
     }
@@ -63,8 +68,6 @@ impl Proxy {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use clap::Parser as _;
     use palisade_proxy::settings::{JoinTokenSource, Source, defaults};
 

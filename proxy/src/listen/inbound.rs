@@ -10,6 +10,7 @@ use palisade_certs::tls::Peer;
 use palisade_identity::SpiffeId;
 use palisade_policy::Refusal;
 use palisade_policy::kind::peer_authentication::MtlsMode;
+use palisade_policy::kind::service_entry::Protocol;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -22,6 +23,7 @@ use crate::drain::Phase;
 use crate::error::ProxyError;
 use crate::http::transport::Transport;
 use crate::pipeline::inbound::{open_record, serve};
+use crate::pipeline::tcp;
 use crate::settings::Serve;
 use crate::stage::identify::client_cert_header;
 use crate::stage::tunnel::expired;
@@ -66,16 +68,24 @@ pub(super) async fn accept(
     let limit = worker.shared.limits.handshake_timeout;
     // One deadline for the first byte and the handshake, so that waiting on either is the same attack.
     match tokio::time::timeout(limit, connection.open(stream)).await {
-        Ok(Some((mut connection, wire, io))) => {
+        Ok(Some((mut connection, Opened::Http(wire, io)))) => {
             connection.slot.opened();
             connection.run(wire, io).await;
+        }
+        Ok(Some((mut connection, Opened::Tcp(caller)))) => {
+            connection.slot.opened();
+            tcp::inbound(&connection, caller).await;
         }
         Ok(None) => {}
         Err(_elapsed) => handshake_ended(&worker, HandshakeOutcome::Failed("timeout")),
     }
 }
 
-type Opened = (Inbound, Wire, detect::Rewound<Transport>);
+/// A connection that is let speak.
+enum Opened {
+    Http(Wire, detect::Rewound<Transport>),
+    Tcp(Transport),
+}
 
 impl Inbound {
     fn new(
@@ -106,10 +116,38 @@ impl Inbound {
         }
     }
 
-    /// TLS or plaintext, told by the first byte.
-    async fn open(self, stream: TcpStream) -> Option<Opened> {
+    /// Whether nothing is read of what comes.
+    pub(crate) fn carries_tcp(&self) -> bool {
+        self.serve.protocol == Protocol::Tcp
+    }
+
+    fn mtls_mode(&self) -> Option<MtlsMode> {
+        self.worker.shared.live.snapshot().as_ref().map(|snapshot| snapshot.mtls_mode(self.serve.port))
+    }
+
+    /// TLS or plaintext, told by the first byte; on a TCP port that takes plaintext also by none, since there the server may
+    /// be the first to speak.
+    async fn open(self, stream: TcpStream) -> Option<(Self, Opened)> {
+        let mut patience = None;
+        if self.carries_tcp() {
+            match self.mtls_mode() {
+                // TLS there is the application's own.
+                Some(MtlsMode::Disable) => return self.open_plaintext(stream).await,
+                Some(MtlsMode::Permissive) => {
+                    patience = Some(self.worker.shared.limits.tcp_first_byte_timeout);
+                }
+                Some(MtlsMode::Strict | MtlsMode::Unset) | None => {}
+            }
+        }
         let mut first = [0];
-        match stream.peek(&mut first).await {
+        let peeked = match patience {
+            None => stream.peek(&mut first).await,
+            Some(limit) => match tokio::time::timeout(limit, stream.peek(&mut first)).await {
+                Ok(peeked) => peeked,
+                Err(_silent) => return self.open_plaintext(stream).await,
+            },
+        };
+        match peeked {
             Ok(0) => None,
             Ok(_) if first == [TLS_HANDSHAKE] => self.open_tls(stream).await,
             Ok(_) => self.open_plaintext(stream).await,
@@ -120,13 +158,14 @@ impl Inbound {
         }
     }
 
-    async fn open_plaintext(self, stream: TcpStream) -> Option<Opened> {
-        let mode =
-            self.worker.shared.live.snapshot().as_ref().map(|snapshot| snapshot.mtls_mode(self.serve.port));
-        let refusal = match mode {
+    async fn open_plaintext(self, stream: TcpStream) -> Option<(Self, Opened)> {
+        let refusal = match self.mtls_mode() {
+            Some(MtlsMode::Permissive | MtlsMode::Disable) if self.carries_tcp() => {
+                return Some((self, Opened::Tcp(Transport::Plain(stream))));
+            }
             Some(MtlsMode::Permissive | MtlsMode::Disable) => {
                 let (wire, io) = detect::wire(Transport::Plain(stream)).await.ok()??;
-                return Some((self, wire, io));
+                return Some((self, Opened::Http(wire, io)));
             }
             Some(MtlsMode::Strict | MtlsMode::Unset) => ProxyError::Refused(Refusal::PlaintextRefused),
             None => ProxyError::NoSnapshot,
@@ -137,14 +176,15 @@ impl Inbound {
         None
     }
 
-    async fn open_tls(mut self, stream: TcpStream) -> Option<Opened> {
+    async fn open_tls(mut self, stream: TcpStream) -> Option<(Self, Opened)> {
         let identity = self.worker.shared.live.identity().clone();
         let identity = identity.filter(|identity| identity.svid.not_after > SystemTime::now());
         let Some(identity) = identity else {
             self.refuse_handshake("noIdentity");
             return None;
         };
-        let stream = match TlsAcceptor::from(identity.server.clone()).accept(stream).await {
+        let config = if self.carries_tcp() { &identity.tcp_server } else { &identity.server };
+        let stream = match TlsAcceptor::from(config.clone()).accept(stream).await {
             Ok(stream) => stream,
             Err(error) => {
                 self.refuse_handshake(palisade_certs::tls::io_reason(&error));
@@ -158,7 +198,12 @@ impl Inbound {
         handshake_ended(&self.worker, HandshakeOutcome::Completed);
         let wire = if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Wire::Http2 } else { Wire::Http1 };
         let transport = Transport::Tls(Box::new(stream.into()));
-        Some((self, wire, detect::Rewound::new(transport)))
+        let opened = if self.carries_tcp() {
+            Opened::Tcp(transport)
+        } else {
+            Opened::Http(wire, detect::Rewound::new(transport))
+        };
+        Some((self, opened))
     }
 
     /// Takes the peer from a finished handshake. The verifier has checked the chain; here it is read again, once, and

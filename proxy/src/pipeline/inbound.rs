@@ -63,6 +63,9 @@ pub(crate) fn open_record(connection: &Inbound) -> Box<Record> {
     record.destination = connection.own.clone();
     record.service = connection.service.clone();
     record.upstream_cluster = Some(connection.cluster.clone());
+    if connection.carries_tcp() {
+        record.carries_tcp(connection.worker.shared.limits.tcp_idle_timeout);
+    }
     record
 }
 

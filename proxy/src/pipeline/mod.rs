@@ -4,3 +4,4 @@ pub(crate) mod edge;
 pub(crate) mod exchange;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+pub(crate) mod tcp;

@@ -125,6 +125,20 @@ pub struct Limits {
     /// How long the application's own idle connections to its sidecar are kept. 1 h: its HTTP client decides, and
     /// closing under its hands would lose requests.
     pub application_idle_timeout: Duration,
+    /// How long a TCP connection may carry no byte either way. 1 h: Envoy's default; pools of databases let go of
+    /// connections sooner, and each holds one of `requests_max`.
+    pub tcp_idle_timeout: Duration,
+    /// On a TCP port that takes plaintext as well as mutual TLS: how long a caller may say nothing until it is taken for
+    /// one in plaintext whose server speaks first. 1 s: a sidecar's first bytes come with the connection, and once more
+    /// after a lost packet.
+    pub tcp_first_byte_timeout: Duration,
+    /// Bytes held of each direction of a TCP connection. 16 KiB: a whole TLS record.
+    pub tcp_buffer_bytes: usize,
+    /// After so much silence the kernel asks whether the other end of a TCP connection is there. 60 s: firewalls and load
+    /// balancers forget a flow after minutes (an AWS NLB: 350 s).
+    pub tcp_keepalive: Duration,
+    /// How often the bytes of an open TCP connection are added to the metrics. 5 s: below the usual scrape interval.
+    pub tcp_report_interval: Duration,
     /// From the expiry of a peer's certificate to the forced end of its connection; requests in flight may end. 5 s.
     pub expiry_grace: Duration,
     /// DNS: how long an answer is used before it is asked again, and how long the question may take. The system
@@ -221,6 +235,11 @@ impl Default for Limits {
             mirrors_max: 100,
             mirror_waiting_bytes_max: 256 * 1024,
             application_idle_timeout: Duration::from_secs(3600),
+            tcp_idle_timeout: Duration::from_hours(1),
+            tcp_first_byte_timeout: Duration::from_secs(1),
+            tcp_buffer_bytes: 16 * 1024,
+            tcp_keepalive: Duration::from_mins(1),
+            tcp_report_interval: Duration::from_secs(5),
             expiry_grace: Duration::from_secs(5),
             dns_refresh: Duration::from_secs(30),
             dns_timeout: Duration::from_secs(5),

@@ -6,8 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use palisade_policy::kind::service_entry::Protocol;
-
 use super::edge::EdgeSettings;
 use super::limit_store::LimitStoreSettings;
 use super::parse::host_and_port;
@@ -43,8 +41,6 @@ pub enum SettingError {
     Loop { port: u16, app: SocketAddr, listener: String },
     #[error("--serve {0}: app= has port 0; name the port that the application listens on")]
     AppPort(u16),
-    #[error("--serve {0}: protocol=tcp is not served yet; write http, http2 or grpc, or leave the port out")]
-    Tcp(u16),
     #[error("{option} is {value:?}; it must lie between {min:?} and {max:?}")]
     Range { option: &'static str, value: Duration, min: Duration, max: Duration },
     #[error("{option} is {value}; it must lie between {min} and {max}")]
@@ -158,9 +154,6 @@ impl Settings {
             if !ports.insert(serve.port) {
                 errors.push(SettingError::ServedTwice(serve.port));
             }
-            if serve.protocol == Protocol::Tcp {
-                errors.push(SettingError::Tcp(serve.port));
-            }
             if serve.app.port() == 0 {
                 errors.push(SettingError::AppPort(serve.port));
             } else if let Some(listener) = listeners.iter().find(|l| overlap(l.address, serve.app)) {
@@ -194,6 +187,7 @@ impl Settings {
         if let Some(timeout) = limits.stream_idle_timeout {
             check("--stream-idle-timeout", timeout, STREAM_IDLE);
         }
+        check("--tcp-idle-timeout", limits.tcp_idle_timeout, STREAM_IDLE);
         if let Source::Files { reload_interval, .. } = &self.source {
             check("--reload-interval", *reload_interval, RELOAD_INTERVAL);
         }
@@ -337,11 +331,6 @@ mod tests {
     }
 
     #[test]
-    fn refuses_ports_that_carry_bytes() {
-        check(|s| s.serves[0].protocol = Protocol::Tcp, "protocol=tcp is not served yet");
-    }
-
-    #[test]
     fn refuses_numbers_out_of_range() {
         check(|s| s.drain.withdraw_delay = Duration::from_mins(6), "--drain-delay is 360s");
         check(|s| s.drain.deadline = Duration::from_hours(2), "--drain-deadline");
@@ -352,6 +341,7 @@ mod tests {
         );
         check(|s| s.limits.response_stall_timeout = Some(Duration::ZERO), "--slow-reader-timeout");
         check(|s| s.limits.body_timeout = Some(Duration::ZERO), "--body-timeout");
+        check(|s| s.limits.tcp_idle_timeout = Duration::ZERO, "--tcp-idle-timeout");
         check(|s| s.limits.stream_idle_timeout = Some(Duration::from_hours(25)), "--stream-idle-timeout");
         check(|s| s.limits.requests_max = 0, "--requests-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");

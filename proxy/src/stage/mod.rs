@@ -11,6 +11,7 @@ pub(crate) mod identify;
 pub(crate) mod limit;
 pub(crate) mod mirror;
 pub(crate) mod reach;
+pub(crate) mod relay;
 pub mod route;
 #[cfg(test)]
 mod route_tests;

@@ -19,19 +19,37 @@ pub(crate) async fn reach(
     identity: Arc<Identity>,
     manner: Manner,
 ) -> Result<Route, ProxyError> {
-    let limits = &worker.shared.limits;
-    let (security, wire) = match &destination.transport {
-        Transport::Mesh { identities } => {
-            let (identities, server_name) = (identities.clone(), destination.host.clone());
-            let security = Security::Mesh { generation: identity.generation, identities, server_name };
-            (security, manner.wire_in_mesh(destination.protocol)?)
-        }
-        Transport::Plaintext => (Security::Plaintext, manner.wire(destination.protocol)?),
-        Transport::Tls { settings, server_name } => {
-            let security = Security::Tls { settings: settings.clone(), server_name: server_name.clone() };
-            (security, manner.wire(destination.protocol)?)
-        }
+    let wire = match &destination.transport {
+        Transport::Mesh { .. } => manner.wire_in_mesh(destination.protocol)?,
+        Transport::Plaintext | Transport::Tls { .. } => manner.wire(destination.protocol)?,
     };
+    Ok(Route {
+        candidates: candidates(worker, destination).await?,
+        wire,
+        security: security(destination, &identity),
+        identity: Some(identity),
+        response_timeout: (!manner.grpc).then_some(worker.shared.limits.response_timeout),
+    })
+}
+
+/// What a connection to the destination has to prove, and be proved.
+pub(crate) fn security(destination: &Destination, identity: &Identity) -> Security {
+    match &destination.transport {
+        Transport::Mesh { identities } => Security::Mesh {
+            generation: identity.generation,
+            identities: identities.clone(),
+            server_name: destination.host.clone(),
+        },
+        Transport::Plaintext => Security::Plaintext,
+        Transport::Tls { settings, server_name } => {
+            Security::Tls { settings: settings.clone(), server_name: server_name.clone() }
+        }
+    }
+}
+
+/// The destination's endpoints in the order to be tried; names are resolved.
+pub(crate) async fn candidates(worker: &Worker, destination: &Destination) -> Result<Candidates, ProxyError> {
+    let limits = &worker.shared.limits;
     let mut candidates = Candidates::new();
     for endpoint in &destination.endpoints {
         match endpoint {
@@ -43,11 +61,5 @@ pub(crate) async fn reach(
         }
     }
     worker.balancer.order(&mut candidates, limits);
-    Ok(Route {
-        candidates,
-        wire,
-        security,
-        identity: Some(identity),
-        response_timeout: (!manner.grpc).then_some(limits.response_timeout),
-    })
+    Ok(candidates)
 }

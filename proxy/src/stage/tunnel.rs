@@ -1,23 +1,20 @@
 //! Upgraded connections (WebSocket): tunnelled only after both sides switched, judged again on every change, and at the edge
 //! ended when nobody speaks.
 
-use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use palisade_policy::Snapshot;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::copy_bidirectional;
 
-use crate::http::body::Tally;
 use crate::http::headers;
 use crate::http::silence::too_long;
+use crate::stage::relay::Counted;
 use crate::telemetry::record::Record;
 use crate::worker::Worker;
 
@@ -84,11 +81,12 @@ async fn run(
     if let Some(silence) = &tally.silence {
         silence.broken();
     }
-    let (mut caller, mut upstream) = (Counted::new(caller, &tally), Counted::new(upstream, &tally));
-    let (received, sent) = (caller.read.clone(), upstream.read.clone());
+    let mut caller = Counted::new(TokioIo::new(caller), &tally);
+    let mut upstream = Counted::new(TokioIo::new(upstream), &tally);
+    let (received, sent) = (caller.flow.clone(), upstream.flow.clone());
     let reason = tokio::select! {
         _ended = copy_bidirectional(&mut caller, &mut upstream) => None,
-        () = disallowed(&worker, &terms) => Some("closed_by_policy_change"),
+        () = disallowed(&worker, &*terms.allowed) => Some("closed_by_policy_change"),
         () = expired(terms.expires) => Some("closed_at_certificate_expiry"),
         () = expired(terms.token_expires) => Some("closed_at_token_expiry"),
         () = too_long(tally.silence.as_ref()) => {
@@ -97,17 +95,16 @@ async fn run(
             None
         }
     };
-    record.tunnel_ended(received.get(), sent.get(), reason);
+    record.tunnel_ended(received.read.get(), sent.read.get(), reason);
     drop(terms.connection);
 }
 
-/// Returns when the policy in force allows the tunnel no longer, or there is none.
-async fn disallowed(worker: &Worker, terms: &Terms) {
+/// Returns when the policy in force allows no longer what was opened, or there is none.
+pub(crate) async fn disallowed(worker: &Worker, allowed: &dyn Fn(&Snapshot) -> bool) {
     let mut changes = worker.shared.live.changes();
     loop {
-        let allowed =
-            worker.shared.live.snapshot().as_ref().is_some_and(|snapshot| (terms.allowed)(snapshot));
-        if !allowed || worker.shared.live.identity().is_none() || changes.changed().await.is_err() {
+        let still = worker.shared.live.snapshot().as_ref().is_some_and(|snapshot| allowed(snapshot));
+        if !still || worker.shared.live.identity().is_none() || changes.changed().await.is_err() {
             return;
         }
     }
@@ -121,53 +118,5 @@ pub(crate) async fn expired(at: Option<SystemTime>) {
             tokio::time::sleep(left).await;
         }
         None => std::future::pending().await,
-    }
-}
-
-/// An upgraded connection that counts what is read from it.
-struct Counted {
-    io: TokioIo<Upgraded>,
-    read: Rc<Cell<u64>>,
-    tally: Rc<Tally>,
-}
-
-impl Counted {
-    fn new(io: Upgraded, tally: &Rc<Tally>) -> Self {
-        Self { io: TokioIo::new(io), read: Rc::default(), tally: tally.clone() }
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let read = buf.filled().len().saturating_sub(before);
-        if let Some(silence) = &self.tally.silence {
-            silence.broken();
-        }
-        self.read.set(self.read.get().saturating_add(u64::try_from(read).unwrap_or(0)));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -95,6 +95,9 @@ pub(crate) enum HandshakeOutcome {
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     series: HashMap<Series, Counters>,
+    tcp: HashMap<Series, tcp::Counters>,
+    /// Connections of TCP ports that were not let in, by why.
+    tcp_refused: HashMap<(Direction, &'static str), u64>,
     series_max: usize,
     connections: HashMap<Direction, Connections>,
     handshakes: HashMap<(Direction, &'static str), u64>,
@@ -169,19 +172,19 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
+/// The counters of a series, as long as there is room for one more.
+fn place<T: Default>(all: &mut HashMap<Series, T>, max: usize, series: Series) -> &mut T {
+    let series = if all.len() < max || all.contains_key(&series) { series } else { series.without_names() };
+    all.entry(series).or_default()
+}
+
 impl Shard {
     pub(crate) fn new(series_max: usize) -> Self {
         Self { series_max, ..Self::default() }
     }
 
     pub(crate) fn request(&mut self, series: Series, duration_ms: f64, received: u64, sent: u64) {
-        let counters = if self.series.len() < self.series_max {
-            self.series.entry(series).or_default()
-        } else if let Some(known) = self.series.get_mut(&series) {
-            known
-        } else {
-            self.series.entry(series.without_names()).or_default()
-        };
+        let counters = place(&mut self.series, self.series_max, series);
         counters.requests += 1;
         counters.duration.observe(&DURATION_BUCKETS, duration_ms);
         counters.received.observe(&BYTES_BUCKETS, as_f64(received));
@@ -259,6 +262,7 @@ impl Shard {
             sum.received.add(&counters.received);
             sum.sent.add(&counters.sent);
         }
+        self.add_tcp(other);
         for (direction, theirs) in &other.connections {
             let mine = self.connections.entry(*direction).or_default();
             mine.opened += theirs.opened;
@@ -317,6 +321,7 @@ pub(super) fn render(shard: &Shard) -> String {
     for (labels, counters) in &series {
         histogram(&mut out, "istio_response_bytes", labels, &BYTES_BUCKETS, &counters.sent);
     }
+    tcp::render(&mut out, shard);
     render_ours(&mut out, shard);
     out
 }
@@ -378,6 +383,9 @@ fn render_store(out: &mut String, shard: &Shard) {
 }
 
 fn render_ours(out: &mut String, shard: &Shard) {
+    let name = "palisade_tcp_refused_total";
+    head(out, name, "counter", "Connections of TCP ports that were not let through.");
+    by_reason(out, name, shard.tcp_refused.iter().map(|((direction, why), n)| (*direction, *why, *n)));
     render_limited(out, shard);
     render_store(out, shard);
     render_guarded(out, shard);
@@ -459,12 +467,25 @@ fn histogram<const N: usize>(
 
 /// Istio's standard labels. Names of workloads hold letters, digits, `.`, `-` and `_` only, so nothing needs escapes.
 fn labels(series: &Series) -> String {
+    let grpc_status = series.grpc_status.map(|status| status.to_string()).unwrap_or_default();
+    let mut out = parties(series);
+    let _infallible = write!(
+        out,
+        ",request_protocol=\"{}\",response_code=\"{}\",grpc_response_status=\"{grpc_status}\"",
+        if series.grpc { "grpc" } else { "http" },
+        series.status,
+    );
+    manner(&mut out, series);
+    out
+}
+
+/// Who called whom, and who says so.
+fn parties(series: &Series) -> String {
     let reporter = match series.direction {
         Direction::Inbound => "destination",
         // Istio's gateways report as the source of what they send on.
         Direction::Outbound | Direction::Edge => "source",
     };
-    let grpc_status = series.grpc_status.map(|status| status.to_string()).unwrap_or_default();
     let mut out = format!("reporter=\"{reporter}\"");
     party(&mut out, "source", series.source.as_ref());
     party(&mut out, "destination", series.destination.as_ref());
@@ -473,14 +494,18 @@ fn labels(series: &Series) -> String {
     let _infallible = write!(
         out,
         ",destination_service=\"{service}\",destination_service_name=\"{service_name}\",\
-         destination_service_namespace=\"{service_namespace}\",request_protocol=\"{}\",response_code=\"{}\",\
-         grpc_response_status=\"{grpc_status}\",response_flags=\"{}\",connection_security_policy=\"{}\"",
-        if series.grpc { "grpc" } else { "http" },
-        series.status,
+         destination_service_namespace=\"{service_namespace}\"",
+    );
+    out
+}
+
+fn manner(out: &mut String, series: &Series) {
+    let _infallible = write!(
+        out,
+        ",response_flags=\"{}\",connection_security_policy=\"{}\"",
         if series.flag.is_empty() { "-" } else { series.flag },
         if series.tls { "mutual_tls" } else { "none" },
     );
-    out
 }
 
 fn party(out: &mut String, side: &str, id: Option<&SpiffeId>) {
@@ -495,5 +520,6 @@ fn party(out: &mut String, side: &str, id: Option<&SpiffeId>) {
     );
 }
 
+mod tcp;
 #[cfg(test)]
 mod tests;

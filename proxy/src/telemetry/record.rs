@@ -3,6 +3,7 @@
 mod ended;
 mod line;
 mod span;
+mod tcp;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,7 @@ use palisade_policy::{Decision, Permit, Refusal};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(crate) use self::tcp::TcpEnd;
 use super::metrics::Series;
 use super::trace::Trace;
 use crate::error::{COUNTED, Consequence, ProxyError};
@@ -116,6 +118,8 @@ pub(crate) struct Record {
     mirror_of: Option<Uuid>,
     /// Where traces are exported.
     pub(crate) trace: Option<Box<Trace>>,
+    /// A connection of which nothing is read, and not a request.
+    tcp: Option<Box<tcp::Carried>>,
 }
 
 impl Record {
@@ -168,6 +172,7 @@ impl Record {
             retries: 0,
             mirror_of: None,
             trace: None,
+            tcp: None,
         })
     }
 
@@ -392,7 +397,12 @@ impl Drop for Record {
             if COUNTED.contains(&self.reason) {
                 shard.request_ended(self.direction, self.reason);
             }
-            shard.request(self.series(), millis_f64(duration), self.tally.received.get(), self.sent);
+            match &self.tcp {
+                Some(carried) => carried.ended(self, shard),
+                None => {
+                    shard.request(self.series(), millis_f64(duration), self.tally.received.get(), self.sent);
+                }
+            }
         });
         self.worker.telemetry.write(|out| self.line(out, millis(duration)));
         if let Some(trace) = self.trace.as_deref().filter(|trace| trace.is_sampled()) {

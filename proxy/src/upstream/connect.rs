@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::http::transport::Transport;
-use crate::identity::Identity;
+use crate::identity::{Identity, TCP_ALPN};
 use crate::settings::limits::Limits;
 use crate::upstream::tls;
 use crate::worker::Worker;
@@ -105,22 +105,59 @@ pub(crate) async fn connect(
     key: &Key,
     identity: Option<&Identity>,
 ) -> Result<Transport, ConnectError> {
+    let offer = match key.wire {
+        Wire::Http1 => Offer { alpn: &[b"http/1.1"], must: None },
+        // A server that does not say that it reads HTTP/2 is not sent any (RFC 9113 section 3.2).
+        Wire::Http2 => Offer { alpn: &[b"h2"], must: Some(b"h2") },
+    };
+    open(worker, key.address, &key.security, offer, identity).await
+}
+
+/// Opens a connection that bytes of any protocol are carried on.
+pub(crate) async fn connect_tcp(
+    worker: &Worker,
+    address: SocketAddr,
+    security: &Security,
+    identity: Option<&Identity>,
+) -> Result<Transport, ConnectError> {
+    let offer = match security {
+        // A server that took these bytes for HTTP would be another one than the caller means.
+        Security::Mesh { .. } => Offer { alpn: &[TCP_ALPN], must: Some(TCP_ALPN) },
+        Security::Plaintext | Security::Tls { .. } => Offer { alpn: &[], must: None },
+    };
+    open(worker, address, security, offer, identity).await
+}
+
+/// What is to be spoken inside TLS.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    alpn: &'static [&'static [u8]],
+    /// What the server has to agree to.
+    must: Option<&'static [u8]>,
+}
+
+async fn open(
+    worker: &Worker,
+    address: SocketAddr,
+    security: &Security,
+    offer: Offer,
+    identity: Option<&Identity>,
+) -> Result<Transport, ConnectError> {
     let limits: &Limits = &worker.shared.limits;
     let opening = async {
-        let stream = TcpStream::connect(key.address).await.map_err(|e| ConnectError::Tcp(Arc::new(e)))?;
+        let stream = TcpStream::connect(address).await.map_err(|e| ConnectError::Tcp(Arc::new(e)))?;
         // A proxy writes whole messages: Nagle's wait for more helps nobody.
         stream.set_nodelay(true).map_err(|e| ConnectError::Tcp(Arc::new(e)))?;
-        match &key.security {
+        match security {
             Security::Plaintext => Ok(Transport::Plain(stream)),
             Security::Mesh { server_name, .. } | Security::Tls { server_name, .. } => {
-                let config = tls::client_config(key, identity)?;
-                let name = tls::server_name(server_name, key.address);
+                let config = tls::client_config(security, offer.alpn, identity)?;
+                let name = tls::server_name(server_name, address);
                 let stream = TlsConnector::from(config)
                     .connect(name, stream)
                     .await
                     .map_err(|error| ConnectError::Tls { reason: palisade_certs::tls::io_reason(&error) })?;
-                if key.wire == Wire::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                    // It did not say that it reads HTTP/2 (RFC 9113 section 3.2).
+                if offer.must.is_some() && stream.get_ref().1.alpn_protocol() != offer.must {
                     return Err(ConnectError::Tls { reason: "noApplicationProtocol" });
                 }
                 Ok(Transport::Tls(Box::new(stream.into())))

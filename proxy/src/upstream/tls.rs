@@ -11,18 +11,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::identity::Identity;
-use crate::upstream::connect::{ConnectError, Key, Security, Wire};
+use crate::upstream::connect::{ConnectError, Security};
 
-/// The configuration for `key`.
+/// The configuration for connections of this security that offer these protocols.
 pub(crate) fn client_config(
-    key: &Key,
+    security: &Security,
+    alpn: &[&[u8]],
     identity: Option<&Identity>,
 ) -> Result<Arc<ClientConfig>, ConnectError> {
-    let alpn: &[&[u8]] = match key.wire {
-        Wire::Http1 => &[b"http/1.1"],
-        Wire::Http2 => &[b"h2"],
-    };
-    match &key.security {
+    match security {
         Security::Plaintext => Err(unusable("a plaintext destination has no TLS")),
         Security::Mesh { generation, identities, .. } => {
             let identity = identity.ok_or(ConnectError::NoIdentity)?;

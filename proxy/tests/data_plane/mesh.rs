@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use palisade_certs::ca::{Authority, RootAuthority};
 use palisade_certs::csr::PendingKey;
-use palisade_certs::tls::{self, ClientAuth};
+use palisade_certs::tls;
 use palisade_certs::{Svid, TrustBundle};
 use palisade_identity::{SpiffeId, TrustDomain};
 use palisade_policy::document::{SourceFile, parse};
@@ -67,9 +67,7 @@ impl Ca {
 
     pub(crate) fn identity(&self, id: &SpiffeId, generation: u64) -> Arc<Identity> {
         let svid = self.svid(id, Duration::from_secs(3600));
-        let server =
-            tls::server_config(&svid, &self.bundle, ClientAuth::Required, &[b"h2", b"http/1.1"]).unwrap();
-        Arc::new(Identity { generation, svid, bundle: self.bundle.clone(), server: Arc::new(server) })
+        Arc::new(Identity::new(generation, svid, self.bundle.clone()).unwrap())
     }
 }
 

@@ -51,6 +51,7 @@ mod rolling;
 mod snapshots;
 mod store;
 mod streaming;
+mod tcp;
 mod tokens;
 mod traces;
 mod virtual_service;

@@ -11,6 +11,14 @@ use super::{Outcome, Record};
 use crate::telemetry::json::{Key, Object, key};
 
 impl Record {
+    fn protocol(&self) -> &'static str {
+        match self.version {
+            _ if self.tcp.is_some() => "TCP",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        }
+    }
+
     pub(super) fn line(&self, out: &mut Vec<u8>, duration_ms: u64) {
         let mut o = Object::open(out);
         o.written(key!("time"), |out| self.worker.telemetry.second.write(self.at, out));
@@ -30,7 +38,7 @@ impl Record {
         o.optional(key!("method"), self.method.as_ref().map(Method::as_str));
         o.optional(key!("authority"), self.authority.as_ref().map(Authority::as_str));
         o.optional(key!("path"), self.path.as_ref().map(PathAndQuery::path));
-        o.known(key!("protocol"), if self.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" });
+        o.known(key!("protocol"), self.protocol());
         o.text(key!("route_name"), self.route.as_deref().unwrap_or("default"));
         match &self.rule {
             Some(rule) => {

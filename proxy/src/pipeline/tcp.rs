@@ -1,0 +1,154 @@
+//! Raw TCP, both ways: who calls is known from the handshake, and judged before a byte goes further. What is carried is
+//! never looked at, so that a server may speak first.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use palisade_policy::compile::Destination;
+use palisade_policy::kind::service_entry::Protocol;
+use palisade_policy::{ConnectionView, Decision, Permit, Snapshot};
+
+use super::inbound::open_record;
+use super::outbound::describe;
+use crate::error::ProxyError;
+use crate::http::transport::Transport;
+use crate::identity::Identity;
+use crate::listen::inbound::Inbound;
+use crate::listen::outbound::Outbound;
+use crate::stage::reach::{candidates, security};
+use crate::stage::relay::{Terms, linger, relay};
+use crate::telemetry::record::Record;
+use crate::upstream::connect::{ConnectError, Security, connect_tcp};
+use crate::worker::{Direction, Worker};
+
+/// A connection from the mesh to the application, to its end.
+pub(crate) async fn inbound(connection: &Inbound, caller: Transport) {
+    let worker = &connection.worker;
+    let mut record = open_record(connection);
+    let permit = match judge_inbound(connection, &mut record) {
+        Ok(permit) => permit,
+        Err(error) => return refuse(&caller, record, &error),
+    };
+    let app = connection.serve.app;
+    record.upstream_host = Some(app);
+    let application = match connect_tcp(worker, app, &Security::Plaintext, None).await {
+        Ok(application) => application,
+        Err(error) => return refuse(&caller, record, &ProxyError::Connection(error)),
+    };
+    let allowed =
+        |snapshot: &Snapshot| matches!(snapshot.authorize_tcp(&view(connection)), Decision::Allow { .. });
+    let terms = Terms { allowed: &allowed, expires: connection.expires };
+    relay(permit, worker, caller, application, &mut record, terms).await;
+}
+
+/// Asks policy, all by one snapshot.
+fn judge_inbound(connection: &Inbound, record: &mut Record) -> Result<Permit, ProxyError> {
+    let live = &connection.worker.shared.live;
+    connection.worker.admit()?;
+    if live.identity().as_ref().is_none_or(|identity| identity.svid.not_after <= record.at()) {
+        return Err(ProxyError::NoIdentity);
+    }
+    let snapshot = live.snapshot();
+    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
+    record.policy_version = snapshot.version;
+    let view = view(connection);
+    if snapshot.has_observers() {
+        record.observed(snapshot.observe_tcp(&view));
+    }
+    record.decided(snapshot.authorize_tcp(&view))
+}
+
+/// All that policy may look at.
+fn view(connection: &Inbound) -> ConnectionView<'_> {
+    let source_ip = connection.source.address.ip();
+    ConnectionView {
+        peer: connection.peer.as_ref().map(|peer| &peer.id),
+        source_ip,
+        remote_ip: source_ip,
+        destination_ip: connection.local_ip,
+        destination_port: connection.serve.port,
+        sni: connection.sni.as_deref(),
+    }
+}
+
+/// A connection of the application's to a named local port that leads to a TCP service, to its end.
+pub(crate) async fn outbound(connection: &Outbound, caller: Transport) {
+    let worker = &connection.worker;
+    let mut record = Record::open(worker, Direction::Outbound, &connection.source);
+    record.carries_tcp(worker.shared.limits.tcp_idle_timeout);
+    let (permit, destination, identity) = match judge_outbound(connection, &mut record) {
+        Ok(judged) => judged,
+        Err(error) => return refuse(&caller, record, &error),
+    };
+    let server = match reach(worker, &destination, &identity, &mut record).await {
+        Ok(server) => server,
+        Err(error) => return refuse(&caller, record, &error),
+    };
+    let (host, port) = (&destination.host, destination.port);
+    let allowed = |snapshot: &Snapshot| {
+        snapshot.destination(host, port).is_some_and(|now| {
+            now.protocol == Protocol::Tcp
+                && matches!(snapshot.authorize_outbound(now), Decision::Allow { .. })
+        })
+    };
+    // The server's side knows when the certificates of both end.
+    let terms = Terms { allowed: &allowed, expires: None };
+    relay(permit, worker, caller, server, &mut record, terms).await;
+}
+
+/// Finds the destination and asks leave, all by one snapshot.
+fn judge_outbound(
+    connection: &Outbound,
+    record: &mut Record,
+) -> Result<(Permit, Arc<Destination>, Arc<Identity>), ProxyError> {
+    let live = &connection.worker.shared.live;
+    let identity = live.identity();
+    let identity = identity.as_ref().filter(|identity| identity.svid.not_after > record.at());
+    let identity = identity.ok_or(ProxyError::NoIdentity)?;
+    record.source = Some(identity.svid.id.clone());
+    let snapshot = live.snapshot();
+    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
+    record.policy_version = snapshot.version;
+    record.authority.clone_from(&connection.fixed);
+    let destination = connection.fixed.as_ref().and_then(|fixed| snapshot.destination(fixed.as_str(), 0));
+    let destination = destination.ok_or(ProxyError::UnknownDestination)?;
+    describe(record, destination);
+    let permit = record.decided(snapshot.authorize_outbound(destination))?;
+    Ok((permit, destination.clone(), identity.clone()))
+}
+
+/// Opens a connection to the first endpoint that takes one. Nothing was sent yet, so that the next may be tried.
+async fn reach(
+    worker: &Rc<Worker>,
+    destination: &Destination,
+    identity: &Identity,
+    record: &mut Record,
+) -> Result<Transport, ProxyError> {
+    let security = security(destination, identity);
+    let mut failure = ProxyError::NoEndpoint;
+    let attempts = worker.shared.limits.attempts_max;
+    let candidates = candidates(worker, destination).await?;
+    for (attempt, address) in candidates.iter().take(attempts).enumerate() {
+        record.retries = u64::try_from(attempt).unwrap_or(u64::MAX);
+        record.upstream_host = Some(*address);
+        match connect_tcp(worker, *address, &security, Some(identity)).await {
+            Ok(server) => return Ok(server),
+            Err(error @ ConnectError::NoIdentity) => return Err(ProxyError::Connection(error)),
+            Err(error) => {
+                worker.balancer.failed(*address);
+                tracing::debug!(upstream.addr = %address, %error, "no connection to an endpoint");
+                failure = ProxyError::Connection(error);
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// Nobody can be told why in bytes: the connection is reset, so that it is not taken for one that ended.
+fn refuse(caller: &Transport, record: Box<Record>, error: &ProxyError) {
+    let reason = error.consequence().reason;
+    tracing::debug!(reason, %error, "connection not let through");
+    linger(caller.socket(), Some(Duration::ZERO));
+    record.tcp_refused(error);
+}
