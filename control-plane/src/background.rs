@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::data_dir::DataDir;
 use crate::identity::audit;
 use crate::registry::Served;
-use crate::store::{How, StoreError};
+use crate::store::{How, Kept, StoreError};
 
 /// Follows the registry: withdraws what is overdue, pushes services, notes endpoints in the store.
 pub(crate) async fn follow_registry(context: Arc<Context>) {
@@ -147,10 +147,16 @@ pub(crate) async fn keep_house(context: Arc<Context>) {
             Some(before) => context.store.remove_old_issuances(before).await,
             None => Ok(0),
         };
-        match (tokens, issuances) {
-            (Ok(0), Ok(0)) => {}
-            (Ok(tokens), Ok(issuances)) => tracing::info!(tokens, issuances, "old rows removed"),
-            (Err(error), _) | (_, Err(error)) => tracing::error!(error = %error, "housekeeping failed"),
+        let kept = Kept { versions: limits.history_versions_max, bytes: limits.history_bytes_max };
+        let versions = context.store.shorten_history(kept).await;
+        match (tokens, issuances, versions) {
+            (Ok(0), Ok(0), Ok(0)) => {}
+            (Ok(tokens), Ok(issuances), Ok(versions)) => {
+                tracing::info!(tokens, issuances, versions, "old rows removed");
+            }
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
+                tracing::error!(error = %error, "housekeeping failed");
+            }
         }
     }
 }

@@ -54,6 +54,15 @@ pub struct Limits {
     pub files_max: usize,
     /// Objects in the set. Every one is read again on each apply.
     pub objects_max: usize,
+    /// Versions of the policy set that can be looked at and brought back: half a year of five changes a day. Older ones are
+    /// forgotten at the next housekeeping.
+    pub history_versions_max: u64,
+    /// Bytes of documents in them, together. 256 MiB: a disk of 1 GiB holds it thrice (log and backup).
+    pub history_bytes_max: u64,
+    /// Versions in one answer.
+    pub history_page_max: u32,
+    /// Bytes of the message of a change.
+    pub message_bytes_max: usize,
     /// Labels of a join token, and bytes of each key and value.
     pub labels_max: usize,
     pub label_bytes_max: usize,
@@ -111,6 +120,10 @@ impl Default for Limits {
             wait_max: Duration::from_secs(60),
             files_max: 10_000,
             objects_max: 50_000,
+            history_versions_max: 1000,
+            history_bytes_max: 256 * 1024 * 1024,
+            history_page_max: 1000,
+            message_bytes_max: KIB,
             labels_max: 32,
             label_bytes_max: 253,
             tokens_max: 100_000,

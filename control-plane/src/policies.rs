@@ -1,6 +1,6 @@
 //! The policy set: read from the store at start, changed by one writer at a time, put in force when stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use palisade_policy::PolicySet;
@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::to_seconds;
-use crate::store::{Action, Change, ObjectKey, ObjectRow, Store, StoreError};
+use crate::store::{Action, Authorship, Change, ObjectKey, ObjectRow, Store, StoreError};
 use crate::world::Hub;
 
 /// Why the stored set is not put in force.
@@ -50,7 +50,7 @@ struct Stored {
 pub(crate) struct Outcome {
     pub(crate) findings: Findings,
     pub(crate) version: u64,
-    pub(crate) changes: Vec<(Option<Action>, ObjectKey)>,
+    pub(crate) changes: Vec<KeyedChange>,
     /// When the change was stored; none: nothing was changed.
     pub(crate) stored_at: Option<Instant>,
 }
@@ -59,6 +59,8 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) enum ChangeError {
     NotFound,
+    NoSuchVersion(u64),
+    OtherVersion { looked_at: u64, in_force: u64 },
     TooManyObjects,
     Store(StoreError),
 }
@@ -92,48 +94,49 @@ impl Policies {
     pub(crate) async fn apply(
         &self,
         files: &[SourceFile],
-        dry_run: bool,
+        prune: bool,
+        terms: Terms,
         writer: &Writer<'_>,
     ) -> Result<Outcome, ChangeError> {
         let (given, mut findings) = parse(files);
         let mut current = self.0.lock().await;
         twice(&given, &mut findings);
         let mut next = current.clone();
-        let mut changes = Vec::new();
-        for object in given {
-            let key = key(&object);
-            let action = match next.objects.get(&key) {
-                None => Some(Action::Created),
-                Some(stored) if stored.object.text != object.text => Some(Action::Updated),
-                Some(_) => None,
-            };
-            if action.is_some() {
-                next.put(key.clone(), object, writer);
-            }
-            changes.push((action, key));
+        let mut changes = next.take(given, writer);
+        if prune {
+            changes.extend(next.keep_only(&changes));
         }
-        if next.objects.len() > writer.objects_max {
-            return Err(ChangeError::TooManyObjects);
+        finish(&mut current, next, changes, findings, terms, writer).await
+    }
+
+    /// Makes the set what it was in an earlier version, when that is valid in this version of palisade and with the
+    /// workloads of today.
+    pub(crate) async fn rollback(
+        &self,
+        version: u64,
+        terms: Terms,
+        writer: &Writer<'_>,
+    ) -> Result<Outcome, ChangeError> {
+        let rows = writer.store.objects_at(version).await.map_err(ChangeError::Store)?;
+        let rows = rows.ok_or(ChangeError::NoSuchVersion(version))?;
+        let files = rows.into_iter().map(|row| SourceFile {
+            name: format!("version {version}: {}", describe(&row.key)),
+            text: row.text,
+        });
+        let mut given = Vec::new();
+        let mut findings = Findings::default();
+        // One by one: the limit of files in one call is for what operators name.
+        for file in files {
+            let (objects, found) = parse(&[file]);
+            given.extend(objects);
+            findings.extend(found);
         }
-        let set = match checked(&next, writer.known_workloads, &mut findings) {
-            Some(set) if !findings.has_errors() => set,
-            _ => {
-                return Ok(Outcome {
-                    findings,
-                    version: current.version,
-                    changes: Vec::new(),
-                    stored_at: None,
-                });
-            }
-        };
-        let mut outcome = Outcome { findings, version: current.version, changes, stored_at: None };
-        if !dry_run && outcome.changes.iter().any(|(action, _)| action.is_some()) {
-            let rows =
-                outcome.changes.iter().filter_map(|(action, key)| next.change((*action)?, key)).collect();
-            outcome.stored_at = Some(commit(&mut current, next, rows, set, writer).await?);
-            outcome.version = current.version;
-        }
-        Ok(outcome)
+        let mut current = self.0.lock().await;
+        let mut next = current.clone();
+        let mut changes = next.take(given, writer);
+        changes.extend(next.keep_only(&changes));
+        changes.retain(|(action, _)| action.is_some());
+        finish(&mut current, next, changes, findings, terms, writer).await
     }
 
     /// Deletes one object.
@@ -141,22 +144,50 @@ impl Policies {
         let mut current = self.0.lock().await;
         let mut next = current.clone();
         next.objects.remove(&key).ok_or(ChangeError::NotFound)?;
-        let mut findings = Findings::default();
-        let mut outcome = Outcome {
-            findings: Findings::default(),
-            version: current.version,
-            changes: Vec::new(),
-            stored_at: None,
-        };
-        if let Some(set) = checked(&next, writer.known_workloads, &mut findings) {
-            let row = Change { action: Action::Deleted, key: key.clone(), text: String::new() };
-            outcome.stored_at = Some(commit(&mut current, next, vec![row], set, writer).await?);
-            outcome.version = current.version;
-            outcome.changes.push((Some(Action::Deleted), key));
-        }
-        outcome.findings = findings;
-        Ok(outcome)
+        let changes = vec![(Some(Action::Deleted), key)];
+        finish(&mut current, next, changes, Findings::default(), Terms::default(), writer).await
     }
+}
+
+/// On what terms a change is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// Only say what would be done.
+    pub(crate) dry_run: bool,
+    /// The version that the operator looked at: another one in force is a refusal.
+    pub(crate) base_version: Option<u64>,
+}
+
+/// What an object becomes; no action: it stays as it is.
+type KeyedChange = (Option<Action>, ObjectKey);
+
+/// Checks the next state whole, and unless it is a dry run stores it and puts it in force.
+async fn finish(
+    current: &mut Current,
+    next: Current,
+    changes: Vec<KeyedChange>,
+    mut findings: Findings,
+    terms: Terms,
+    writer: &Writer<'_>,
+) -> Result<Outcome, ChangeError> {
+    if let Some(looked_at) = terms.base_version.filter(|base| *base != current.version) {
+        return Err(ChangeError::OtherVersion { looked_at, in_force: current.version });
+    }
+    if next.objects.len() > writer.objects_max {
+        return Err(ChangeError::TooManyObjects);
+    }
+    let set = checked(&next, writer.known_workloads, &mut findings).filter(|_| !findings.has_errors());
+    let version = current.version;
+    let Some(set) = set else {
+        return Ok(Outcome { findings, version, changes: Vec::new(), stored_at: None });
+    };
+    let mut outcome = Outcome { findings, version, changes, stored_at: None };
+    if !terms.dry_run && outcome.changes.iter().any(|(action, _)| action.is_some()) {
+        let rows = outcome.changes.iter().filter_map(|(action, key)| next.change((*action)?, key)).collect();
+        outcome.stored_at = Some(commit(current, next, rows, set, writer).await?);
+        outcome.version = current.version;
+    }
+    Ok(outcome)
 }
 
 /// Who changes the set, and with what.
@@ -165,6 +196,10 @@ pub(crate) struct Writer<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) author: &'a str,
     pub(crate) now: SystemTime,
+    /// Why, in the author's words.
+    pub(crate) message: &'a str,
+    /// The version that is brought back.
+    pub(crate) rollback_of: Option<u64>,
     /// Hosts, for warnings about names that nobody has.
     pub(crate) known_workloads: &'a [String],
     pub(crate) objects_max: usize,
@@ -173,6 +208,32 @@ pub(crate) struct Writer<'a> {
 impl Current {
     fn list(&self) -> Vec<Object> {
         self.objects.values().map(|s| s.object.clone()).collect()
+    }
+
+    /// Takes these objects in, and says what each of them becomes.
+    fn take(&mut self, given: Vec<Object>, writer: &Writer<'_>) -> Vec<KeyedChange> {
+        let mut changes = Vec::with_capacity(given.len());
+        for object in given {
+            let key = key(&object);
+            let action = match self.objects.get(&key) {
+                None => Some(Action::Created),
+                Some(stored) if stored.object.text != object.text => Some(Action::Updated),
+                Some(_) => None,
+            };
+            if action.is_some() {
+                self.put(key.clone(), object, writer);
+            }
+            changes.push((action, key));
+        }
+        changes
+    }
+
+    /// Removes every object that is not among these.
+    fn keep_only(&mut self, kept: &[KeyedChange]) -> Vec<KeyedChange> {
+        let kept: BTreeSet<&ObjectKey> = kept.iter().map(|(_, key)| key).collect();
+        let gone: Vec<ObjectKey> = self.objects.keys().filter(|key| !kept.contains(key)).cloned().collect();
+        self.objects.retain(|key, _| kept.contains(key));
+        gone.into_iter().map(|key| (Some(Action::Deleted), key)).collect()
     }
 
     fn put(&mut self, key: ObjectKey, object: Object, writer: &Writer<'_>) {
@@ -187,7 +248,10 @@ impl Current {
     }
 
     fn change(&self, action: Action, key: &ObjectKey) -> Option<Change> {
-        let text = self.objects.get(key)?.row.text.clone();
+        let text = match action {
+            Action::Deleted => String::new(),
+            Action::Created | Action::Updated => self.objects.get(key)?.row.text.clone(),
+        };
         Some(Change { action, key: key.clone(), text })
     }
 }
@@ -200,7 +264,9 @@ async fn commit(
     set: PolicySet,
     writer: &Writer<'_>,
 ) -> Result<Instant, ChangeError> {
-    let version = writer.store.commit(&rows, writer.author, writer.now).await.map_err(ChangeError::Store)?;
+    let &Writer { author, now, message, rollback_of, .. } = writer;
+    let authorship = Authorship { author, now, message, rollback_of };
+    let version = writer.store.commit(&rows, authorship).await.map_err(ChangeError::Store)?;
     let stored_at = Instant::now();
     next.version = version;
     for row in &rows {

@@ -48,6 +48,7 @@ impl Apply {
             files: sources.iter().map(wire).collect(),
             dry_run: self.dry_run,
             wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
+            ..ApplyRequest::default()
         };
         self.admin.with_client(self.wait, async |mut client| {
             let response = client.apply(request).await.map_err(admin::refused)?.into_inner();

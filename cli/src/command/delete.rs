@@ -34,6 +34,7 @@ impl Delete {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
+            ..DeleteRequest::default()
         };
         self.admin.with_client(self.wait, async |mut client| {
             let response = client.delete(request).await.map_err(|status| self.refused(status))?.into_inner();

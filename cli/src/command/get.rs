@@ -40,6 +40,7 @@ impl Get {
             kind: self.kind.map(Kind::name).unwrap_or_default().to_owned(),
             namespace: self.namespace.clone().unwrap_or_default(),
             name: self.name.clone().unwrap_or_default(),
+            ..GetRequest::default()
         };
         self.admin.with_client(Duration::ZERO, async |mut client| {
             let response = client.get(request).await.map_err(admin::refused)?.into_inner();

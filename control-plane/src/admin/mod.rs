@@ -51,6 +51,22 @@ impl v1::admin_server::Admin for Service {
         policy::delete(call, request.into_inner()).await.map(Response::new)
     }
 
+    async fn history(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryResponse>, Status> {
+        let call = self.call(&request)?;
+        policy::history(&call, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        let call = self.call(&request)?;
+        policy::rollback(call, request.into_inner()).await.map(Response::new)
+    }
+
     async fn create_join_token(
         &self,
         request: Request<v1::CreateJoinTokenRequest>,

@@ -13,8 +13,11 @@ use tonic::Status;
 use super::Call;
 use crate::clock::rfc3339;
 use crate::context::{Context, unavailable};
-use crate::policies::{ChangeError, Outcome, Writer};
-use crate::store::{Action, ObjectKey, ObjectRow};
+use crate::policies::{ChangeError, Outcome, Terms, Writer};
+use crate::store::{Action, ObjectKey, ObjectRow, VersionRow};
+
+/// Versions in an answer to a call that names no number.
+const HISTORY_PAGE_DEFAULT: u32 = 20;
 
 pub(super) async fn apply(call: Call, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
     let context = call.context.clone();
@@ -22,27 +25,33 @@ pub(super) async fn apply(call: Call, request: v1::ApplyRequest) -> Result<v1::A
     if request.files.len() > limits.files_max {
         return Err(Status::invalid_argument(format!("at most {} files in one call", limits.files_max)));
     }
+    let message = message(&context, request.message)?;
     let wait = wait(&context, request.wait_ms)?;
     let files: Vec<_> =
         request.files.into_iter().map(|f| SourceFile { name: f.name, text: f.text }).collect();
-    let dry_run = request.dry_run;
+    let (prune, terms) =
+        (request.prune, Terms { dry_run: request.dry_run, base_version: request.base_version });
     let change = move |call: Call| async move {
         let known = call.context.registry.known_workloads();
-        let writer = writer(&call, &known);
-        call.context
-            .policies
-            .apply(&files, dry_run, &writer)
-            .await
-            .map_err(|e| change_failed(&call.context, &e))
+        let writer = Writer { message: &message, ..writer(&call, &known) };
+        let applied = call.context.policies.apply(&files, prune, terms, &writer).await;
+        applied.map_err(|e| change_failed(&call.context, &e))
     };
-    let (outcome, pushes) = run(call, wait, change).await?;
-    let changes = outcome.changes.into_iter().map(|(action, key)| change_to_wire(action, key)).collect();
-    Ok(v1::ApplyResponse {
-        findings: findings_to_wire(&outcome.findings),
-        version: outcome.version,
-        changes,
-        pushes,
-    })
+    run(call, wait, change).await.map(applied)
+}
+
+pub(super) async fn rollback(call: Call, request: v1::RollbackRequest) -> Result<v1::ApplyResponse, Status> {
+    let message = message(&call.context, request.message)?;
+    let wait = wait(&call.context, request.wait_ms)?;
+    let version = request.version;
+    let terms = Terms { dry_run: request.dry_run, base_version: request.base_version };
+    let change = move |call: Call| async move {
+        let known = call.context.registry.known_workloads();
+        let writer = Writer { message: &message, rollback_of: Some(version), ..writer(&call, &known) };
+        let applied = call.context.policies.rollback(version, terms, &writer).await;
+        applied.map_err(|e| change_failed(&call.context, &e))
+    };
+    run(call, wait, change).await.map(applied)
 }
 
 pub(super) async fn delete(call: Call, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status> {
@@ -50,11 +59,12 @@ pub(super) async fn delete(call: Call, request: v1::DeleteRequest) -> Result<v1:
     if request.namespace.is_empty() || request.name.is_empty() {
         return Err(Status::invalid_argument("delete takes kind, namespace and name of one object"));
     }
+    let message = message(&call.context, request.message)?;
     let wait = wait(&call.context, request.wait_ms)?;
     let key = ObjectKey { kind, namespace: request.namespace, name: request.name };
     let change = move |call: Call| async move {
         let known = call.context.registry.known_workloads();
-        let writer = writer(&call, &known);
+        let writer = Writer { message: &message, ..writer(&call, &known) };
         call.context.policies.delete(key, &writer).await.map_err(|e| change_failed(&call.context, &e))
     };
     let (outcome, pushes) = run(call, wait, change).await?;
@@ -66,16 +76,36 @@ pub(super) async fn get(call: &Call, request: v1::GetRequest) -> Result<v1::GetR
         known_kind(&request.kind)?;
     }
     let matches = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
-    let (version, rows) = call
-        .context
-        .policies
-        .get(|key| {
-            matches(&request.kind, &key.kind)
-                && matches(&request.namespace, &key.namespace)
-                && matches(&request.name, &key.name)
-        })
-        .await;
+    let wanted = |key: &ObjectKey| {
+        matches(&request.kind, &key.kind)
+            && matches(&request.namespace, &key.namespace)
+            && matches(&request.name, &key.name)
+    };
+    let (version, rows) = match request.version {
+        0 => call.context.policies.get(wanted).await,
+        version => {
+            let rows = call.context.store.objects_at(version).await.map_err(|e| unavailable(&e))?;
+            let rows = rows.ok_or_else(|| no_such_version(version))?;
+            (version, rows.into_iter().filter(|row| wanted(&row.key)).collect())
+        }
+    };
     Ok(v1::GetResponse { objects: rows.into_iter().map(object_to_wire).collect(), version })
+}
+
+pub(super) async fn history(call: &Call, request: v1::HistoryRequest) -> Result<v1::HistoryResponse, Status> {
+    let limit = match request.limit {
+        0 => HISTORY_PAGE_DEFAULT,
+        limit => limit.min(call.context.limits.history_page_max),
+    };
+    let before = (request.before != 0).then_some(request.before);
+    let rows = call.context.store.versions(before, limit).await.map_err(|e| unavailable(&e))?;
+    Ok(v1::HistoryResponse { versions: rows.into_iter().map(version_to_wire).collect() })
+}
+
+fn applied((outcome, pushes): (Outcome, Vec<v1::PushResult>)) -> v1::ApplyResponse {
+    let changes = outcome.changes.into_iter().map(|(action, key)| change_to_wire(action, key)).collect();
+    let findings = findings_to_wire(&outcome.findings);
+    v1::ApplyResponse { findings, version: outcome.version, changes, pushes }
 }
 
 /// Makes the change to its end, whatever becomes of the caller; then waits for the proxies.
@@ -160,6 +190,8 @@ fn writer<'a>(call: &'a Call, known_workloads: &'a [String]) -> Writer<'a> {
         hub: &context.hub,
         author: call.operator.as_str(),
         now: context.clock.now(),
+        message: "",
+        rollback_of: None,
         known_workloads,
         objects_max: context.limits.objects_max,
     }
@@ -174,6 +206,18 @@ fn wait(context: &Context, wait_ms: u32) -> Result<Duration, Status> {
     Ok(wait)
 }
 
+fn message(context: &Context, message: String) -> Result<String, Status> {
+    let max = context.limits.message_bytes_max;
+    match message.len() > max {
+        true => Err(Status::invalid_argument(format!("the message has at most {max} bytes"))),
+        false => Ok(message),
+    }
+}
+
+fn no_such_version(version: u64) -> Status {
+    Status::not_found(format!("version {version} is not in the history; `palisade history` lists what is"))
+}
+
 fn known_kind(kind: &str) -> Result<&'static str, Status> {
     let known = Kind::ALL.into_iter().map(Kind::name);
     known.clone().find(|name| *name == kind).ok_or_else(|| {
@@ -185,6 +229,11 @@ fn known_kind(kind: &str) -> Result<&'static str, Status> {
 fn change_failed(context: &Context, error: &ChangeError) -> Status {
     match error {
         ChangeError::NotFound => Status::not_found("there is no such object"),
+        ChangeError::NoSuchVersion(version) => no_such_version(*version),
+        ChangeError::OtherVersion { looked_at, in_force } => Status::failed_precondition(format!(
+            "somebody else changed the policy: version {in_force} is in force and not {looked_at} any more; nothing was \
+             changed, look again"
+        )),
         ChangeError::TooManyObjects => {
             Status::resource_exhausted(format!("at most {} objects", context.limits.objects_max))
         }
@@ -204,6 +253,17 @@ fn change_to_wire(action: Option<Action>, key: ObjectKey) -> v1::Change {
         None => v1::change::Action::Unchanged,
     };
     v1::Change { action: action.into(), kind: key.kind, namespace: key.namespace, name: key.name }
+}
+
+fn version_to_wire(row: VersionRow) -> v1::PolicyVersion {
+    v1::PolicyVersion {
+        version: row.version,
+        author: row.author,
+        at: rfc3339(row.at),
+        message: row.message,
+        rollback_of: row.rollback_of.unwrap_or(0),
+        changes: row.changes.into_iter().map(|(action, key)| change_to_wire(Some(action), key)).collect(),
+    }
 }
 
 fn object_to_wire(row: ObjectRow) -> v1::StoredObject {

@@ -3,6 +3,7 @@
 //! One writing connection, so that writes are serialized without lock errors, and a few reading ones (WAL lets them
 //! read beside a write). A store that is damaged, lost or exchanged is an error at start, never an empty policy set.
 
+mod history;
 mod instances;
 mod issuances;
 mod objects;
@@ -17,6 +18,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _};
 
+pub(crate) use history::{Authorship, Kept, VersionRow};
 pub(crate) use instances::{InstanceRow, NewInstance};
 pub(crate) use issuances::{How, Issuance};
 pub(crate) use objects::{Action, Change, ObjectKey, ObjectRow};
@@ -186,5 +188,7 @@ fn content<T, E>(result: Result<T, E>, what: impl FnOnce() -> String) -> Result<
     result.map_err(|_| StoreError::Content { what: what() })
 }
 
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 mod tests;

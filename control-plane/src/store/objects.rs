@@ -1,9 +1,6 @@
 //! Objects, their versions and their history.
 
-use std::time::SystemTime;
-
 use super::{Store, StoreError, content, query};
-use crate::clock::to_seconds;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ObjectKey {
@@ -49,6 +46,10 @@ impl Action {
             Self::Deleted => "deleted",
         }
     }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Created, Self::Updated, Self::Deleted].into_iter().find(|action| action.as_str() == text)
+    }
 }
 
 /// One object's part in a new version.
@@ -79,32 +80,9 @@ impl Store {
         let version = content(u64::try_from(version), || format!("version {version}"))?;
         Ok((version, rows))
     }
-
-    /// Makes a new version of these changes, all or none; returns its number.
-    pub(crate) async fn commit(
-        &self,
-        changes: &[Change],
-        author: &str,
-        now: SystemTime,
-    ) -> Result<u64, StoreError> {
-        let failed = || query("write the objects");
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        let version: i64 =
-            sqlx::query_scalar("INSERT INTO versions (author, at) VALUES (?, ?) RETURNING version")
-                .bind(author)
-                .bind(to_seconds(now))
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(failed())?;
-        for change in changes {
-            write_change(&mut tx, version, change).await.map_err(failed())?;
-        }
-        tx.commit().await.map_err(failed())?;
-        content(u64::try_from(version), || format!("version {version}"))
-    }
 }
 
-async fn write_change(
+pub(super) async fn write_change(
     tx: &mut sqlx::SqliteConnection,
     version: i64,
     change: &Change,

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::*;
 use crate::clock::from_seconds;
 
-const NOW: i64 = 1_800_000_000;
+pub(super) const NOW: i64 = 1_800_000_000;
 
-struct Fixture {
+pub(super) struct Fixture {
     _dir: tempfile::TempDir,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl Fixture {
-    async fn new() -> (Self, Store) {
+    pub(super) async fn new() -> (Self, Store) {
         let dir = tempfile::tempdir().unwrap();
         let data = crate::data_dir::DataDir::open(&dir.path().join("data")).unwrap();
         data.create_file("store.sqlite3").unwrap();
@@ -63,10 +63,14 @@ fn issue(n: usize) -> Result<(NewInstance, Issuance, usize), &'static str> {
     Ok((instance, issuance, n))
 }
 
-fn change(action: Action, name: &str, text: &str) -> Change {
+pub(super) fn change(action: Action, name: &str, text: &str) -> Change {
     let key =
         ObjectKey { kind: "AuthorizationPolicy".into(), namespace: "payments".into(), name: name.into() };
     Change { action, key, text: text.into() }
+}
+
+pub(super) fn by(author: &str, at: i64) -> Authorship<'_> {
+    Authorship { author, now: from_seconds(at), message: "", rollback_of: None }
 }
 
 #[tokio::test]
@@ -74,15 +78,9 @@ async fn keeps_objects_and_versions_over_a_restart() {
     let (fixture, store) = Fixture::new().await;
     assert_eq!(store.objects().await.unwrap(), (0, Vec::new()));
     let changes = [change(Action::Created, "a", "one"), change(Action::Created, "b", "two")];
-    assert_eq!(store.commit(&changes, "me", from_seconds(NOW)).await.unwrap(), 1);
-    assert_eq!(
-        store.commit(&[change(Action::Updated, "a", "three")], "you", from_seconds(NOW + 1)).await.unwrap(),
-        2
-    );
-    assert_eq!(
-        store.commit(&[change(Action::Deleted, "b", "")], "you", from_seconds(NOW + 2)).await.unwrap(),
-        3
-    );
+    assert_eq!(store.commit(&changes, by("me", NOW)).await.unwrap(), 1);
+    assert_eq!(store.commit(&[change(Action::Updated, "a", "three")], by("you", NOW + 1)).await.unwrap(), 2);
+    assert_eq!(store.commit(&[change(Action::Deleted, "b", "")], by("you", NOW + 2)).await.unwrap(), 3);
     store.close().await;
 
     let store = Store::open(&fixture.path, "the-id").await.unwrap();
@@ -98,14 +96,14 @@ async fn keeps_objects_and_versions_over_a_restart() {
 async fn a_change_that_cannot_be_written_leaves_no_version() {
     let (_fixture, store) = Fixture::new().await;
     let twice = [change(Action::Created, "a", "one"), change(Action::Created, "a", "two")];
-    assert!(store.commit(&twice, "me", from_seconds(NOW)).await.is_err());
+    assert!(store.commit(&twice, by("me", NOW)).await.is_err());
     assert_eq!(store.objects().await.unwrap(), (0, Vec::new()));
 }
 
 #[tokio::test]
 async fn the_files_can_be_read_by_one_user_only() {
     let (fixture, store) = Fixture::new().await;
-    store.commit(&[change(Action::Created, "a", "one")], "me", from_seconds(NOW)).await.unwrap();
+    store.commit(&[change(Action::Created, "a", "one")], by("me", NOW)).await.unwrap();
     for suffix in ["", "-wal", "-shm"] {
         let path = format!("{}{suffix}", fixture.path.display());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o077, 0, "{path}");
@@ -117,7 +115,7 @@ async fn a_store_cut_anywhere_is_refused_and_left_as_it_is() {
     let (fixture, store) = Fixture::new().await;
     for n in 0..50 {
         store
-            .commit(&[change(Action::Created, &n.to_string(), &"x".repeat(500))], "me", from_seconds(NOW))
+            .commit(&[change(Action::Created, &n.to_string(), &"x".repeat(500))], by("me", NOW))
             .await
             .unwrap();
     }

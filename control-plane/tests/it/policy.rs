@@ -57,7 +57,7 @@ async fn delete_is_of_one_named_object() {
         kind: kind.into(),
         namespace: "payments".into(),
         name: name.into(),
-        wait_ms: 0,
+        ..v1::DeleteRequest::default()
     };
     let mut admin = world.admin().await;
     for (kind, name, code) in [
@@ -70,6 +70,73 @@ async fn delete_is_of_one_named_object() {
     }
     let deleted = admin.delete(request("AuthorizationPolicy", "one")).await.unwrap().into_inner();
     assert_eq!(deleted.version, 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_is_a_new_version_that_is_as_the_old_one_was() {
+    let world = World::new().await;
+    world.apply(&allow("one", "ledger", "payments")).await;
+    world.apply(&allow("one", "ledger", "audit")).await;
+    world.apply(&allow("two", "ledger", "audit")).await;
+    let mut admin = world.admin().await;
+    let rollback = |version: u64, base: Option<u64>, dry_run: bool| v1::RollbackRequest {
+        version,
+        base_version: base,
+        dry_run,
+        message: "as before".into(),
+        ..v1::RollbackRequest::default()
+    };
+    for (version, base, code) in
+        [(0, None, Code::NotFound), (4, None, Code::NotFound), (1, Some(2), Code::FailedPrecondition)]
+    {
+        assert_eq!(admin.rollback(rollback(version, base, false)).await.unwrap_err().code(), code);
+    }
+    let dry = admin.rollback(rollback(1, Some(3), true)).await.unwrap().into_inner();
+    assert_eq!((dry.version, dry.changes.len()), (3, 2));
+    let done = admin.rollback(rollback(1, Some(3), false)).await.unwrap().into_inner();
+    let actions: Vec<_> = done.changes.iter().map(|c| (c.name.as_str(), c.action())).collect();
+    assert_eq!((done.version, actions), (4, vec![("one", Action::Updated), ("two", Action::Deleted)]));
+
+    let at = |version| v1::GetRequest { version, ..v1::GetRequest::default() };
+    let old = admin.get(at(1)).await.unwrap().into_inner();
+    let now = admin.get(at(0)).await.unwrap().into_inner();
+    assert_eq!((old.version, now.version, now.objects.len()), (1, 4, 1));
+    assert_eq!(old.objects[0].text, now.objects[0].text);
+    assert_eq!(admin.get(at(5)).await.unwrap_err().code(), Code::NotFound);
+
+    let history = admin.history(v1::HistoryRequest::default()).await.unwrap().into_inner().versions;
+    let newest = &history[0];
+    assert_eq!((history.len(), newest.version, newest.rollback_of), (4, 4, 1));
+    assert_eq!((newest.message.as_str(), newest.changes.len()), ("as before", 2));
+    assert_eq!(newest.author, "spiffe://corp.example/operator/admin");
+    // Back to what is in force already: nothing is made.
+    let same = admin.rollback(rollback(1, None, false)).await.unwrap().into_inner();
+    assert_eq!((same.version, same.changes.len()), (4, 0));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pruning_deletes_what_the_files_do_not_have_and_nothing_when_one_is_wrong() {
+    let world = World::new().await;
+    world
+        .apply(&format!("{}---\n{}", allow("one", "ledger", "audit"), allow("two", "ledger", "audit")))
+        .await;
+    let mut admin = world.admin().await;
+    let prune = |text: String| v1::ApplyRequest {
+        files: vec![v1::SourceFile { name: "all.yaml".into(), text }],
+        prune: true,
+        ..v1::ApplyRequest::default()
+    };
+    let bad = format!("{}---\nkind: Nothing\n", allow("one", "ledger", "audit"));
+    let refused = admin.apply(prune(bad)).await.unwrap().into_inner();
+    assert_eq!((refused.version, refused.changes.len()), (1, 0));
+    assert!(refused.findings.iter().any(|f| f.severity == "error"), "{refused:?}");
+    let done = admin.apply(prune(allow("one", "ledger", "audit"))).await.unwrap().into_inner();
+    let actions: Vec<_> = done.changes.iter().map(|c| (c.name.as_str(), c.action())).collect();
+    assert_eq!(actions, [("one", Action::Unchanged), ("two", Action::Deleted)]);
+    let long = v1::ApplyRequest { message: "x".repeat(1025), ..v1::ApplyRequest::default() };
+    assert_eq!(admin.apply(long).await.unwrap_err().code(), Code::InvalidArgument);
     world.stop().await;
 }
 

@@ -174,7 +174,12 @@ impl World {
 
     pub async fn apply_with(&self, text: &str, dry_run: bool, wait_ms: u32) -> v1::ApplyResponse {
         let files = vec![v1::SourceFile { name: "test.yaml".into(), text: text.into() }];
-        self.admin().await.apply(v1::ApplyRequest { files, dry_run, wait_ms }).await.unwrap().into_inner()
+        self.admin()
+            .await
+            .apply(v1::ApplyRequest { files, dry_run, wait_ms, ..v1::ApplyRequest::default() })
+            .await
+            .unwrap()
+            .into_inner()
     }
 
     pub async fn proxies(&self) -> Vec<v1::Proxy> {

@@ -26,6 +26,7 @@ async fn a_thousand_applies_all_arrive_and_neither_end_grows() {
             files: vec![v1::SourceFile { name: "apply.yaml".into(), text }],
             dry_run: false,
             wait_ms: 10_000,
+            ..v1::ApplyRequest::default()
         };
         let answer = admin.apply(request).await.unwrap().into_inner();
         assert!(answer.version > version, "{answer:?}");
