@@ -5,7 +5,6 @@ mod support;
 
 mod callers;
 mod combining;
-mod istio;
 mod requests;
 mod tcp;
 mod tokens;
