@@ -6,121 +6,11 @@ use std::path::Path;
 
 use palisade_policy::request::path::normalize;
 use palisade_policy::{Decision, PolicySet, Snapshot, Workload};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::support::{Ask, parse_ok, snapshot, workload};
+use super::table::{Case, Row, Table, port, tables};
 use super::{data, read};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Table {
-    /// The tests that the cases are from.
-    istio: String,
-    cases: Vec<Row>,
-}
-
-/// One line of a table: as many cases as its lists multiply to.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    from: Items,
-    #[serde(default)]
-    to: Items,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    port: Items,
-    #[serde(default)]
-    method: Items,
-    #[serde(default)]
-    path: Items,
-    #[serde(default)]
-    host: Items,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    #[serde(default)]
-    source: Items,
-    #[serde(default)]
-    remote: Items,
-    #[serde(default)]
-    sni: Items,
-    #[serde(default)]
-    token: Items,
-    allow: bool,
-}
-
-/// One text or several; none says nothing.
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
-enum Items {
-    #[default]
-    None,
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Items {
-    fn each(&self) -> Vec<Option<&str>> {
-        match self {
-            Self::None => vec![None],
-            Self::One(text) => vec![Some(text)],
-            Self::Several(texts) => texts.iter().map(|text| Some(text.as_str())).collect(),
-        }
-    }
-}
-
-/// The fields of a row that multiply, in this order.
-type Case<'r> = [Option<&'r str>; 10];
-
-impl Row {
-    fn cases(&self) -> Vec<Case<'_>> {
-        let fields = [
-            &self.from,
-            &self.to,
-            &self.port,
-            &self.method,
-            &self.path,
-            &self.host,
-            &self.source,
-            &self.remote,
-            &self.sni,
-            &self.token,
-        ];
-        let mut cases: Vec<Case<'_>> = vec![[None; 10]];
-        for (at, field) in fields.into_iter().enumerate() {
-            let mut more = Vec::new();
-            for item in field.each() {
-                more.extend(cases.iter().map(|case| {
-                    let mut case = *case;
-                    case[at] = item;
-                    case
-                }));
-            }
-            cases = more;
-        }
-        cases
-    }
-}
-
-struct Port<'p> {
-    protocol: &'p str,
-    number: u16,
-}
-
-fn port(text: Option<&str>) -> Port<'_> {
-    let (protocol, number) = match text {
-        None | Some("http") => ("http", 18080),
-        Some("http2") => ("http2", 18085),
-        Some("grpc") => ("grpc", 17070),
-        Some("tcp") => ("tcp", 19090),
-        Some(other) => {
-            let (protocol, number) = other.split_once(':').unwrap();
-            (protocol, number.parse().unwrap())
-        }
-    };
-    Port { protocol, number }
-}
 
 fn target(name: &str, labels: &BTreeMap<String, String>) -> Workload {
     let (namespace, account) = name.split_once('/').unwrap();
@@ -183,12 +73,9 @@ fn check_table(file: &Path, claims: &BTreeMap<String, Value>) -> (String, usize)
 #[test]
 fn istios_outcomes_for_authorization_are_ours() {
     let claims: BTreeMap<String, Value> = read(&data().join("claims.json"));
-    let mut files: Vec<_> =
-        fs::read_dir(data().join("authz")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
     let mut total = 0;
-    for file in files.iter().filter(|file| file.extension().is_some_and(|ending| ending == "json")) {
-        let (source, count) = check_table(file, &claims);
+    for file in tables(&data()) {
+        let (source, count) = check_table(&file, &claims);
         println!("{count:4} cases of {source}");
         total += count;
     }

@@ -13,6 +13,7 @@ mod support;
 mod authz;
 mod documents;
 mod normalization;
+mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -25,6 +25,7 @@ mod framing;
 mod guard;
 mod headers;
 mod hostile_upstream;
+mod istio;
 mod join;
 mod join_token;
 mod jwt_policy;
