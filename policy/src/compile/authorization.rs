@@ -4,14 +4,14 @@ use crate::decision::{Grant, Observations, Refusal, RuleRef};
 use crate::finding::Findings;
 use crate::finding::problem::Problems;
 use crate::kind::authorization_policy::build::build;
-use crate::kind::authorization_policy::rule_set::{CompiledRule, RuleSet};
+use crate::kind::authorization_policy::rule_set::{CompiledRule, RuleSet, named};
 use crate::kind::authorization_policy::trace::RuleTrace;
 use crate::kind::authorization_policy::{Action, is_dry_run, tcp};
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{AuthorizationPolicySpec, Kind, Meta, Named};
 use crate::request::RequestView;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Authorization {
     enforced: Enforced,
     audit: RuleSet,
@@ -39,12 +39,59 @@ pub struct TracedRule {
 }
 
 /// Rules that decide.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Enforced {
     deny: RuleSet,
     allow: RuleSet,
     /// Whether an ALLOW policy is there; one without rules is, and allows nothing.
     has_allow: bool,
+}
+
+type Rules = Vec<(RuleRef, CompiledRule)>;
+
+/// Rules as they are gathered.
+#[derive(Debug, Default)]
+struct Draft {
+    enforced: EnforcedDraft,
+    audit: Rules,
+    dry_run: EnforcedDraft,
+}
+
+#[derive(Debug, Default)]
+struct EnforcedDraft {
+    deny: Rules,
+    allow: Rules,
+    has_allow: bool,
+}
+
+impl Draft {
+    fn add(&mut self, meta: &Meta, action: Action, rules: Vec<CompiledRule>) {
+        let dry_run = is_dry_run(meta).unwrap_or(false);
+        let target = if dry_run { &mut self.dry_run } else { &mut self.enforced };
+        let of_action = match action {
+            Action::Allow => {
+                target.has_allow = true;
+                &mut target.allow
+            }
+            Action::Deny => &mut target.deny,
+            Action::Audit => &mut self.audit,
+        };
+        of_action.extend(named(&meta.namespace, &meta.name, rules));
+    }
+
+    fn filed(self) -> Authorization {
+        let filed = |rules: Rules| rules.into_iter().collect::<RuleSet>();
+        let enforced = |draft: EnforcedDraft| Enforced {
+            deny: filed(draft.deny),
+            allow: filed(draft.allow),
+            has_allow: draft.has_allow,
+        };
+        Authorization {
+            enforced: enforced(self.enforced),
+            audit: filed(self.audit),
+            dry_run: enforced(self.dry_run),
+        }
+    }
 }
 
 impl Authorization {
@@ -53,7 +100,7 @@ impl Authorization {
         domains: &TrustDomains,
         findings: &mut Findings,
     ) -> Self {
-        let mut out = Self::default();
+        let mut out = Draft::default();
         for Named { meta, spec } in policies {
             let mut problems = Problems::default();
             let rules = build(meta, spec, domains, &mut problems);
@@ -63,7 +110,7 @@ impl Authorization {
             }
             out.add(meta, spec.action, rules);
         }
-        out
+        out.filed()
     }
 
     /// The same policies for connections whose content is not read. Findings are those of [`Self::new`].
@@ -71,25 +118,11 @@ impl Authorization {
         policies: impl IntoIterator<Item = &'p Named<AuthorizationPolicySpec>>,
         domains: &TrustDomains,
     ) -> Self {
-        let mut out = Self::default();
+        let mut out = Draft::default();
         for Named { meta, spec } in policies {
             out.add(meta, spec.action, tcp::build(meta, spec, domains));
         }
-        out
-    }
-
-    fn add(&mut self, meta: &Meta, action: Action, rules: Vec<CompiledRule>) {
-        let dry_run = is_dry_run(meta).unwrap_or(false);
-        let target = if dry_run { &mut self.dry_run } else { &mut self.enforced };
-        let rule_set = match action {
-            Action::Allow => {
-                target.has_allow = true;
-                &mut target.allow
-            }
-            Action::Deny => &mut target.deny,
-            Action::Audit => &mut self.audit,
-        };
-        rule_set.add(&meta.namespace, &meta.name, rules);
+        out.filed()
     }
 
     pub(crate) fn judge(&self, request: &RequestView<'_>) -> Result<Grant, Refusal> {

@@ -32,7 +32,7 @@ impl HeaderClause {
 }
 
 /// Optional white space around a value is not part of it (RFC 9110 section 5.5; CVE-2019-18802).
-fn trim(value: &[u8]) -> &[u8] {
+pub(super) fn trim(value: &[u8]) -> &[u8] {
     value.trim_ascii()
 }
 

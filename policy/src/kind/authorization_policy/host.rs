@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::clause::Reading;
+use super::index::Form;
 use super::text::{Case, TextMatch};
 
 /// Compares whole authorities without regard to case (RFC 9110 section 4.2.3), as Istio does.
@@ -25,6 +26,11 @@ impl HostMatch {
         Self { text: TextMatch::new(&pattern), reading }
     }
 
+    /// What the index can look for among [`spellings`].
+    pub(super) fn form(&self) -> Option<Form> {
+        self.text.form().map(Form::into_lowercase)
+    }
+
     pub(in crate::kind) fn matches(&self, host: &str) -> bool {
         let matches = |host: &str| self.text.matches(host.as_bytes(), Case::Ignore);
         if matches(host) {
@@ -41,6 +47,18 @@ impl HostMatch {
 impl fmt::Display for HostMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text.written())
+    }
+}
+
+/// Every text that some reading compares with a pattern, in whatever case. Some may come twice.
+pub(super) fn spellings(host: &str, mut each: impl FnMut(&str)) {
+    each(host);
+    let plain = without_dot(host);
+    if *plain != *host {
+        each(&plain);
+    }
+    if let Some((name, _)) = split_port(&plain) {
+        each(name);
     }
 }
 

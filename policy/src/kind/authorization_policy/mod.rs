@@ -2,14 +2,16 @@
 //!
 //! `read` makes the spec from YAML, `build` makes the compiled form from a spec (whether it came from YAML or by
 //! wire) and reports everything that does not fit, `tcp` makes the form for connections whose content is not read,
-//! `clause` is what one compiled field asks of a request, and `rule_set` finds the rules that a caller may match without
-//! trying all of them.
+//! `clause` is what one compiled field asks of a request. `rule_set` holds the rules of one action; `needs` says what a rule
+//! cannot match without, and `index` finds by that the few rules that are worth trying.
 
 pub(crate) mod build;
 pub(super) mod clause;
 mod header;
 pub(super) mod host;
+mod index;
 mod namespace;
+mod needs;
 pub(crate) mod path;
 pub(crate) mod read;
 pub(crate) mod rule_set;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::index::Form;
+
 /// The texts between the stars of a pattern. Without a star: one text, which is the namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamespaceMatch(Box<[Box<str>]>);
@@ -9,6 +11,13 @@ pub(super) struct NamespaceMatch(Box<[Box<str>]>);
 impl NamespaceMatch {
     pub(super) fn new(pattern: &str) -> Self {
         Self(pattern.split('*').map(Box::from).collect())
+    }
+
+    /// What the index can look for: all of it, or how it begins.
+    pub(super) fn form(&self) -> Option<Form> {
+        let (first, others) = self.0.split_first()?;
+        let text = first.as_bytes().into();
+        if others.is_empty() { Some(Form::Exact(text)) } else { Some(Form::Start(text)) }
     }
 
     /// Compared with the namespace alone: Istio's regular expression over the whole id could be led astray by an id

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::clause::Reading;
+use super::index::Form;
 use super::text::{Case, TextMatch};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,14 @@ impl PathMatch {
         Self::new(pattern, Reading::Refusing)
     }
 
+    /// What the index can look for.
+    pub(super) fn form(&self) -> Option<Form> {
+        match self {
+            Self::Text(text) => text.form(),
+            Self::Template(template) => Some(Form::Start(template.start().into_bytes().into())),
+        }
+    }
+
     pub(crate) fn matches(&self, path: &str) -> bool {
         match self {
             Self::Text(text) => text.matches(path.as_bytes(), Case::Exact),
@@ -91,6 +100,15 @@ impl fmt::Display for Template {
 }
 
 impl Template {
+    /// How every path begins that it matches.
+    fn start(&self) -> String {
+        let literals = self.head.iter().map_while(|segment| match segment {
+            Segment::Literal(literal) => Some(&**literal),
+            Segment::One(_) => None,
+        });
+        literals.fold(String::from("/"), |start, literal| start + literal + "/")
+    }
+
     fn new(pattern: &str, reading: Reading) -> Result<Self, TemplateError> {
         let rest = pattern.strip_prefix('/').ok_or(TemplateError::NotAbsolute)?;
         let mut head = Vec::new();

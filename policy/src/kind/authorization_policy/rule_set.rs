@@ -1,11 +1,10 @@
-//! Rules of one action, found by the caller: a rule that names its callers one by one is only tried for them.
+//! Rules of one action. Only those are tried that a request could match.
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::clause::Clause;
-use super::text::TextMatch;
+use super::index::{Index, Position};
+use super::needs::needs;
 use crate::decision::RuleRef;
 use crate::request::RequestView;
 
@@ -17,14 +16,11 @@ pub(crate) struct CompiledRule {
     conditions: Box<[Clause]>,
 }
 
-/// The rules of all policies with one action.
+/// The rules of all policies with one action, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct RuleSet {
-    rules: Vec<(RuleRef, CompiledRule)>,
-    /// Positions in `rules`, ascending, of rules that only these principals can match.
-    by_principal: HashMap<Box<[u8]>, Vec<usize>>,
-    /// Positions of all other rules.
-    general: Vec<usize>,
+    rules: Box<[(RuleRef, CompiledRule)]>,
+    index: Index,
 }
 
 impl CompiledRule {
@@ -56,27 +52,6 @@ impl CompiledRule {
         any(&self.sources) && any(&self.operations) && all(&self.conditions)
     }
 
-    /// The only principals that can match, where every source lists them without patterns.
-    fn principals(&self) -> Option<Vec<&[u8]>> {
-        if self.sources.is_empty() {
-            return None;
-        }
-        let mut out = Vec::new();
-        for source in &self.sources {
-            let listed = source.iter().find_map(|clause| match clause {
-                Clause::Principal(values) if !values.any.is_empty() => Some(&values.any),
-                _ => None,
-            })?;
-            for pattern in listed {
-                let TextMatch::Exact(exact) = pattern else { return None };
-                out.push(&**exact);
-            }
-        }
-        out.sort_unstable();
-        out.dedup();
-        Some(out)
-    }
-
     /// Whether a caller of this identity matches at least one source, whatever else the request is like: addresses
     /// and tokens are taken to fit.
     pub(crate) fn could_match_caller(&self, request: &RequestView<'_>) -> bool {
@@ -106,44 +81,44 @@ impl Clause {
     }
 }
 
-impl RuleSet {
-    pub(crate) fn add(&mut self, namespace: &str, policy: &str, rules: Vec<CompiledRule>) {
-        let (namespace, policy): (Arc<str>, Arc<str>) = (namespace.into(), policy.into());
-        for (rule, compiled) in rules.into_iter().enumerate() {
-            let position = self.rules.len();
-            match compiled.principals() {
-                Some(principals) => {
-                    for principal in principals {
-                        self.by_principal.entry(principal.into()).or_default().push(position);
-                    }
-                }
-                None => self.general.push(position),
-            }
-            let name = RuleRef { namespace: Arc::clone(&namespace), policy: Arc::clone(&policy), rule };
-            self.rules.push((name, compiled));
-        }
+impl FromIterator<(RuleRef, CompiledRule)> for RuleSet {
+    fn from_iter<I: IntoIterator<Item = (RuleRef, CompiledRule)>>(rules: I) -> Self {
+        let rules: Box<[_]> = rules.into_iter().collect();
+        let needs = rules.iter().map(|(_, rule)| needs(&rule.sources, &rule.operations, &rule.conditions));
+        Self { index: Index::new(needs.collect()), rules }
     }
+}
 
+impl RuleSet {
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The first rule that matches, in the order in which the policies were added.
+    /// The first rule that matches, in the order of the policies. Allocates nothing.
     pub(crate) fn first_match(&self, request: &RequestView<'_>) -> Option<&RuleRef> {
-        self.matching(request).next()
+        let mut first: Option<(Position, &RuleRef)> = None;
+        self.index.each(request, |positions| {
+            let earlier = positions.iter().take_while(|at| first.is_none_or(|(found, _)| **at < found));
+            let found = earlier.filter_map(|at| Some((*at, self.matching_at(*at, request)?))).next();
+            first = found.or(first);
+        });
+        first.map(|(_, name)| name)
     }
 
-    /// Every rule that matches.
-    pub(crate) fn matching<'s, 'r>(
-        &'s self,
-        request: &'r RequestView<'r>,
-    ) -> impl Iterator<Item = &'s RuleRef> + use<'s, 'r> {
-        let listed = request.peer.and_then(|p| self.by_principal.get(p.principal().as_bytes()));
-        let listed = listed.map(Vec::as_slice).unwrap_or_default();
-        merge(listed, &self.general)
-            .filter_map(|position| self.rules.get(position))
-            .filter(|(_, rule)| rule.matches(request))
-            .map(|(name, _)| name)
+    /// Every rule that matches, in the order of the policies.
+    pub(crate) fn matching(&self, request: &RequestView<'_>) -> impl Iterator<Item = &RuleRef> {
+        let mut found: Vec<(Position, &RuleRef)> = Vec::new();
+        self.index.each(request, |positions| {
+            found.extend(positions.iter().filter_map(|at| Some((*at, self.matching_at(*at, request)?))));
+        });
+        found.sort_unstable_by_key(|(at, _)| *at);
+        found.dedup_by_key(|(at, _)| *at);
+        found.into_iter().map(|(_, name)| name)
+    }
+
+    fn matching_at(&self, at: Position, request: &RequestView<'_>) -> Option<&RuleRef> {
+        let (name, rule) = self.rules.get(usize::try_from(at).ok()?)?;
+        rule.matches(request).then_some(name)
     }
 
     /// Every rule with its name, in the order in which the policies were added.
@@ -156,12 +131,18 @@ impl RuleSet {
     }
 }
 
-/// Two ascending lists as one.
-fn merge<'l>(a: &'l [usize], b: &'l [usize]) -> impl Iterator<Item = usize> + 'l {
-    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
-    std::iter::from_fn(move || match (a.peek(), b.peek()) {
-        (Some(x), Some(y)) if x <= y => a.next(),
-        (Some(_), None) => a.next(),
-        _ => b.next(),
+/// The rules of a policy, with their names.
+pub(crate) fn named(
+    namespace: &str,
+    policy: &str,
+    rules: Vec<CompiledRule>,
+) -> impl Iterator<Item = (RuleRef, CompiledRule)> {
+    let (namespace, policy): (Arc<str>, Arc<str>) = (namespace.into(), policy.into());
+    rules.into_iter().enumerate().map(move |(rule, compiled)| {
+        (RuleRef { namespace: namespace.clone(), policy: policy.clone(), rule }, compiled)
     })
 }
+
+#[cfg(test)]
+#[path = "rule_set_tests.rs"]
+mod tests;

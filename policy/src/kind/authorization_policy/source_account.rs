@@ -4,6 +4,8 @@ use std::fmt;
 
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
 
+use super::index::Form;
+
 /// Compared part by part and whole: no pattern, no regular expression (CVE-2026-39350).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AccountMatch {
@@ -18,6 +20,12 @@ impl AccountMatch {
             namespace: Namespace::parse(namespace).ok()?,
             service_account: ServiceAccount::parse(name).ok()?,
         })
+    }
+
+    /// How a principal of this account ends.
+    pub(super) fn form(&self) -> Form {
+        let end = format!("/ns/{}/sa/{}", self.namespace.as_str(), self.service_account.as_str());
+        Form::End(end.into_bytes().into())
     }
 
     pub(super) fn matches(&self, peer: &SpiffeId) -> bool {

@@ -12,7 +12,7 @@ use crate::request::token::Token;
 const SPACE_DELIMITED: &[&str] = &["scope", "scp", "permission"];
 
 /// What of a token is looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum TokenAttribute {
     /// `iss/sub`.
     Principal,
@@ -51,6 +51,11 @@ impl TokenAttribute {
             return values.fit_absent();
         }
         values.fit(|pattern| texts.iter().any(|text| pattern.matches(text.as_bytes(), Case::Exact)))
+    }
+
+    /// Nothing where the token does not say it.
+    pub(super) fn each_text(&self, token: &Token, each: impl FnMut(&str)) {
+        self.texts(token).into_iter().for_each(each);
     }
 
     pub(super) fn texts<'t>(&self, token: &'t Token) -> SmallVec<[&'t str; 4]> {
