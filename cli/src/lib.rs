@@ -7,6 +7,7 @@ mod files;
 mod log;
 mod output;
 mod parent;
+mod plan;
 mod policies;
 
 use std::process::ExitCode;

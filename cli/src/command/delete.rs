@@ -19,6 +19,9 @@ pub(crate) struct Delete {
     name: String,
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
     namespace: String,
+    /// Why, for the history; at most 1024 bytes.
+    #[arg(short, long, env = "PALISADE_MESSAGE", value_name = "TEXT", default_value = "")]
+    message: String,
     /// How long to wait until every connected proxy has the change, at most 60s; 0s: do not wait.
     #[arg(long, env = "PALISADE_WAIT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     wait: Duration,
@@ -34,7 +37,7 @@ impl Delete {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
-            ..DeleteRequest::default()
+            message: self.message.clone(),
         };
         self.admin.with_client(self.wait, async |mut client| {
             let response = client.delete(request).await.map_err(|status| self.refused(status))?.into_inner();

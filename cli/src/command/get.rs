@@ -20,6 +20,9 @@ pub(crate) struct Get {
     /// [default: all].
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
+    /// As it was in this version of `palisade history` [default: in force].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    version: Option<u64>,
     /// yaml: the documents as they were applied.
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "table")]
     output: Format,
@@ -40,7 +43,7 @@ impl Get {
             kind: self.kind.map(Kind::name).unwrap_or_default().to_owned(),
             namespace: self.namespace.clone().unwrap_or_default(),
             name: self.name.clone().unwrap_or_default(),
-            ..GetRequest::default()
+            version: self.version.unwrap_or(0),
         };
         self.admin.with_client(Duration::ZERO, async |mut client| {
             let response = client.get(request).await.map_err(admin::refused)?.into_inner();

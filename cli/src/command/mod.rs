@@ -3,6 +3,7 @@
 mod apply;
 mod ca;
 mod caps;
+mod change;
 mod control_plane;
 mod data_plane;
 mod deadlines;
@@ -15,12 +16,14 @@ mod edge;
 mod evict;
 mod explain;
 mod get;
+mod history;
 mod init;
 mod kind;
 mod lint;
 mod posture;
 mod proxies;
 mod proxy;
+mod rollback;
 mod test;
 mod token;
 mod traces;
@@ -40,6 +43,8 @@ pub(crate) enum Command {
     Test(test::Test),
     Apply(apply::Apply),
     Get(get::Get),
+    History(history::History),
+    Rollback(rollback::Rollback),
     Delete(delete::Delete),
     Token(token::Token),
     Proxies(proxies::Proxies),
@@ -68,6 +73,8 @@ impl Command {
             Self::Test(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
+            Self::History(command) => command.run(),
+            Self::Rollback(command) => command.run(),
             Self::Delete(command) => command.run(),
             Self::Token(command) => command.run(),
             Self::Proxies(command) => command.run(),

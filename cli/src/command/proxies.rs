@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::admin;
 use crate::exit::Outcome;
+use crate::output::data::Format;
 use crate::output::{Shown, or_dash, print, table};
 
 /// List the proxies: who they are, what they serve, which policy version they have.
@@ -16,33 +17,27 @@ pub(crate) struct Proxies {
     admin: admin::Options,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 impl Proxies {
     pub(crate) fn run(self) -> Outcome {
         self.admin.with_client(Duration::ZERO, async |mut client| {
             let response = client.list_proxies(ListProxiesRequest {}).await.map_err(admin::refused)?;
-            print(&render(self.output, &response.into_inner())?)?;
+            let response = response.into_inner();
+            print(&self.output.render(|| rows(&response), || data(&response))?)?;
             Ok(())
         })
     }
 }
 
-fn render(format: Format, response: &ListProxiesResponse) -> serde_json::Result<String> {
-    match format {
-        Format::Table => Ok(table(
-            ["INSTANCE", "IDENTITY", "STATE", "VERSION", "SERVES", "CERTIFICATE UNTIL", "HOST"],
-            response.proxies.iter().map(|p| row(p, response.version)),
-        )),
-        Format::Json => serde_json::to_string_pretty(&json!({
-            "version": response.version,
-            "proxies": response.proxies.iter().map(to_json).collect::<Vec<_>>(),
-        })),
-    }
+fn rows(response: &ListProxiesResponse) -> String {
+    let head = ["INSTANCE", "IDENTITY", "STATE", "VERSION", "SERVES", "CERTIFICATE UNTIL", "HOST"];
+    table(head, response.proxies.iter().map(|p| row(p, response.version)))
+}
+
+fn data(response: &ListProxiesResponse) -> serde_json::Value {
+    json!({
+        "version": response.version,
+        "proxies": response.proxies.iter().map(to_json).collect::<Vec<_>>(),
+    })
 }
 
 fn row(proxy: &Proxy, in_force: u64) -> [String; 7] {
@@ -120,7 +115,7 @@ mod tests {
         };
         let away = Proxy { instance_id: "i2".into(), ..Proxy::default() };
         let response = ListProxiesResponse { proxies: vec![ready, away], version: 5 };
-        let table = render(Format::Table, &response).unwrap();
+        let table = rows(&response);
         let lines: Vec<&str> = table.lines().collect();
         assert!(
             lines[1].contains("ready")

@@ -1,8 +1,10 @@
 //! What is printed for the operator.
 
+pub(crate) mod data;
 pub(crate) mod explain;
 mod findings;
 pub(crate) mod junit;
+pub(crate) mod plan;
 pub(crate) mod posture;
 pub(crate) mod push;
 pub(crate) mod sarif;

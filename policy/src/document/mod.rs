@@ -1,5 +1,6 @@
 //! From YAML text to objects, with source positions.
 
+pub mod changes;
 pub mod duration;
 mod envelope;
 pub mod limits;

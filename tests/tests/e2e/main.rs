@@ -24,6 +24,7 @@ mod fleet;
 mod framing;
 mod guard;
 mod headers;
+mod history;
 mod hostile_upstream;
 mod istio;
 mod join;
