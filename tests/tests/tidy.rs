@@ -196,3 +196,33 @@ fn every_test_that_the_hardening_page_names_is_there() {
         assert!(before.ends_with("async") && before.contains("#[tokio::test"), "{name} is no test");
     }
 }
+
+/// `docs/reference/istio-semantics.md` has a line for each of the 26 points, and each names the test that shows it.
+#[test]
+fn every_point_of_istios_semantics_has_its_line_and_its_test() {
+    let page = fs::read_to_string(root().join("docs/reference/istio-semantics.md")).unwrap();
+    let points = fs::read_to_string(root().join("policy/tests/istio/points.rs")).unwrap();
+    let mut numbers = Vec::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, number, _, test, _] = cells[..] else { continue };
+        let Ok(number) = number.parse::<usize>() else { continue };
+        numbers.push(number);
+        let name = test.trim_matches('`');
+        let (file, name) = match name.strip_prefix("e2e::") {
+            Some(path) => {
+                let (module, name) = path.rsplit_once("::").unwrap();
+                let file = root().join(format!("tests/tests/e2e/{}.rs", module.replace("::", "/")));
+                (fs::read_to_string(file).unwrap_or_default(), name)
+            }
+            None => {
+                assert!(name.starts_with(&format!("point_{number:02}_")), "point {number} names {name}");
+                (points.clone(), name)
+            }
+        };
+        let before = file.find(&format!("fn {name}(")).map(|at| &file[..at]).unwrap_or_default();
+        let before = before.trim_end().trim_end_matches("async").trim_end();
+        assert!(before.ends_with("test]"), "point {number}: {name} is no test");
+    }
+    assert_eq!(numbers, (1..=26).collect::<Vec<_>>());
+}

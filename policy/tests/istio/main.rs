@@ -13,6 +13,7 @@ mod support;
 mod authz;
 mod documents;
 mod normalization;
+mod points;
 mod table;
 
 use std::fs;
