@@ -152,6 +152,7 @@ codes! {
     HTTP_ON_TCP = "PAL3108", "A rule looks at HTTP on a port without HTTP";
     SPLIT_RULE = "PAL3109", "Two items stand where one may be meant";
     HOST_WITHOUT_PORT = "PAL3110", "A host is allowed without a port behind it";
+    NO_SERVER_NAME = "PAL3111", "A rule goes by a server name that callers of the mesh do not send";
     // About lint itself.
     BAD_IGNORE = "PAL3901", "The annotation that ignores findings cannot be read";
     UNUSED_IGNORE = "PAL3902", "The annotation ignores nothing";

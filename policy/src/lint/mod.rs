@@ -21,6 +21,7 @@ mod rule_cover;
 mod rules;
 mod scopes;
 mod selection;
+mod server_names;
 mod shape;
 mod spellings;
 mod tcp;
@@ -71,6 +72,7 @@ pub fn lint(objects: &[Object]) -> Report {
     plaintext::check(&world, &mut desk);
     paths::check(&world, &mut desk);
     tcp::check(&world, &mut desk);
+    server_names::check(&world, &mut desk);
     shape::check(&world, &mut desk);
     spellings::check(&world, &mut desk);
     let mut report = Report::default();

@@ -49,7 +49,7 @@ fn look_at(policy: &Of<'_, AuthorizationPolicySpec>, entry: &Of<'_, ServiceEntry
             let Some(port) = tcp_port(operation, entry.spec) else { continue };
             let outcome = match policy.spec.action {
                 Action::Allow => "it never matches there",
-                Action::Deny | Action::Audit => "Istio denies the whole port then",
+                Action::Deny | Action::Audit => "it takes the whole port then, as in Istio",
             };
             let message =
                 format!("the port {port} of {} is TCP and has no {field}: {outcome}", entry.named());

@@ -2,7 +2,7 @@
 
 use palisade_policy::Severity;
 
-use crate::{STRICT, document, policy, severity, table};
+use crate::{EDGE, STRICT, document, policy, severity, table};
 
 fn allow(rules: &str) -> String {
     policy("a", &format!("{{rules: [{rules}]}}"))
@@ -300,6 +300,35 @@ fn http_is_not_looked_for_on_tcp_ports() {
             ),
             (format!("{}{}", rule_of("when: [{key: source.ip, values: [10.0.0.1]}]"), entry(tcp)), &[]),
             (format!("{}{}", rule_of("from: [{source: {requestPrincipals: ['*']}}]"), entry(both)), &[]),
+        ],
+    );
+}
+
+#[test]
+fn nobody_in_the_mesh_is_known_by_a_server_name() {
+    let rule = |selector: &str, values: &str| {
+        let when = format!(
+            "when: [{{key: source.ip, values: [10.0.0.1]}}, {{key: connection.sni, {values}: ['*.bank']}}]"
+        );
+        policy("a", &format!("{{{selector}action: DENY, rules: [{{{when}}}]}}"))
+    };
+    let at: &[&str] = &["spec.rules[0].when[1].key"];
+    let ledger = "selector: {matchLabels: {app: ledger}}, ";
+    let edge = "selector: {matchLabels: {app: edge}}, ";
+    table(
+        "PAL3111",
+        &[
+            (rule(ledger, "values"), at),
+            (rule(ledger, "notValues"), at),
+            (rule(ledger, "values") + EDGE, at),
+            (rule(edge, "values") + EDGE, &[]),
+            (rule("", "values") + EDGE, &[]),
+            (
+                rule(ledger, "values")
+                    .replace("connection.sni", "destination.ip")
+                    .replace("*.bank", "10.0.0.2"),
+                &[],
+            ),
         ],
     );
 }
