@@ -12,12 +12,11 @@ use super::table::{Case, Row, Table, port, tables};
 use super::{Call, Place, data, read};
 
 /// Whether a case can be played with one sidecar and callers on loopback: not with made-up addresses and server names, nor
-/// with a target in another namespace or with other labels. Raw TCP has tests of its own.
+/// with a target in another namespace or with other labels.
 fn is_played(row: &Row, case: &Case<'_>) -> bool {
-    let [_, to, at, _, path, _, source, remote, sni, _] = case;
+    let [_, to, _, _, path, _, source, remote, sni, _] = case;
     let made_up = ["/destination-ip", "/source-ip", "/connection-sni"];
     to.is_none_or(|to| to.starts_with("ns1/"))
-        && at.is_none_or(|at| ["http", "http2", "grpc"].contains(&at))
         && [source, remote, sni].into_iter().all(Option::is_none)
         && !path.is_some_and(|path| made_up.iter().any(|prefix| path.starts_with(prefix)))
         && row.labels.is_empty()
@@ -66,6 +65,11 @@ impl Player {
     async fn check(&self, file: &Path, row: &Row, case: &Case<'_>) {
         let [from, _, at, method, path, host, .., token] = *case;
         let port = port(at);
+        let what = format!("{}: {case:?} {:?}", file.display(), row.headers);
+        if port.protocol == "tcp" {
+            assert_eq!(self.place.connects(from.unwrap(), port.number).await, row.allow, "{what}");
+            return;
+        }
         let grpc = port.protocol == "grpc";
         let (usual_method, usual_path) = if grpc { ("POST", "/echo.Echo/Say") } else { ("GET", "/") };
         let mut headers: Vec<(String, String)> = row.headers.clone().into_iter().collect();
@@ -84,7 +88,6 @@ impl Player {
             headers: &headers,
         };
         let (answer, arrived) = self.place.call(&call).await;
-        let what = format!("{}: {case:?} {:?}", file.display(), row.headers);
         assert_eq!(arrived, row.allow, "{what}: {} {}", answer.status, answer.text());
         let status = if row.allow { StatusCode::OK } else { StatusCode::FORBIDDEN };
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
@@ -92,7 +95,7 @@ impl Player {
 }
 
 #[tokio::test]
-async fn a_sidecar_gives_istios_answers_over_http1_http2_and_grpc() {
+async fn a_sidecar_gives_istios_answers_over_http1_http2_grpc_and_tcp() {
     let player =
         Player { place: Place::start().await, issuer: Issuer::new("k1"), claims: read("claims.json") };
     let mut total = 0;
@@ -100,5 +103,5 @@ async fn a_sidecar_gives_istios_answers_over_http1_http2_and_grpc() {
         total += player.table(&file).await;
     }
     eprintln!("{total} cases of authorization over the wire");
-    assert!(total >= 250, "only {total} cases");
+    assert!(total >= 400, "only {total} cases");
 }

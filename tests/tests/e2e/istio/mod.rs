@@ -13,10 +13,14 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use palisade_tests::client::{self, Answer};
+use palisade_tests::tcp::GREETING;
+use palisade_tests::wait::DEADLINE;
 use palisade_tests::world::expecting;
-use palisade_tests::{Sidecar, Upstream, World, until};
+use palisade_tests::{Sidecar, TcpService, Upstream, World, until};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::PALISADE;
 use crate::kit::{HTTP1, HTTP2};
@@ -36,8 +40,24 @@ fn read(name: &str) -> Value {
 struct Place {
     world: World,
     app: Upstream,
+    /// What is behind its TCP ports.
+    database: TcpService,
     sidecar: Sidecar,
 }
+
+/// The ports that the tables name.
+const PORTS: &[(u16, &str)] = &[
+    (18080, "http"),
+    (18085, "http2"),
+    (17070, "grpc"),
+    (19090, "tcp"),
+    (8091, "http"),
+    (8092, "http"),
+    (8093, "tcp"),
+    (8094, "tcp"),
+    (9000, "tcp"),
+    (9001, "tcp"),
+];
 
 /// How a request comes in.
 #[derive(Clone, Copy)]
@@ -57,11 +77,13 @@ impl Place {
         let world = World::of_files(PALISADE);
         let app = Upstream::start("b").await;
         world.policy("policies.yaml", crate::kit::STRICT);
-        let sidecar = world.file_sidecar(SERVICE).workers(1);
-        let sidecar = sidecar.serve_as(18080, "http", app.address());
-        let sidecar = sidecar.serve_as(18085, "http2", app.address());
-        let sidecar = sidecar.serve_as(17070, "grpc", app.address()).start().await;
-        Self { world, app, sidecar }
+        let database = TcpService::start().await;
+        let mut sidecar = world.file_sidecar(SERVICE).workers(1);
+        for (port, protocol) in PORTS {
+            let behind = if *protocol == "tcp" { database.address() } else { app.address() };
+            sidecar = sidecar.serve_as(*port, protocol, behind);
+        }
+        Self { world, app, database, sidecar: sidecar.start().await }
     }
 
     /// Puts other policies into force and waits until they are.
@@ -74,6 +96,21 @@ impl Place {
             if now > before { Ok(()) } else { Err((now, self.sidecar.process.log())) }
         })
         .await;
+    }
+
+    /// Whether a connection to a TCP port reaches the service, which greets whoever does.
+    async fn connects(&self, from: &str, port: u16) -> bool {
+        let (before, address) = (self.database.heard().len(), self.sidecar.inbound(port));
+        let greeted = match from {
+            "-" => is_greeted(TcpStream::connect(address).await.unwrap()).await,
+            workload => {
+                let (svid, bundle) = (self.world.pki.svid(workload), &self.world.pki.bundle);
+                let stream = client::connect_tls(address, Some(&svid), bundle, expecting(SERVICE), &[]).await;
+                is_greeted(stream.unwrap()).await
+            }
+        };
+        assert_eq!(self.database.heard().len(), before + usize::from(greeted), "{from} {port}");
+        greeted
     }
 
     /// The answer to one request on a connection of its own, and whether the service saw it.
@@ -108,4 +145,14 @@ impl Place {
         };
         (answer.unwrap(), !self.app.received().is_empty())
     }
+}
+
+/// A caller in plaintext speaks first, lest it be waited for.
+async fn is_greeted<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> bool {
+    let _refused_already = stream.write_all(b"?").await;
+    let _refused_already = stream.flush().await;
+    let mut greeting = vec![0; GREETING.len()];
+    let read =
+        timeout(DEADLINE, stream.read_exact(&mut greeting)).await.expect("an answer or an end in time");
+    read.is_ok() && greeting == GREETING
 }
