@@ -5,6 +5,7 @@ mod support;
 
 mod callers;
 mod combining;
+mod fields;
 mod requests;
 mod tcp;
 mod tokens;
