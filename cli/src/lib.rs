@@ -9,6 +9,7 @@ mod output;
 mod parent;
 mod plan;
 mod policies;
+mod records;
 
 use std::process::ExitCode;
 

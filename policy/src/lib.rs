@@ -10,6 +10,7 @@
 
 pub mod compile;
 pub mod decision;
+pub mod difference;
 pub mod document;
 pub mod explain;
 pub mod finding;
@@ -17,6 +18,7 @@ pub mod kind;
 pub mod lint;
 pub mod policy_test;
 pub mod projection;
+pub mod record;
 pub mod request;
 pub mod set;
 

@@ -5,13 +5,10 @@
 mod support;
 
 use palisade_policy::explain::{Explanation, GivenToken, Mesh, Question, Role, Stage, TracedRule, explain};
-use palisade_policy::kind::authorization_policy::{Action, Condition, Operation, Rule, Source};
-use palisade_policy::kind::{AuthorizationPolicySpec, Meta, Object, Spec};
 use palisade_policy::{Decision, PolicySet, Workload};
-use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
-use support::{Ask, parse_ok, snapshot, workload};
+use support::arbitrary::{request, set};
+use support::{parse_ok, snapshot, workload};
 
 const LEDGER: &str = "apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -186,79 +183,6 @@ fn names_that_policies_do_not_know_are_pointed_at() {
     let told = of("paymnts", "GET", "/entries");
     assert!(told.notes[0].contains("did you mean bank/payments?"), "{:?}", told.notes);
     assert!(of("payments", "GET", "/entries").notes.is_empty());
-}
-
-fn texts(values: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
-    vec(select(values), 0..3).prop_map(|values| values.into_iter().map(Into::into).collect())
-}
-
-fn rule() -> impl Strategy<Value = Rule> {
-    let principals = || texts(&["corp.example/ns/bank/sa/payments", "*/sa/payments", "corp.example/*", "*"]);
-    let source = (principals(), principals(), texts(&["bank", "b*", "other"])).prop_map(
-        |(principals, not_principals, mut namespaces)| {
-            if principals.is_empty() && not_principals.is_empty() && namespaces.is_empty() {
-                namespaces.push("bank".into());
-            }
-            Source { principals, not_principals, namespaces, ..Source::default() }
-        },
-    );
-    let operation = (texts(&["GET", "P*"]), texts(&["/a", "/a*", "/{*}", "/a/{**}"]), texts(&["h", "*.h"]));
-    let operation = operation.prop_map(|(mut methods, paths, not_hosts)| {
-        if methods.is_empty() && paths.is_empty() && not_hosts.is_empty() {
-            methods.push("GET".into());
-        }
-        Operation { methods, paths, not_hosts, ..Operation::default() }
-    });
-    let condition = (texts(&["x", "y*"]), texts(&["x", "*"])).prop_map(|(mut values, not_values)| {
-        if values.is_empty() && not_values.is_empty() {
-            values.push("x".into());
-        }
-        Condition { key: "request.headers[x-role]".into(), values, not_values }
-    });
-    (vec(source, 0..3), vec(operation, 0..3), vec(condition, 0..2)).prop_map(|(from, to, when)| Rule {
-        from,
-        to,
-        when,
-    })
-}
-
-fn set() -> impl Strategy<Value = PolicySet> {
-    let action = || select(vec![Action::Allow, Action::Deny, Action::Audit]);
-    let policy = (action(), vec(rule(), 1..4), any::<bool>());
-    vec(policy, 0..5).prop_map(|policies| {
-        let object = |(i, (action, rules, dry_run)): (usize, (Action, Vec<Rule>, bool))| Object {
-            meta: Meta {
-                namespace: "bank".into(),
-                name: format!("p{i}"),
-                annotations: dry_run
-                    .then(|| ("istio.io/dry-run".to_owned(), "true".to_owned()))
-                    .into_iter()
-                    .collect(),
-                ..Meta::default()
-            },
-            spec: Spec::AuthorizationPolicy(AuthorizationPolicySpec { action, rules, ..Default::default() }),
-            position: None,
-            text: String::new(),
-        };
-        PolicySet::new(policies.into_iter().enumerate().map(object).collect(), &[]).unwrap().0
-    })
-}
-
-fn request() -> impl Strategy<Value = Ask> {
-    let peers =
-        vec!["", "corp.example/ns/bank/sa/payments", "corp.example/ns/other/sa/payments", "x.example/a"];
-    let parts = (
-        select(peers),
-        select(vec!["GET", "PUT"]),
-        select(vec!["/a", "/ab", "/a/", "/a/b"]),
-        select(vec!["h", "H:80", "x.h."]),
-        vec(select(vec!["x", "yes", ""]), 0..3),
-    );
-    parts.prop_map(|(peer, method, path, host, roles)| {
-        let ask = Ask::new().method(method).path(path).host(host);
-        let ask = roles.into_iter().fold(ask, |ask, role| ask.header("x-role", role));
-        if peer.is_empty() { ask.plaintext() } else { ask.peer(peer) }
-    })
 }
 
 proptest! {

@@ -12,6 +12,7 @@ mod demo;
 mod demo_credentials;
 mod demo_pipe;
 mod demo_service;
+mod diff;
 mod edge;
 mod evict;
 mod explain;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Posture(posture::PostureOf),
     Explain(Box<explain::Explain>),
     Test(test::Test),
+    Diff(diff::Diff),
     Apply(apply::Apply),
     Get(get::Get),
     History(history::History),
@@ -71,6 +73,7 @@ impl Command {
             Self::Posture(command) => command.run(),
             Self::Explain(command) => command.run(),
             Self::Test(command) => command.run(),
+            Self::Diff(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
             Self::History(command) => command.run(),

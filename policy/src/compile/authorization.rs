@@ -129,6 +129,10 @@ impl Authorization {
         self.enforced.judge(request)
     }
 
+    pub(crate) fn has_allow(&self) -> bool {
+        self.enforced.has_allow
+    }
+
     pub(crate) fn has_observers(&self) -> bool {
         !self.audit.is_empty() || self.dry_run.is_present()
     }

@@ -163,13 +163,23 @@ impl Snapshot {
     }
 
     fn judge(&self, authorization: &Authorization, request: &RequestView<'_>) -> Decision {
-        if request.peer.is_none() && self.mtls_mode(request.destination_port) == MtlsMode::Strict {
+        if self.refuses_plaintext(request) {
             return Decision::Refuse { refusal: Refusal::PlaintextRefused };
         }
         match authorization.judge(request) {
             Ok(grant) => Decision::Allow { permit: Permit::new(), grant },
             Err(refusal) => Decision::Refuse { refusal },
         }
+    }
+
+    /// Whether PeerAuthentication refuses a request, since its caller brought no certificate.
+    pub(crate) fn refuses_plaintext(&self, request: &RequestView<'_>) -> bool {
+        request.peer.is_none() && self.mtls_mode(request.destination_port) == MtlsMode::Strict
+    }
+
+    /// Whether an ALLOW policy selects the workload, so that what none matches is refused.
+    pub fn has_allow_policy(&self) -> bool {
+        self.authorization.has_allow()
     }
 
     /// Whether `observe` has anything to look for.

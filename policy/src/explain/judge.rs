@@ -57,6 +57,8 @@ pub(super) struct Refused {
 pub(super) struct Judged {
     pub(super) host: String,
     pub(super) path: Option<String>,
+    /// Whether rules and observations are wanted. They cost far more than the decision.
+    pub(super) traced: bool,
     pub(super) rules: Vec<TracedRule>,
     pub(super) observations: Observations,
     pub(super) notes: Vec<String>,
@@ -70,7 +72,7 @@ impl Judged {
             (Some(own), 80) => own,
             (own, port) => format!("{}:{port}", own.unwrap_or_default()),
         };
-        Self { host: question.host.clone().unwrap_or(own), ..Self::default() }
+        Self { host: question.host.clone().unwrap_or(own), traced: true, ..Self::default() }
     }
 }
 
@@ -124,7 +126,9 @@ pub(super) fn judge(target: &Target, question: &Question, judged: &mut Judged) -
         sni: question.sni.as_deref(),
         token: token.as_ref(),
     };
-    judged.observations = snapshot.observe(&view);
+    if judged.traced {
+        judged.observations = snapshot.observe(&view);
+    }
     let grant = authorized(target, &view, judged)?;
     for path in &readings {
         let other = RequestView { path, ..view };
@@ -285,7 +289,9 @@ fn authorized(target: &Target, view: &RequestView<'_>, judged: &mut Judged) -> R
         true => snapshot.authorize_answer(view),
         false => snapshot.authorize(view),
     };
-    judged.rules = snapshot.trace(view);
+    if judged.traced {
+        judged.rules = snapshot.trace(view);
+    }
     let refusal = match decision {
         Decision::Allow { grant, .. } => return Ok(grant),
         Decision::Refuse { refusal } => refusal,

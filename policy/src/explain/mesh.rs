@@ -176,7 +176,7 @@ pub(crate) fn principals(spec: &AuthorizationPolicySpec) -> impl Iterator<Item =
     sources.chain(conditions.flat_map(|c| c.values.iter().chain(&c.not_values))).map(String::as_str)
 }
 
-fn authorization(set: &PolicySet) -> impl Iterator<Item = (&str, &AuthorizationPolicySpec)> {
+pub(crate) fn authorization(set: &PolicySet) -> impl Iterator<Item = (&str, &AuthorizationPolicySpec)> {
     set.objects().iter().filter_map(|object| match &object.spec {
         Spec::AuthorizationPolicy(spec) => Some((object.meta.namespace.as_str(), spec)),
         _ => None,

@@ -3,6 +3,7 @@
 //! `mesh` is what documents tell of a mesh, `question` a request, `judge` takes it through what a sidecar asks in the order
 //! in which it asks, and `nearest` finds the rules that would almost have let it in.
 
+mod certain;
 mod judge;
 mod mesh;
 mod nearest;
@@ -16,9 +17,11 @@ use crate::finding::{Findings, Position};
 use crate::kind::Kind;
 pub use crate::kind::authorization_policy::trace::{Attribute, ClauseTrace, RuleTrace};
 use crate::projection::Workload;
+pub use certain::{Verdict, verdict};
 pub use judge::Stage;
 use judge::{Judged, Refused, judge};
 pub use mesh::{Mesh, MeshError, Target};
+pub(crate) use mesh::{authorization, principals};
 pub use question::{GivenToken, Question};
 
 /// What becomes of a request, and why.
@@ -114,6 +117,17 @@ pub fn explain_reached(mesh: &Mesh<'_>, target: &Target, known: bool, question: 
         false => Err(Refused::unknown(&target.snapshot.workload)),
     };
     told(mesh, target, question, judged, outcome)
+}
+
+/// What becomes of a request that reaches the workload's sidecar: the rule that lets it in (`None`: no ALLOW policy is
+/// there), or the reason for refusing it.
+pub(crate) fn decide(target: &Target, question: &Question) -> Result<Option<RuleRef>, String> {
+    let mut judged = Judged { traced: false, ..Judged::new(target, question) };
+    match judge(target, question, &mut judged) {
+        Ok(Grant::Rule(rule)) => Ok(Some(rule)),
+        Ok(_) => Ok(None),
+        Err(refused) => Err(refused.reason),
+    }
 }
 
 fn told(

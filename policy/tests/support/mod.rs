@@ -7,6 +7,8 @@
     reason = "test code; each test file uses a part of it"
 )]
 
+pub mod arbitrary;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -1,0 +1,116 @@
+//! `palisade diff` as an operator and as CI see it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn palisade(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PALISADE_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).args(words).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The examples in `old`, and in `new` with the change of docs/policy-tests.md.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (set, is_new) in [("old", false), ("new", true)] {
+        for part in ["init", "fintech"] {
+            let to = folder.path().join(set).join(part);
+            fs::create_dir_all(&to).unwrap();
+            for entry in fs::read_dir(root().join("examples").join(part)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_none_or(|ending| ending != "yaml") {
+                    continue;
+                }
+                let text = fs::read_to_string(&path).unwrap();
+                let text = match is_new && path.ends_with("ledger.yaml") {
+                    true => text
+                        .replace("\"GET\", \"POST\"", "\"GET\", \"POST\", \"DELETE\"")
+                        .replace("/balances/*", "/balances/7"),
+                    false => text,
+                };
+                fs::write(to.join(path.file_name().unwrap()), text).unwrap();
+            }
+        }
+    }
+    folder
+}
+
+fn record(id: &str, caller: &str, method: &str, path: &str, reason: &str) -> String {
+    let decision = if reason == "rule" { "allowed" } else { "denied" };
+    serde_json::json!({
+        "time": "2026-11-30T05:00:00.000Z", "decision_id": id, "direction": "inbound", "decision": decision,
+        "reason": reason, "source_principal": format!("spiffe://corp.example/ns/fintech/sa/{caller}"),
+        "destination_principal": "spiffe://corp.example/ns/fintech/sa/ledger", "request_principal": null,
+        "source_address": "10.0.0.7:4000", "method": method, "authority": "ledger.fintech:8080", "path": path,
+        "policy": null, "rule": null, "policy_version": 3, "upstream_cluster": "inbound|8080||",
+    })
+    .to_string()
+}
+
+#[test]
+fn the_page_shows_what_is_printed() {
+    let page = fs::read_to_string(root().join("docs/policy-tests.md")).unwrap();
+    let rest = page.split_once("$ palisade diff old new --log decisions.jsonl\n").unwrap().1;
+    let documented = rest.split_once("```").unwrap().0;
+    let folder = folder();
+    let records = [
+        record("0193-3", "payments", "POST", "/entries", "rule"),
+        record("0193-4", "payments", "GET", "/entries", "rule"),
+        record("0193-5", "accounts", "GET", "/balances/1000", "rule"),
+        record("0193-6", "notifications", "GET", "/entries", "no_allow_matched"),
+    ];
+    fs::write(folder.path().join("decisions.jsonl"), records.join("\n")).unwrap();
+    let output = palisade(folder.path(), &["diff", "old", "new", "--log", "decisions.jsonl"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), documented);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn exit_codes_tell_the_same_changed_and_wrong_apart() {
+    let folder = folder();
+    fs::write(folder.path().join("empty.jsonl"), "\n").unwrap();
+    fs::write(
+        folder.path().join("cut.jsonl"),
+        record("1", "accounts", "GET", "/balances/1", "rule") + "\n{\"ti",
+    )
+    .unwrap();
+    fs::write(folder.path().join("bad.yaml"), "kind: Pod\n").unwrap();
+    let rows: &[(&[&str], i32, &str)] = &[
+        (&["old", "old", "--check"], 0, "nobody gains or loses access"),
+        (&["old", "new", "--check"], 1, "1 caller gains access, 1 caller loses access"),
+        (&["old", "old", "--check", "--log", "cut.jsonl"], 0, "1 line is no decision record: cut.jsonl:2"),
+        (&["new", "new", "--log", "cut.jsonl"], 0, "1 were made under other policies than OLD"),
+        (&["old", "new", "--log", "empty.jsonl"], 2, "empty.jsonl has no decision record"),
+        (&["old", "new", "--log", "none.jsonl"], 2, "cannot read none.jsonl"),
+        (&["old", "bad.yaml"], 2, "there is no kind \"Pod\""),
+        (&["old"], 2, "<NEW>"),
+    ];
+    for (words, code, part) in rows {
+        let output = palisade(folder.path(), &[&["diff"], *words].concat());
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(*code), "{words:?}: {said}");
+        assert!(said.contains(part), "{words:?} should say {part:?}: {said}");
+    }
+}
+
+#[test]
+fn machines_get_the_same_as_data() {
+    let output = palisade(folder().path(), &["diff", "old", "new", "-o", "json"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let gain = &told["difference"]["changes"][0];
+    assert_eq!((&gain["service"], &gain["gains"]), (&"fintech/ledger".into(), &true.into()));
+    assert_eq!(
+        (&gain["callers"][0], &gain["requests"][0]),
+        (&"fintech/payments".into(), &"DELETE /entries".into())
+    );
+    assert!(told["replay"].is_null());
+}

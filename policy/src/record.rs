@@ -1,0 +1,167 @@
+//! Decision records as proxies write them, as far as they tell what policy was asked: docs/reference/telemetry.md.
+
+use std::net::{IpAddr, SocketAddr};
+
+use palisade_identity::SpiffeId;
+use serde::Deserialize;
+
+/// One request that a sidecar or an edge decided on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub decision_id: String,
+    pub direction: Direction,
+    pub outcome: Outcome,
+    pub reason: String,
+    /// `None`: a caller without a certificate.
+    pub caller: Option<SpiffeId>,
+    pub service: Option<SpiffeId>,
+    /// `iss/sub` of the verified token.
+    pub request_principal: Option<String>,
+    pub source_ip: Option<IpAddr>,
+    pub method: Option<String>,
+    pub authority: Option<String>,
+    /// Normalized, without query.
+    pub path: Option<String>,
+    /// The service's port.
+    pub port: Option<u16>,
+    pub policy_version: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    Inbound,
+    Outbound,
+    Edge,
+}
+
+/// What policy said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    Allowed,
+    Refused,
+    /// It was not asked, or what it said was overtaken by what happened later.
+    NotTold,
+}
+
+/// Why a line is no record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("the line is not the JSON of a decision record: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("{0:?} is no SPIFFE id")]
+    Identity(String),
+}
+
+#[derive(Deserialize)]
+struct Line {
+    decision_id: String,
+    direction: Direction,
+    decision: String,
+    reason: String,
+    source_principal: Option<String>,
+    destination_principal: Option<String>,
+    request_principal: Option<String>,
+    source_address: Option<String>,
+    method: Option<String>,
+    authority: Option<String>,
+    path: Option<String>,
+    policy: Option<String>,
+    policy_version: u64,
+    upstream_cluster: Option<String>,
+}
+
+/// Reasons of requests that policy refused, rules of access and PeerAuthentication.
+const REFUSALS: [&str; 3] = ["denied_by_rule", "no_allow_matched", "plaintext_refused"];
+/// Reasons of requests that policy let in.
+const GRANTS: [&str; 2] = ["rule", "no_policy"];
+
+impl Record {
+    /// Reads one line.
+    pub fn parse(line: &str) -> Result<Self, RecordError> {
+        let line: Line = serde_json::from_str(line)?;
+        let id = |text: Option<String>| {
+            let parsed = text.map(|text| SpiffeId::parse(&text).map_err(|_no| RecordError::Identity(text)));
+            parsed.transpose()
+        };
+        let outcome = match line.decision.as_str() {
+            "allowed" if GRANTS.contains(&line.reason.as_str()) => Outcome::Allowed,
+            // The application or the network failed after a rule had let the request in.
+            "failed" if line.policy.is_some() => Outcome::Allowed,
+            "denied" | "unauthenticated" if REFUSALS.contains(&line.reason.as_str()) => Outcome::Refused,
+            _ => Outcome::NotTold,
+        };
+        Ok(Self {
+            decision_id: line.decision_id,
+            direction: line.direction,
+            outcome,
+            reason: line.reason,
+            caller: id(line.source_principal)?,
+            service: id(line.destination_principal)?,
+            request_principal: line.request_principal,
+            source_ip: line.source_address.and_then(|text| address(&text)),
+            method: line.method,
+            authority: line.authority,
+            path: line.path,
+            port: line.upstream_cluster.and_then(|cluster| port(&cluster)),
+            policy_version: line.policy_version,
+        })
+    }
+}
+
+/// `ip:port`.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse::<SocketAddr>().map(|address| address.ip()).ok().or_else(|| text.parse().ok())
+}
+
+/// `inbound|port||`.
+fn port(cluster: &str) -> Option<u16> {
+    cluster.split('|').nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(decision: &str, reason: &str, policy: &str) -> String {
+        format!(
+            r#"{{"time":"2026-11-30T05:00:00.000Z","decision_id":"d1","request_id":null,"direction":"inbound",
+            "decision":"{decision}","reason":"{reason}","source_principal":"spiffe://corp.example/ns/bank/sa/payments",
+            "destination_principal":"spiffe://corp.example/ns/bank/sa/ledger","request_principal":null,
+            "source_address":"[::1]:4711","method":"POST","authority":"ledger.bank:8080","path":"/entries",
+            "policy":{policy},"rule":0,"policy_version":7,"upstream_cluster":"inbound|8080||"}}"#
+        )
+    }
+
+    #[test]
+    fn a_record_tells_what_policy_said() {
+        let rows = [
+            ("allowed", "rule", "\"bank/ledger\"", Outcome::Allowed),
+            ("allowed", "no_policy", "null", Outcome::Allowed),
+            ("failed", "upstream_reset", "\"bank/ledger\"", Outcome::Allowed),
+            ("failed", "no_snapshot", "null", Outcome::NotTold),
+            ("denied", "no_allow_matched", "null", Outcome::Refused),
+            ("denied", "denied_by_rule", "\"bank/no\"", Outcome::Refused),
+            ("unauthenticated", "plaintext_refused", "null", Outcome::Refused),
+            ("denied", "rate_limited", "null", Outcome::NotTold),
+            ("denied", "guard_method", "\"bank/guard\"", Outcome::NotTold),
+            ("unauthenticated", "token_required", "\"bank/users\"", Outcome::NotTold),
+        ];
+        for (decision, reason, policy, outcome) in rows {
+            let record = Record::parse(&line(decision, reason, policy)).unwrap();
+            assert_eq!(record.outcome, outcome, "{decision} {reason}");
+            assert_eq!((record.port, record.policy_version), (Some(8080), 7));
+            assert_eq!(record.source_ip, Some("::1".parse().unwrap()));
+            assert_eq!(record.caller.unwrap().principal(), "corp.example/ns/bank/sa/payments");
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for text in ["", "{}", "[]", "{\"decision_id\":1}", "not json"] {
+            assert!(Record::parse(text).is_err(), "{text}");
+        }
+        let forged = line("allowed", "rule", "null").replace("spiffe://corp", "http://corp");
+        assert!(matches!(Record::parse(&forged), Err(RecordError::Identity(_))));
+    }
+}
