@@ -98,7 +98,7 @@ async fn open(settings: &Settings, dir: &DataDir) -> Result<(Arc<Context>, Own),
     let rows = store.live_instances(now).await?;
     let known = rows.into_iter().map(remembered).collect::<Result<Vec<_>, _>>()?;
     let registry = Registry::new(known, limits.disconnect_grace, limits.restart_grace);
-    let hub = Hub::new(version, set, registry.services());
+    let hub = Hub::new(version, set, registry.services(), store.revoked_serials(now).await?);
     let renew_at = now + limits.server_ttl / 2;
     let context = Context {
         trust_domain: domain.clone(),

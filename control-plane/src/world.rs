@@ -1,6 +1,6 @@
 //! What is in force: the policy set and the registered services, and what each workload is told of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) version: u64,
     pub(crate) set: Arc<PolicySet>,
     pub(crate) services: Arc<Vec<MeshService>>,
+    /// Serials of certificates that are void before their end.
+    revoked: Arc<BTreeSet<String>>,
     /// When it came into force.
     pub(crate) since: Instant,
     projections: Mutex<BTreeMap<Key, Arc<OnceLock<Encoded>>>>,
@@ -36,8 +38,13 @@ pub(crate) struct Encoded {
 }
 
 impl World {
-    pub(crate) fn new(version: u64, set: Arc<PolicySet>, services: Arc<Vec<MeshService>>) -> Self {
-        Self { version, set, services, since: Instant::now(), projections: Mutex::default() }
+    fn new(
+        version: u64,
+        set: Arc<PolicySet>,
+        services: Arc<Vec<MeshService>>,
+        revoked: Arc<BTreeSet<String>>,
+    ) -> Self {
+        Self { version, set, services, revoked, since: Instant::now(), projections: Mutex::default() }
     }
 
     /// What `workload` is told. Made once per world and kind of workload.
@@ -48,7 +55,8 @@ impl World {
             Arc::clone(projections.entry(key).or_default())
         };
         cell.get_or_init(|| {
-            let projection = project(&self.set, &self.services, workload);
+            let mut projection = project(&self.set, &self.services, workload);
+            projection.revoked.clone_from(&self.revoked);
             let body = Bytes::from(v1::SnapshotBody::from(&projection).encode_to_vec());
             let digest = Bytes::copy_from_slice(digest::digest(&digest::SHA256, &body).as_ref());
             Encoded { body, digest }
@@ -69,8 +77,14 @@ impl fmt::Debug for World {
 pub(crate) struct Hub(watch::Sender<Arc<World>>);
 
 impl Hub {
-    pub(crate) fn new(version: u64, set: PolicySet, services: Vec<MeshService>) -> Self {
-        Self(watch::Sender::new(Arc::new(World::new(version, Arc::new(set), Arc::new(services)))))
+    pub(crate) fn new(
+        version: u64,
+        set: PolicySet,
+        services: Vec<MeshService>,
+        revoked: BTreeSet<String>,
+    ) -> Self {
+        let world = World::new(version, Arc::new(set), Arc::new(services), Arc::new(revoked));
+        Self(watch::Sender::new(Arc::new(world)))
     }
 
     pub(crate) fn current(&self) -> Arc<World> {
@@ -85,7 +99,8 @@ impl Hub {
     pub(crate) fn set_policy(&self, version: u64, set: PolicySet) {
         let set = Arc::new(set);
         self.0.send_modify(|world| {
-            *world = Arc::new(World::new(version, set, Arc::clone(&world.services)));
+            let (services, revoked) = (Arc::clone(&world.services), Arc::clone(&world.revoked));
+            *world = Arc::new(World::new(version, set, services, revoked));
         });
     }
 
@@ -95,7 +110,20 @@ impl Hub {
             if *world.services == services {
                 return false;
             }
-            *world = Arc::new(World::new(world.version, Arc::clone(&world.set), Arc::new(services)));
+            let (set, revoked) = (Arc::clone(&world.set), Arc::clone(&world.revoked));
+            *world = Arc::new(World::new(world.version, set, Arc::new(services), revoked));
+            true
+        });
+    }
+
+    /// Declares certificates void, when they are other ones than before.
+    pub(crate) fn set_revoked(&self, revoked: BTreeSet<String>) {
+        self.0.send_if_modified(|world| {
+            if *world.revoked == revoked {
+                return false;
+            }
+            let (set, services) = (Arc::clone(&world.set), Arc::clone(&world.services));
+            *world = Arc::new(World::new(world.version, set, services, Arc::new(revoked)));
             true
         });
     }

@@ -76,6 +76,8 @@ pub struct Projection {
     pub jwt_policies: Vec<Named<JwtPolicySpec>>,
     pub rate_limits: Vec<Named<RateLimitPolicySpec>>,
     pub request_guards: Vec<Named<RequestGuardSpec>>,
+    /// Serial numbers, in upper-case hex, of certificates whose holders were evicted. Whoever shows one is nobody.
+    pub revoked: BTreeSet<String>,
 }
 
 /// Chooses what `workload` is told.
@@ -111,6 +113,8 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         jwt_policies: Vec::new(),
         rate_limits: Vec::new(),
         request_guards: Vec::new(),
+        // Not of policy: whoever issues certificates adds them.
+        revoked: BTreeSet::new(),
     };
     for Object { meta, spec, .. } in set.objects() {
         match spec {

@@ -5,6 +5,7 @@
 mod support;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use palisade_policy::Snapshot;
 use support::{parse_ok, snapshot, workload};
 
 const POLICIES: &str = "
@@ -108,4 +109,30 @@ fn where_no_policy_goes_by_a_header_nothing_is_removed() {
     snapshot.judged_headers().strip_trailers(&mut headers);
     assert_eq!(headers.len(), 2);
     assert!(snapshot.judged_headers().is_empty());
+}
+
+#[test]
+fn what_rules_and_routes_ask_for_is_kept_of_a_request_and_nothing_else() {
+    let set = parse_ok(POLICIES).0;
+    let ledger = [support::service("bank", "ledger")];
+    let edge = snapshot(&set, &ledger, &workload("bank", "edge"));
+    let sidecar = snapshot(&set, &ledger, &workload("bank", "ledger"));
+    let none = snapshot(&parse_ok("").0, &[], &workload("bank", "ledger"));
+    let mut headers = HeaderMap::new();
+    for name in OF_ALL.iter().chain(&OF_ROUTES).chain(&["x-version", "authorization"]) {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static("a"));
+    }
+    headers.append("x-role", HeaderValue::from_static("b"));
+    let kept = sidecar.judged_headers().asked_of(&headers);
+    assert_eq!(kept.get_all("x-role").iter().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    let kept = edge.judged_headers().asked_of(&headers);
+    assert!(kept.contains_key("x-version") && kept.contains_key("x_odd-name"), "{kept:?}");
+    assert!(none.judged_headers().asked_of(&headers).is_empty());
+
+    let asks = |new: &Snapshot, old: Option<&Snapshot>| {
+        new.judged_headers().asks_no_more_than(old.map(|old| &**old.judged_headers()))
+    };
+    assert!(asks(&sidecar, Some(&edge)) && asks(&sidecar, Some(&sidecar)) && asks(&none, None));
+    assert!(!asks(&edge, Some(&sidecar)) && !asks(&sidecar, None));
 }

@@ -22,7 +22,7 @@ use palisade_policy::kind::{
 };
 use palisade_policy::{Endpoint, MeshService, Projection, ServicePort, Workload};
 use palisade_proto::v1;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message;
@@ -237,7 +237,7 @@ fn projection() -> impl Strategy<Value = Projection> {
         trust_domain_aliases,
     });
     (
-        (text(), id(), labels(), mesh),
+        (text(), id(), labels(), mesh, btree_set("[0-9A-F]{1,42}", 0..3)),
         vec(named(authorization()), 0..3),
         vec(named(peer()), 0..3),
         vec(named(destination()), 0..3),
@@ -246,7 +246,7 @@ fn projection() -> impl Strategy<Value = Projection> {
         vec(named(request_authentication()), 0..3),
     )
         .prop_map(
-            |((root, id, labels, mesh), authorization, peers, rules, services, gateways, tokens)| {
+            |((root, id, labels, mesh, revoked), authorization, peers, rules, services, gateways, tokens)| {
                 Projection {
                     root_namespace: root,
                     workload: Workload { id, labels },
@@ -262,6 +262,7 @@ fn projection() -> impl Strategy<Value = Projection> {
                     jwt_policies: Vec::new(),
                     rate_limits: Vec::new(),
                     request_guards: Vec::new(),
+                    revoked,
                 }
             },
         )
@@ -453,4 +454,12 @@ fn a_request_guard_survives_the_wire_and_a_half_one_does_not() {
     let mut strange = wire;
     strange.rules[1].ambiguous_paths = Some(9);
     assert_eq!(Named::<RequestGuardSpec>::try_from(strange).unwrap_err().field, "rules[1].ambiguous_paths");
+}
+
+#[test]
+fn serial_numbers_in_another_spelling_are_refused() {
+    for serial in ["", "0a", "0x0A", "0A:0B", &"A".repeat(43)] {
+        let field = refused(|body| body.revoked_serials = vec!["0A".into(), serial.to_owned()]);
+        assert!(field.starts_with("revoked_serials[1]"), "{serial}: {field}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The audit of certificates, and the way from a certificate back to its instance.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::{Store, StoreError, query};
@@ -88,6 +89,19 @@ impl Store {
         .fetch_optional(&self.readers)
         .await
         .map_err(query("find a certificate's instance"))
+    }
+
+    /// Serials of the certificates of evicted instances that have not ended yet.
+    pub(crate) async fn revoked_serials(&self, now: SystemTime) -> Result<BTreeSet<String>, StoreError> {
+        let serials: Vec<String> = sqlx::query_scalar(
+            "SELECT s.serial FROM issuances s JOIN instances n ON n.id = s.instance \
+             WHERE s.not_after > ? AND n.evicted_at IS NOT NULL",
+        )
+        .bind(to_seconds(now))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(query("read the certificates of evicted instances"))?;
+        Ok(serials.into_iter().collect())
     }
 
     /// Records a renewal. False: the instance was evicted meanwhile, and nothing is recorded.

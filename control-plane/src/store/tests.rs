@@ -218,7 +218,12 @@ async fn an_evicted_instance_is_not_renewed() {
     assert!(store.renew("ledger-1", &next).await.unwrap());
     assert_eq!(store.instance_of("2").await.unwrap().unwrap().not_after, NOW + 900);
 
+    assert!(store.revoked_serials(from_seconds(NOW)).await.unwrap().is_empty());
     assert!(store.evict("ledger-1", "me", "broken", from_seconds(NOW)).await.unwrap());
+    let revoked = store.revoked_serials(from_seconds(NOW)).await.unwrap();
+    assert_eq!(revoked, ["1".to_owned(), "2".to_owned()].into(), "the certificate before the last, too");
+    let revoked = store.revoked_serials(from_seconds(NOW + 899)).await.unwrap();
+    assert_eq!(revoked, ["2".to_owned()].into(), "and none that has ended");
     assert!(!store.renew("ledger-1", &Issuance { serial: "3".into(), ..next }).await.unwrap());
     assert!(store.instance_of("3").await.unwrap().is_none());
     assert_eq!(store.instance_of("1").await.unwrap().unwrap().evicted_reason.as_deref(), Some("broken"));

@@ -16,28 +16,54 @@ use crate::projection::Projection;
 pub struct JudgedHeaders {
     /// As policies spell them, in lower case.
     spelled: BTreeSet<String>,
+    /// Of these, the ones that rules decide and routes are chosen by.
+    asked: BTreeSet<String>,
     folded: HeaderNames,
 }
 
 impl JudgedHeaders {
     pub(super) fn new<'r>(projection: &Projection, rules: impl IntoIterator<Item = &'r JwtRule>) -> Self {
-        let mut spelled = BTreeSet::new();
+        let (mut spelled, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for rule in rules {
             spelled.extend(rule.locations.headers.iter().map(|(name, _)| name.clone()));
             spelled.extend(rule.outputs().map(str::to_owned));
         }
         let of_rules = projection.authorization.iter().flat_map(|policy| &policy.spec.rules);
         let conditions = of_rules.flat_map(|rule| &rule.when);
-        spelled.extend(conditions.filter_map(|condition| condition.header()).map(str::to_ascii_lowercase));
+        asked.extend(conditions.filter_map(|condition| condition.header()).map(str::to_ascii_lowercase));
         let limits = projection.rate_limits.iter().flat_map(|policy| &policy.spec.limits);
         spelled.extend(limits.flat_map(|limit| &limit.key).filter_map(|part| match part {
             KeyPart::Header(name) => Some(name.to_ascii_lowercase()),
             KeyPart::Claim(_) | KeyPart::Principal | KeyPart::Address => None,
         }));
         for route in projection.virtual_services.iter().flat_map(|service| &service.spec.http) {
-            spelled.extend(of_route(route).map(str::to_ascii_lowercase));
+            asked.extend(matched(route).map(str::to_ascii_lowercase));
+            spelled.extend(changed(route).map(str::to_ascii_lowercase));
         }
-        Self { folded: HeaderNames::new(&spelled), spelled }
+        spelled.extend(asked.iter().cloned());
+        Self { folded: HeaderNames::new(&spelled), spelled, asked }
+    }
+
+    /// Whether a rule decides or a route is chosen by any header.
+    pub fn asks_any(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// The headers that rules decide and routes are chosen by.
+    pub fn asked_of(&self, headers: &HeaderMap) -> HeaderMap {
+        if self.asked.is_empty() {
+            return HeaderMap::new();
+        }
+        let asked = headers.iter().filter(|(name, _)| self.asked.contains(name.as_str()));
+        asked.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Whether what `asked_of` another kept is enough for this one. `None`: another that asks for nothing.
+    pub fn asks_no_more_than(&self, other: Option<&Self>) -> bool {
+        match other {
+            Some(other) => self.asked.is_subset(&other.asked),
+            None => self.asked.is_empty(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -57,14 +83,18 @@ impl JudgedHeaders {
     }
 }
 
-/// What a route is chosen by, and what it writes or removes.
-fn of_route(route: &HttpRoute) -> impl Iterator<Item = &str> {
-    let matched =
-        route.matches.iter().flat_map(|item| item.headers.keys().chain(item.without_headers.keys()));
+/// What a route is chosen by.
+fn matched(route: &HttpRoute) -> impl Iterator<Item = &str> {
+    let names = route.matches.iter().flat_map(|item| item.headers.keys().chain(item.without_headers.keys()));
+    names.map(String::as_str)
+}
+
+/// What a route writes or removes.
+fn changed(route: &HttpRoute) -> impl Iterator<Item = &str> {
     let changes = route.route.iter().map(|target| &target.headers).chain([&route.headers]);
     let changed = changes.flat_map(|headers| {
         let changes = &headers.request;
         changes.set.keys().chain(changes.add.keys()).chain(&changes.remove)
     });
-    matched.chain(changed).map(String::as_str)
+    changed.map(String::as_str)
 }

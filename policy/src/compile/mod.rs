@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use palisade_identity::SpiffeId;
 
 use crate::decision::{Decision, Grant, Observations, Permit, Refusal};
@@ -56,6 +57,7 @@ pub struct Snapshot {
     limits: Vec<(Moment, Arc<Limit>)>,
     guards: Vec<Arc<GuardRule>>,
     judged: Arc<JudgedHeaders>,
+    revoked: HashSet<Box<str>>,
 }
 
 /// When a limit is asked.
@@ -149,6 +151,7 @@ impl Snapshot {
             limits,
             guards,
             judged: Arc::new(judged),
+            revoked: projection.revoked.iter().map(|serial| serial.as_str().into()).collect(),
         })
     }
 
@@ -228,6 +231,11 @@ impl Snapshot {
     /// the route is; until then this may say yes too often.
     pub fn may_keep_ambiguous(&self, host: &str, method: &str) -> bool {
         self.guards.iter().any(|rule| rule.may_keep(host, method))
+    }
+
+    /// Whether the certificate of this serial number (upper-case hex) was taken back before its end.
+    pub fn is_revoked(&self, serial: &str) -> bool {
+        !self.revoked.is_empty() && self.revoked.contains(serial)
     }
 
     /// The mode for a service port, inheritance resolved; never `Unset`.

@@ -25,6 +25,7 @@ impl From<&Projection> for v1::SnapshotBody {
             jwt_policies: projection.jwt_policies.iter().map(Into::into).collect(),
             rate_limit_policies: projection.rate_limits.iter().map(Into::into).collect(),
             request_guards: projection.request_guards.iter().map(Into::into).collect(),
+            revoked_serials: projection.revoked.iter().cloned().collect(),
         }
     }
 }
@@ -80,7 +81,18 @@ impl TryFrom<v1::SnapshotBody> for Projection {
             jwt_policies: each("jwt_policies", body.jwt_policies, TryInto::try_into)?,
             rate_limits: each("rate_limit_policies", body.rate_limit_policies, TryInto::try_into)?,
             request_guards: each("request_guards", body.request_guards, TryInto::try_into)?,
+            revoked: each("revoked_serials", body.revoked_serials, serial)?.into_iter().collect(),
         })
+    }
+}
+
+/// At most 20 octets (RFC 5280 section 4.1.2.2), and one more for a sign. One in another spelling would match nothing.
+fn serial(text: String) -> Result<String, WireError> {
+    let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
+    if is_hex && (1..=42).contains(&text.len()) {
+        Ok(text)
+    } else {
+        Err(WireError::new("", format!("{text:?} is no serial number in upper-case hex")))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A scripted control plane: real TLS and gRPC on loopback, and every answer chosen by the test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -179,6 +179,7 @@ pub fn snapshot(version: u64, workload: &str) -> Control {
         virtual_services: Vec::new(),
         rate_limits: Vec::new(),
         request_guards: Vec::new(),
+        revoked: BTreeSet::new(),
     };
     let body = v1::SnapshotBody::from(&projection).encode_to_vec();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body).as_ref().to_vec();
