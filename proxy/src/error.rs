@@ -11,6 +11,7 @@ use crate::http::patience::Ended;
 use crate::stage::authenticate::TokenError;
 use crate::stage::guard::Breach;
 use crate::stage::limit::Exceeded;
+use crate::stage::open::Why;
 use crate::upstream::connect::ConnectError;
 
 /// Whose fault a failure is.
@@ -30,6 +31,10 @@ pub enum ProxyError {
     NoIdentity,
     #[error("the caller's certificate has expired")]
     PeerExpired,
+    #[error("the caller's certificate was revoked: its instance is evicted")]
+    PeerRevoked,
+    #[error("policy changed while the request was under way: {}", .0.details())]
+    Closed(Why),
     #[error("the request is malformed: {}", .0.code())]
     Malformed(Malformed),
     #[error("CONNECT is not served")]
@@ -184,6 +189,15 @@ impl ProxyError {
             Self::NoIdentity => row(Us, "no_identity", "", busy, UNAVAILABLE, "Not ready", true),
             Self::PeerExpired => {
                 row(Caller, "peer_expired", "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
+            }
+            Self::Closed(Why::Policy) => {
+                row(Caller, Why::Policy.details(), "", S::FORBIDDEN, PERMISSION_DENIED, "Forbidden", true)
+            }
+            Self::Closed(Why::Server) => {
+                row(Upstream, "server_revoked", "UC", busy, UNAVAILABLE, "Upstream unreachable", true)
+            }
+            Self::PeerRevoked | Self::Closed(Why::Peer) => {
+                row(Caller, "peer_revoked", "", S::UNAUTHORIZED, UNAUTHENTICATED, "Unauthenticated", false)
             }
             Self::Malformed(why) => {
                 row(Caller, why.code(), "DPE", why.status(), INVALID_ARGUMENT, "Bad request", false)

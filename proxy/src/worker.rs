@@ -25,6 +25,7 @@ use crate::live::Live;
 use crate::load::Load;
 use crate::settings::Settings;
 use crate::settings::limits::Limits;
+use crate::stage::open::Open;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
 use crate::upstream::balance::Balancer;
 use crate::upstream::pool::Pool;
@@ -166,6 +167,8 @@ pub(crate) struct Worker {
     /// Copies of requests under way.
     pub(crate) mirrors: Cell<usize>,
     load: Load,
+    /// Requests under way.
+    pub(crate) open: Open,
     /// Limits that all proxies count together.
     pub(crate) mesh: mesh::Mesh,
 }
@@ -208,6 +211,7 @@ impl Worker {
             tokens: TokenCache::default(),
             mirrors: Cell::default(),
             load: Load::default(),
+            open: Open::default(),
         }
     }
 
@@ -248,6 +252,7 @@ impl Worker {
                     if changed.is_err() {
                         return;
                     }
+                    self.open.judge_all(&self.shared.live);
                 }
             }
             let limits = &self.shared.limits;

@@ -19,6 +19,7 @@ use super::headers::strip_trailers;
 use super::pace::Pace;
 use super::silence::{Alarm, Silence};
 use crate::stage::guard::BodyGuard;
+use crate::stage::open::{Leash, Why};
 use crate::telemetry::record::Record;
 use crate::upstream::pool::Lease;
 
@@ -37,6 +38,9 @@ pub(crate) enum BodyError {
     /// We broke it off: no byte went either way for too long.
     #[error("the stream was silent for too long")]
     Idle,
+    /// We broke it off: policy changed.
+    #[error("the stream is not allowed any longer")]
+    Closed,
     /// Of a mirror's body.
     #[error("the copy broke off")]
     Copy(#[from] CopyError),
@@ -78,6 +82,8 @@ pub(crate) struct Tally {
     pub(crate) unread: RefCell<Option<Incoming>>,
     /// How long neither body may move; `None`: as long as they like.
     pub(crate) silence: Option<Silence>,
+    /// To the policy that let the request in.
+    pub(crate) leash: Leash,
 }
 
 impl Tally {
@@ -93,6 +99,8 @@ pub(crate) enum Cut {
     Overrun(Arc<GuardRule>),
     /// Its caller does not get on with it.
     Stalled,
+    /// What let it in does so no longer.
+    Closed(Why),
 }
 
 /// A request body on its way upstream.
@@ -188,6 +196,9 @@ impl RequestBody {
 
     /// The next frame, within the time that its sender has.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(why) = self.tally.leash.over() {
+            return Poll::Ready(Some(Err(self.cut(Cut::Closed(why)))));
+        }
         let polled = match &mut self.from {
             From::Caller { incoming, http2 } => poll_incoming(incoming, *http2, cx),
             From::Original(reader) => {
@@ -195,6 +206,10 @@ impl RequestBody {
             }
             From::Nobody => return Poll::Ready(Some(Err(BodyError::Cut))),
         };
+        if polled.is_pending() {
+            // Woken when that changes.
+            let _not_over = self.tally.leash.poll_body(cx);
+        }
         if let (Poll::Pending, Some(silence)) = (&polled, &self.tally.silence)
             && silence.poll_over(cx).is_ready()
         {
@@ -335,6 +350,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(why) = this.not_allowed() {
+            return Poll::Ready(Some(this.end_closed(why)));
+        }
         let frame = match &mut this.kind {
             Kind::Own(text) => {
                 return Poll::Ready(text.take().map(|text| {
@@ -350,6 +368,10 @@ impl Body for ResponseBody {
                     frame
                 }
                 Poll::Pending => {
+                    if let Some(record) = &this.record {
+                        // Woken when that changes.
+                        let _not_over = record.tally.leash.poll_answer(cx);
+                    }
                     let silence = this.record.as_ref().and_then(|record| record.tally.silence.as_ref());
                     ready!(wait.poll_too_long(silence, cx));
                     return Poll::Ready(Some(this.end_idle()));
@@ -399,6 +421,21 @@ impl ResponseBody {
         self.kind = Kind::Own(None);
         let told = self.record.as_mut().and_then(|record| record.idle());
         told.map(Frame::trailers).ok_or(BodyError::Idle)
+    }
+
+    /// Why the rest of an upstream's answer may not be passed on.
+    fn not_allowed(&self) -> Option<Why> {
+        match (&self.kind, &self.record) {
+            (Kind::Upstream { .. }, Some(record)) => record.tally.leash.over(),
+            _ => None,
+        }
+    }
+
+    /// Ends an answer whose caller may not have it any longer, as `end_idle` does.
+    fn end_closed(&mut self, why: Why) -> Result<Frame<Bytes>, BodyError> {
+        self.kind = Kind::Own(None);
+        let told = self.record.as_mut().and_then(|record| record.closed(why));
+        told.map(Frame::trailers).ok_or(BodyError::Closed)
     }
 
     fn saw(&mut self, frame: &Frame<Bytes>) {

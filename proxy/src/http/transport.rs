@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +23,13 @@ impl Transport {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+
+    /// The serial number of the certificate that the other end showed, where it is one of the mesh.
+    pub(crate) fn peer_serial(&self) -> Option<Rc<str>> {
+        let Self::Tls(stream) = self else { return None };
+        let peer = palisade_certs::tls::peer(stream.get_ref().1.peer_certificates()?).ok()?;
+        Some(peer.serial.into())
     }
 }
 

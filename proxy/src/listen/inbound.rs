@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use palisade_certs::tls::Peer;
@@ -26,6 +26,7 @@ use crate::pipeline::inbound::{open_record, serve};
 use crate::pipeline::tcp;
 use crate::settings::Serve;
 use crate::stage::identify::client_cert_header;
+use crate::stage::revoked::{is_revoked, revoked};
 use crate::stage::tunnel::expired;
 use crate::telemetry::HandshakeOutcome;
 use crate::telemetry::record::Source;
@@ -34,6 +35,9 @@ use crate::worker::{Direction, Worker};
 
 /// The first byte of a TLS connection: a record of type handshake (RFC 8446 section 5.1). No HTTP request has it.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// For refusals of what is under way to leave. No request is served meanwhile.
+const REVOKED_GRACE: Duration = Duration::from_millis(100);
 
 /// An inbound connection, as its requests see it.
 #[derive(Debug)]
@@ -114,6 +118,11 @@ impl Inbound {
             client_cert: None,
             slot,
         }
+    }
+
+    /// Of the certificate that the peer showed.
+    pub(crate) fn serial(&self) -> Option<&str> {
+        self.peer.as_ref().map(|peer| &*peer.serial)
     }
 
     /// Whether nothing is read of what comes.
@@ -216,6 +225,9 @@ impl Inbound {
         let (_, session) = stream.get_ref();
         let certificates = session.peer_certificates().ok_or("noCertificate")?;
         let peer = palisade_certs::tls::peer(certificates).map_err(|error| error.reason())?;
+        if is_revoked(&self.worker, &peer.serial) {
+            return Err("revoked");
+        }
         self.source.tls = Some("TLSv1.3");
         self.sni = session.server_name().map(ToOwned::to_owned);
         self.expires = Some(peer.not_after.min(own_not_after));
@@ -241,6 +253,7 @@ impl Inbound {
             tokio::select! {
                 () = drain.reached(Phase::Draining) => None,
                 () = expired(connection.expires) => Some(limits.expiry_grace),
+                () = revoked(worker, connection.serial()) => Some(REVOKED_GRACE),
             }
         };
         let handler = |request| serve(connection.clone(), request);

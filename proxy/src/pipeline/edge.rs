@@ -17,6 +17,7 @@ use palisade_policy::{Decision, Permit, RequestView, Snapshot};
 
 use super::exchange::Exchange;
 use super::outbound::describe;
+use super::terms::Terms;
 use crate::edge::claims::{Origin, strip_claims, strip_trace};
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
@@ -33,9 +34,10 @@ use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
 use crate::stage::mirror::{Mirror, Original, Slot};
+use crate::stage::open::Kept;
 use crate::stage::reach::reach;
 use crate::stage::route::{self, Forwarding};
-use crate::stage::tunnel::Terms;
+use crate::stage::tunnel::Ends;
 use crate::stage::wire::Manner;
 use crate::telemetry::record::Record;
 use crate::worker::Direction;
@@ -52,19 +54,18 @@ struct Going {
     permit: Permit,
     forwarding: Forwarding,
     identity: Arc<Identity>,
-    /// What a tunnel is judged by later; made only where one is wanted.
-    judged: Option<Judged>,
-    token_expires: Option<std::time::SystemTime>,
+    held: Box<Held>,
     mirrors: Vec<Mirror>,
 }
 
-/// A request in the form that it was judged in.
-struct Judged {
+/// What is kept of a request under way, in the form that it was judged in, to judge it by each new snapshot.
+pub(crate) struct Held {
+    connection: Rc<EdgeConnection>,
     method: Method,
-    headers: HeaderMap,
     target: Target,
     believed: Option<Believed>,
     origin: Origin,
+    kept: Kept,
 }
 
 /// Serves one request. The record is open before anything can fail, and written whatever happens.
@@ -80,7 +81,7 @@ pub(crate) async fn serve(
         Ok(Verdict::Answer(answer, details)) => return exchange.respond(answer, details, body),
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
-    let Going { permit, forwarding, identity, judged, token_expires, mirrors } = going;
+    let Going { permit, forwarding, identity, held, mirrors } = going;
     let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
     let destination = forwarding.destination.clone();
     let mut way = match reach(worker, &destination, identity.clone(), manner).await {
@@ -101,9 +102,13 @@ pub(crate) async fn serve(
         Target { authority: forwarding.authority.clone(), path: forwarding.path.clone(), kept: false };
     address(&mut head, &target, way.wire, &way.security);
     exchange.dress.forwarding = Some(forwarding);
+    let token_expires = held.believed.as_ref().and_then(|believed| believed.expires);
+    if let Err(error) = exchange.record.tie(Terms::Edge(held)) {
+        return exchange.refuse(&error, Some(body));
+    }
     let outgoing = exchange.outgoing(head, body, copies);
     match forward(permit, worker, way, outgoing, &mut exchange.record).await {
-        Ok(answer) => exchange.answer(answer, || terms(&connection, judged, token_expires)),
+        Ok(answer) => exchange.answer(answer, || Ends { expires: connection.expires, token_expires }),
         Err(error) => exchange.refuse(&error, None),
     }
 }
@@ -117,7 +122,7 @@ pub(crate) fn open_record(connection: &EdgeConnection) -> Box<Record> {
 
 /// Every check, in the order that is the security argument, all by one snapshot.
 async fn judge(
-    connection: &EdgeConnection,
+    connection: &Rc<EdgeConnection>,
     head: &mut request::Parts,
     exchange: &mut Exchange,
 ) -> Result<Verdict, ProxyError> {
@@ -225,20 +230,20 @@ async fn judge(
         Some(_) => Vec::new(),
         None => mirrors(connection, snapshot, &view, &forwarding, record),
     };
-    let token_expires = believed.as_ref().and_then(|believed| believed.expires);
-    let judged = exchange.upgrade.as_ref().map(|_| Judged {
+    let held = Box::new(Held {
+        connection: connection.clone(),
         method: head.method.clone(),
-        headers: head.headers.clone(),
         target: target.clone(),
         believed,
         origin: origin.clone(),
+        kept: Kept::of(&head.headers, snapshot),
     });
     with_outputs_kept(authentication, &mut head.headers, |headers| forwarding.change_request(headers));
     origin.write(&mut head.headers, target.authority.as_str());
     record.limits.mark(&mut head.headers);
     let id = identify::request_id(&mut head.headers, || record.decision_id());
     record.set_request_id(id);
-    let going = Going { permit, forwarding, identity, judged, token_expires, mirrors };
+    let going = Going { permit, forwarding, identity, held, mirrors };
     Ok(Verdict::Forward(Box::new(going)))
 }
 
@@ -360,44 +365,31 @@ fn view<'r>(
     }
 }
 
-/// What an upgraded connection is judged by from now on: the same request, by each new snapshot.
-fn terms(
-    connection: &Rc<EdgeConnection>,
-    judged: Option<Judged>,
-    token_expires: Option<std::time::SystemTime>,
-) -> Terms {
-    let client = connection.clone();
-    Terms {
-        allowed: Box::new(move |snapshot| {
-            judged.as_ref().is_some_and(|judged| still_allowed(&client, snapshot, judged))
-        }),
-        expires: connection.expires,
-        token_expires,
-        connection: connection.clone(),
+impl Held {
+    /// Whether a new snapshot still has a way for the request, to any of the route's destinations.
+    pub(super) fn is_allowed(&self, snapshot: &Snapshot) -> bool {
+        let Self { connection, method, target, believed, origin, kept } = self;
+        if !kept.suffice_for(snapshot) {
+            return false;
+        }
+        let mut head = Request::new(()).into_parts().0;
+        head.method = method.clone();
+        head.headers = kept.headers.clone();
+        let Ok(server) = server(connection, snapshot, target) else { return false };
+        let Ok(route) = choose(connection, server, &head, target, origin) else { return false };
+        let Action::Forward(forward) = &route.action else { return false };
+        let token = believed.as_ref().map(|believed| &*believed.token);
+        let matched = matched(method, target, Some(&route.id));
+        let Ok(others) = guard::readings(snapshot, &matched, target) else { return false };
+        let view = view(connection, method, &kept.headers, target, origin, token);
+        let reading_allowed = |path| {
+            snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
+                && matches!(snapshot.authorize_answer(&RequestView { path, ..view }), Decision::Allow { .. })
+        };
+        let destinations = forward.targets().iter().filter_map(|target| target.destination.as_ref());
+        let reachable = |destination: &Arc<palisade_policy::compile::Destination>| {
+            matches!(snapshot.authorize_edge(&view, destination), Decision::Allow { .. })
+        };
+        every(target, &others).all(reading_allowed) && destinations.into_iter().any(reachable)
     }
-}
-
-/// Whether a new snapshot still has a way for the request, to any of the route's destinations.
-fn still_allowed(connection: &EdgeConnection, snapshot: &Snapshot, judged: &Judged) -> bool {
-    let Judged { method, headers, target, believed, origin } = judged;
-    let mut head = Request::new(()).into_parts().0;
-    head.method = method.clone();
-    head.headers = headers.clone();
-    let Ok(server) = server(connection, snapshot, target) else { return false };
-    let Ok(route) = choose(connection, server, &head, target, origin) else { return false };
-    let Action::Forward(forward) = &route.action else { return false };
-    let token = believed.as_ref().map(|believed| &*believed.token);
-    let matched = matched(method, target, Some(&route.id));
-    let Ok(others) = guard::readings(snapshot, &matched, target) else { return false };
-    let view = view(connection, method, headers, target, origin, token);
-    let reading_allowed = |path| {
-        snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
-            && matches!(snapshot.authorize_answer(&RequestView { path, ..view }), Decision::Allow { .. })
-    };
-    every(target, &others).all(reading_allowed)
-        && forward
-            .targets()
-            .iter()
-            .filter_map(|target| target.destination.as_ref())
-            .any(|destination| matches!(snapshot.authorize_edge(&view, destination), Decision::Allow { .. }))
 }

@@ -19,7 +19,7 @@ use crate::stage::cors::Leave;
 use crate::stage::forward::Answer;
 use crate::stage::guard::{BodyGuard, BodyOutline};
 use crate::stage::route::Forwarding;
-use crate::stage::tunnel::{Terms, Wanted};
+use crate::stage::tunnel::{Ends, Wanted};
 use crate::telemetry::record::Record;
 use crate::worker::{Direction, Worker};
 
@@ -110,7 +110,7 @@ impl Exchange {
     }
 
     /// Ends with the upstream's response: the record and the connection ride in its body to the end.
-    pub(super) fn answer(mut self, answer: Answer, terms: impl FnOnce() -> Terms) -> Response<ResponseBody> {
+    pub(super) fn answer(mut self, answer: Answer, ends: impl FnOnce() -> Ends) -> Response<ResponseBody> {
         let (mut response, lease) = answer;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         match (self.upgrade.take(), switched, headers::upgrade_of(response.headers())) {
@@ -121,7 +121,7 @@ impl Exchange {
                 self.clean(&mut head.headers);
                 self.dress(&mut head.headers);
                 wanted.ask(&mut head.headers);
-                wanted.open(&self.worker, upstream, self.record, terms());
+                wanted.open(&self.worker, upstream, self.record, ends());
                 Response::from_parts(head, ResponseBody::empty())
             }
             (upgrade, true, _) => {

@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response, request};
+use http::{Method, Request, Response, request};
 use hyper::body::Incoming;
 use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::request::token::Token;
-use palisade_policy::{Decision, Permit, RequestView};
+use palisade_policy::{Decision, Permit, RequestView, Snapshot};
 use smallvec::smallvec;
 
 use super::exchange::Exchange;
+use super::terms::Terms;
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
@@ -21,7 +22,8 @@ use crate::stage::forward::{Route, address, forward};
 use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
-use crate::stage::tunnel::Terms;
+use crate::stage::open::Kept;
+use crate::stage::tunnel::Ends;
 use crate::stage::wire::Manner;
 use crate::telemetry::record::Record;
 use crate::upstream::connect::Security;
@@ -32,26 +34,28 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     let record = open_record(&connection);
     let (mut exchange, mut head, body) =
         Exchange::begin(&connection.worker, Direction::Inbound, record, request);
-    let (permit, target, believed) = match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
-        Ok(judged) => judged,
-        Err(error) => return exchange.refuse(&error, Some(body)),
-    };
+    let Judged { permit, target, believed, kept } =
+        match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
+            Ok(judged) => judged,
+            Err(error) => return exchange.refuse(&error, Some(body)),
+        };
     let route = match route(&connection, &exchange) {
         Ok(route) => route,
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
-    let judged = exchange
-        .upgrade
-        .as_ref()
-        .map(|_| (head.method.clone(), head.headers.clone(), target.clone(), believed));
     identify::set_client_cert(&mut head.headers, connection.client_cert.as_ref());
     exchange.record.limits.mark(&mut head.headers);
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
     address(&mut head, &target, route.wire, &route.security);
+    let (method, token_expires) = (head.method.clone(), believed.as_ref().and_then(|b| b.expires));
+    let held = Held { connection: connection.clone(), method, target, believed, kept };
+    if let Err(error) = exchange.record.tie(Terms::Inbound(held)) {
+        return exchange.refuse(&error, Some(body));
+    }
     let outgoing = exchange.outgoing(head, body, Vec::new());
     match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
-        Ok(answer) => exchange.answer(answer, || terms(&connection, judged)),
+        Ok(answer) => exchange.answer(answer, || Ends { expires: connection.expires, token_expires }),
         Err(error) => exchange.refuse(&error, None),
     }
 }
@@ -74,7 +78,7 @@ async fn judge(
     connection: &Inbound,
     head: &mut request::Parts,
     exchange: &mut Exchange,
-) -> Result<(Permit, Target, Option<Believed>), ProxyError> {
+) -> Result<Judged, ProxyError> {
     let record = &mut exchange.record;
     let live = &connection.worker.shared.live;
     connection.worker.admit()?;
@@ -90,6 +94,9 @@ async fn judge(
     let snapshot = live.snapshot();
     let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
     record.policy_version = snapshot.version;
+    if connection.peer.as_ref().is_some_and(|peer| snapshot.is_revoked(&peer.serial)) {
+        return Err(ProxyError::PeerRevoked);
+    }
     if connection.peer.is_some() {
         record.limits.keep_marks(&head.headers);
     }
@@ -127,11 +134,12 @@ async fn judge(
     let asked = Asked { address, headers: &head.headers, token };
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record).await?;
-    Ok((permit, target, believed))
+    let kept = Kept::of(&head.headers, snapshot);
+    Ok(Judged { permit, target, believed, kept })
 }
 
 /// What limits and demands for tokens are chosen by.
-fn matched<'r>(method: &'r http::Method, target: &'r Target) -> MatchView<'r> {
+fn matched<'r>(method: &'r Method, target: &'r Target) -> MatchView<'r> {
     let (host, path) = (target.authority.as_str(), target.path.path());
     MatchView { host, method: method.as_str(), path, route: None }
 }
@@ -139,7 +147,7 @@ fn matched<'r>(method: &'r http::Method, target: &'r Target) -> MatchView<'r> {
 /// All that policy may look at.
 fn view<'r>(
     connection: &'r Inbound,
-    method: &'r http::Method,
+    method: &'r Method,
     headers: &'r http::HeaderMap,
     target: &'r Target,
     token: Option<&'r Token>,
@@ -173,31 +181,41 @@ fn route(connection: &Inbound, exchange: &Exchange) -> Result<Route, ProxyError>
     })
 }
 
-/// A request in the form that it was judged in.
-type Judged = (http::Method, http::HeaderMap, Target, Option<Believed>);
+/// A request that may go on, in the form that it was judged in.
+struct Judged {
+    permit: Permit,
+    target: Target,
+    believed: Option<Believed>,
+    kept: Kept,
+}
 
-/// What an upgraded connection is judged by from now on: the same request, by each new snapshot.
-fn terms(connection: &Rc<Inbound>, judged: Option<Judged>) -> Terms {
-    let judge = connection.clone();
-    let believed = judged.as_ref().and_then(|(_, _, _, believed)| believed.as_ref());
-    let token_expires = believed.and_then(|believed| believed.expires);
-    Terms {
-        allowed: Box::new(move |snapshot| {
-            judged.as_ref().is_some_and(|(method, headers, target, believed)| {
-                let token = believed.as_ref().map(|believed| &*believed.token);
-                let view = view(&judge, method, headers, target, token);
-                let matched = matched(method, target);
-                let Ok(others) = guard::readings(snapshot, &matched, target) else { return false };
-                let mut readings =
-                    std::iter::once(target.path.path()).chain(others.iter().map(String::as_str));
-                readings.all(|path| {
-                    snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
-                        && matches!(snapshot.authorize(&RequestView { path, ..view }), Decision::Allow { .. })
-                })
-            })
-        }),
-        expires: connection.expires,
-        token_expires,
-        connection: connection.clone(),
+/// What is kept of a request under way, to judge it by each new snapshot.
+pub(crate) struct Held {
+    connection: Rc<Inbound>,
+    method: Method,
+    target: Target,
+    believed: Option<Believed>,
+    kept: Kept,
+}
+
+impl Held {
+    pub(super) fn is_allowed(&self, snapshot: &Snapshot) -> bool {
+        let Self { connection, method, target, believed, kept } = self;
+        if !kept.suffice_for(snapshot) {
+            return false;
+        }
+        let token = believed.as_ref().map(|believed| &*believed.token);
+        let view = view(connection, method, &kept.headers, target, token);
+        let matched = matched(method, target);
+        let Ok(others) = guard::readings(snapshot, &matched, target) else { return false };
+        let mut readings = std::iter::once(target.path.path()).chain(others.iter().map(String::as_str));
+        readings.all(|path| {
+            snapshot.authentication().demand(&MatchView { path, ..matched }, token).is_ok()
+                && matches!(snapshot.authorize(&RequestView { path, ..view }), Decision::Allow { .. })
+        })
+    }
+
+    pub(super) fn peer_serial(&self) -> Option<&str> {
+        self.connection.serial()
     }
 }

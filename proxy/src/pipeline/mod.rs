@@ -5,3 +5,4 @@ pub(crate) mod exchange;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 pub(crate) mod tcp;
+pub(crate) mod terms;

@@ -8,9 +8,10 @@ use http::{Request, Response, request};
 use hyper::body::Incoming;
 use palisade_policy::compile::{Destination, Transport};
 use palisade_policy::kind::service_entry::Protocol;
-use palisade_policy::{Decision, Permit};
+use palisade_policy::{Decision, Permit, Snapshot};
 
 use super::exchange::Exchange;
+use super::terms::Terms;
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
@@ -19,7 +20,7 @@ use crate::listen::outbound::Outbound;
 use crate::stage::forward::{address, forward};
 use crate::stage::identify;
 use crate::stage::reach::reach;
-use crate::stage::tunnel::Terms;
+use crate::stage::tunnel::Ends;
 use crate::stage::wire::Manner;
 use crate::telemetry::record::Record;
 use crate::worker::Direction;
@@ -52,9 +53,13 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
     address(&mut head, &target, route.wire, &route.security);
+    let held = Held { _connection: connection.clone(), destination };
+    if let Err(error) = exchange.record.tie(Terms::Outbound(held)) {
+        return exchange.refuse(&error, Some(body));
+    }
     let outgoing = exchange.outgoing(head, body, Vec::new());
     match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
-        Ok(answer) => exchange.answer(answer, || terms(&connection, &destination)),
+        Ok(answer) => exchange.answer(answer, Ends::default),
         Err(error) => exchange.refuse(&error, None),
     }
 }
@@ -107,18 +112,17 @@ pub(super) fn describe(record: &mut Record, destination: &Destination) {
     }
 }
 
-/// An upgraded connection stays as long as the workload may know its destination.
-fn terms(connection: &Rc<Outbound>, destination: &Arc<Destination>) -> Terms {
-    let (host, port) = (destination.host.clone(), destination.port);
-    Terms {
-        allowed: Box::new(move |snapshot| {
-            snapshot.destination(&host, port).is_some_and(|destination| {
-                matches!(snapshot.authorize_outbound(destination), Decision::Allow { .. })
-            })
-        }),
-        expires: None,
-        token_expires: None,
-        connection: connection.clone(),
+/// A request stays as long as the workload may know its destination.
+pub(crate) struct Held {
+    _connection: Rc<Outbound>,
+    destination: Arc<Destination>,
+}
+
+impl Held {
+    pub(super) fn is_allowed(&self, snapshot: &Snapshot) -> bool {
+        snapshot.destination(&self.destination.host, self.destination.port).is_some_and(|destination| {
+            matches!(snapshot.authorize_outbound(destination), Decision::Allow { .. })
+        })
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) async fn inbound(connection: &Inbound, caller: Transport) {
     };
     let allowed =
         |snapshot: &Snapshot| matches!(snapshot.authorize_tcp(&view(connection)), Decision::Allow { .. });
-    let terms = Terms { allowed: &allowed, expires: connection.expires };
+    let serial = connection.peer.as_ref().map(|peer| &*peer.serial);
+    let terms = Terms { allowed: &allowed, expires: connection.expires, serial };
     relay(permit, worker, caller, application, &mut record, terms).await;
 }
 
@@ -52,6 +53,9 @@ fn judge_inbound(connection: &Inbound, record: &mut Record) -> Result<Permit, Pr
     let snapshot = live.snapshot();
     let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
     record.policy_version = snapshot.version;
+    if connection.peer.as_ref().is_some_and(|peer| snapshot.is_revoked(&peer.serial)) {
+        return Err(ProxyError::PeerRevoked);
+    }
     let view = view(connection);
     if snapshot.has_observers() {
         record.observed(snapshot.observe_tcp(&view));
@@ -93,7 +97,8 @@ pub(crate) async fn outbound(connection: &Outbound, caller: Transport) {
         })
     };
     // The server's side knows when the certificates of both end.
-    let terms = Terms { allowed: &allowed, expires: None };
+    let serial = server.peer_serial();
+    let terms = Terms { allowed: &allowed, expires: None, serial: serial.as_deref() };
     relay(permit, worker, caller, server, &mut record, terms).await;
 }
 

@@ -81,11 +81,22 @@ pub(crate) async fn forward(
         fresh_tries += usize::from(!lease.is_reused());
         record.upstream_sent_at = Some(Instant::now());
         let tally = record.tally.clone();
-        let waited = match route.response_timeout {
-            Some(limit) => {
-                within(limit, &tally, lease.send(request)).await.ok_or(ProxyError::ResponseTimeout)
+        tally.leash.set_server(lease.server());
+        if let Some(why) = tally.leash.over() {
+            return Err(ProxyError::Closed(why));
+        }
+        let waited = async {
+            match route.response_timeout {
+                Some(limit) => {
+                    within(limit, &tally, lease.send(request)).await.ok_or(ProxyError::ResponseTimeout)
+                }
+                None => unless_silent(&tally, lease.send(request)).await.ok_or(ProxyError::StreamIdle),
             }
-            None => unless_silent(&tally, lease.send(request)).await.ok_or(ProxyError::StreamIdle),
+        };
+        let waited = tokio::select! {
+            biased;
+            waited = waited => waited,
+            why = tally.leash.ended() => Err(ProxyError::Closed(why)),
         };
         match waited? {
             // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.

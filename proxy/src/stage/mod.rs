@@ -10,8 +10,10 @@ pub(crate) mod guard;
 pub(crate) mod identify;
 pub(crate) mod limit;
 pub(crate) mod mirror;
+pub(crate) mod open;
 pub(crate) mod reach;
 pub(crate) mod relay;
+pub(crate) mod revoked;
 pub mod route;
 #[cfg(test)]
 mod route_tests;

@@ -17,6 +17,7 @@ use crate::http::body::Tally;
 use crate::http::silence::too_long;
 use crate::http::transport::Transport;
 use crate::settings::limits::Limits;
+use crate::stage::revoked::revoked;
 use crate::stage::tunnel::{disallowed, expired};
 use crate::telemetry::record::{Record, TcpEnd};
 use crate::worker::Worker;
@@ -26,6 +27,8 @@ pub(crate) struct Terms<'t> {
     /// Whether the snapshot still allows what it was opened for.
     pub(crate) allowed: &'t dyn Fn(&Snapshot) -> bool,
     pub(crate) expires: Option<SystemTime>,
+    /// Of the certificate that the other end in the mesh showed.
+    pub(crate) serial: Option<&'t str>,
 }
 
 /// Carries bytes until both sides have ended, or one of `terms` is over. Whoever ends its side may still read the other's.
@@ -54,6 +57,8 @@ pub(crate) async fn relay(
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let closing = async {
             tokio::select! {
+                biased;
+                () = revoked(worker, terms.serial) => TcpEnd::Closed("closed_by_revocation"),
                 () = disallowed(worker, terms.allowed) => TcpEnd::Closed("closed_by_policy_change"),
                 () = expired(terms.expires) => TcpEnd::Closed("closed_at_certificate_expiry"),
                 () = too_long(tally.silence.as_ref()) => TcpEnd::Idle,

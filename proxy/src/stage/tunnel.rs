@@ -25,15 +25,12 @@ pub(crate) struct Wanted {
     caller: OnUpgrade,
 }
 
-/// What a tunnel needs to know to be closed in time.
-pub(crate) struct Terms {
-    /// Whether the snapshot still allows what the tunnel was opened for.
-    pub(crate) allowed: Box<dyn Fn(&Snapshot) -> bool>,
+/// When a tunnel ends at the latest. Whether it is allowed, its request's leash knows.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
     pub(crate) expires: Option<SystemTime>,
     /// `exp` of the token that the tunnel was opened with.
     pub(crate) token_expires: Option<SystemTime>,
-    /// Held for the tunnel's life: the caller's connection and its slot.
-    pub(crate) connection: Rc<dyn std::any::Any>,
 }
 
 impl Wanted {
@@ -57,9 +54,9 @@ impl Wanted {
     }
 
     /// Starts the tunnel. The caller's side becomes ready once the 101 was written to it.
-    pub(crate) fn open(self, worker: &Rc<Worker>, upstream: OnUpgrade, record: Box<Record>, terms: Terms) {
+    pub(crate) fn open(self, worker: &Rc<Worker>, upstream: OnUpgrade, record: Box<Record>, ends: Ends) {
         let worker = worker.clone();
-        tokio::task::spawn_local(run(worker, self.caller, upstream, record, terms));
+        tokio::task::spawn_local(run(worker, self.caller, upstream, record, ends));
     }
 }
 
@@ -68,7 +65,7 @@ async fn run(
     caller: OnUpgrade,
     upstream: OnUpgrade,
     mut record: Box<Record>,
-    terms: Terms,
+    ends: Ends,
 ) {
     let limit = worker.shared.limits.handshake_timeout;
     let switched = async { tokio::try_join!(caller, upstream) };
@@ -86,9 +83,10 @@ async fn run(
     let (received, sent) = (caller.flow.clone(), upstream.flow.clone());
     let reason = tokio::select! {
         _ended = copy_bidirectional(&mut caller, &mut upstream) => None,
-        () = disallowed(&worker, &*terms.allowed) => Some("closed_by_policy_change"),
-        () = expired(terms.expires) => Some("closed_at_certificate_expiry"),
-        () = expired(terms.token_expires) => Some("closed_at_token_expiry"),
+        why = tally.leash.ended() => Some(why.details()),
+        () = nameless(&worker) => Some("closed_by_policy_change"),
+        () = expired(ends.expires) => Some("closed_at_certificate_expiry"),
+        () = expired(ends.token_expires) => Some("closed_at_token_expiry"),
         () = too_long(tally.silence.as_ref()) => {
             // It was never gRPC: nobody can be told.
             let _nothing = record.idle();
@@ -96,7 +94,12 @@ async fn run(
         }
     };
     record.tunnel_ended(received.read.get(), sent.read.get(), reason);
-    drop(terms.connection);
+}
+
+/// Returns when we have no identity any more.
+async fn nameless(worker: &Worker) {
+    let mut changes = worker.shared.live.changes();
+    while worker.shared.live.identity().is_some() && changes.changed().await.is_ok() {}
 }
 
 /// Returns when the policy in force allows no longer what was opened, or there is none.

@@ -27,7 +27,9 @@ use crate::error::{COUNTED, Consequence, ProxyError};
 use crate::http::body::Tally;
 use crate::http::headers::is_grpc;
 use crate::listen::ClientRequest;
+use crate::pipeline::terms::Terms;
 use crate::stage::limit::Verdicts;
+use crate::stage::open::Place;
 use crate::worker::{Direction, InFlight, Worker};
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -120,6 +122,10 @@ pub(crate) struct Record {
     pub(crate) trace: Option<Box<Trace>>,
     /// A connection of which nothing is read, and not a request.
     tcp: Option<Box<tcp::Carried>>,
+    /// How often everything under way was judged again before this was judged at all.
+    round: u64,
+    /// Among what is judged again with every change.
+    place: Option<Place>,
 }
 
 impl Record {
@@ -173,6 +179,8 @@ impl Record {
             mirror_of: None,
             trace: None,
             tcp: None,
+            round: worker.open.round(),
+            place: None,
         })
     }
 
@@ -209,6 +217,13 @@ impl Record {
         self.path = head.uri.path_and_query().cloned();
         self.user_agent = head.headers.get(http::header::USER_AGENT).cloned();
         self.grpc = grpc;
+    }
+
+    /// From now on the request goes on only as long as `terms` allow it.
+    pub(crate) fn tie(&mut self, terms: Terms) -> Result<(), ProxyError> {
+        let worker = &self.worker;
+        self.place = Some(worker.open.enter(&self.tally, terms, self.round, &worker.shared.live));
+        self.tally.leash.over().map_or(Ok(()), |why| Err(ProxyError::Closed(why)))
     }
 
     pub(crate) fn set_request_id(&mut self, id: HeaderValue) {
@@ -392,6 +407,9 @@ impl Drop for Record {
             self.details = Cow::Borrowed("downstream_remote_disconnect");
         }
         self.note_late_cut();
+        if let Some(place) = self.place.take() {
+            self.worker.open.leave(place);
+        }
         let duration = self.started.elapsed();
         self.worker.telemetry.count(|shard| {
             if COUNTED.contains(&self.reason) {

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use crate::http::transport::Transport;
 use crate::identity::{Identity, TCP_ALPN};
 use crate::settings::limits::Limits;
+use crate::stage::revoked::is_revoked;
 use crate::upstream::tls;
 use crate::worker::Worker;
 
@@ -160,7 +161,12 @@ async fn open(
                 if offer.must.is_some() && stream.get_ref().1.alpn_protocol() != offer.must {
                     return Err(ConnectError::Tls { reason: "noApplicationProtocol" });
                 }
-                Ok(Transport::Tls(Box::new(stream.into())))
+                let transport = Transport::Tls(Box::new(stream.into()));
+                let mesh = matches!(security, Security::Mesh { .. });
+                if mesh && transport.peer_serial().is_none_or(|serial| is_revoked(worker, &serial)) {
+                    return Err(ConnectError::Tls { reason: "revoked" });
+                }
+                Ok(transport)
             }
         }
     };

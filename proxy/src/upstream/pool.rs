@@ -17,6 +17,7 @@ use crate::http::codec;
 use crate::http::framing::{Guarded, Turn};
 use crate::identity::Identity;
 use crate::settings::limits::Limits;
+use crate::stage::revoked::revoked;
 use crate::worker::Worker;
 
 type Request = http::Request<RequestBody>;
@@ -46,6 +47,7 @@ struct Set {
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
     turn: Turn,
+    server: Option<Rc<str>>,
     since: Instant,
 }
 
@@ -54,6 +56,7 @@ struct Idle {
 struct Shared {
     sender: RefCell<http2::SendRequest<RequestBody>>,
     streams: Cell<usize>,
+    server: Option<Rc<str>>,
 }
 
 /// The use of a connection for one request. Lives until the response has ended.
@@ -66,6 +69,7 @@ enum Inner {
         sender: http1::SendRequest<RequestBody>,
         /// Tells the connection's reader of framing when a response may come.
         turn: Turn,
+        server: Option<Rc<str>>,
         set: Rc<Set>,
         reused: bool,
     },
@@ -154,8 +158,8 @@ impl Set {
         self.used.set(Instant::now());
         while let Some(idle) = self.pop_ready() {
             if !idle.sender.is_closed() {
-                let Idle { sender, turn, .. } = idle;
-                return Ok(Lease(Inner::Http1 { sender, turn, set: self, reused: true }));
+                let Idle { sender, turn, server, .. } = idle;
+                return Ok(Lease(Inner::Http1 { sender, turn, server, set: self, reused: true }));
             }
         }
         self.open_http1(worker, identity).await
@@ -174,19 +178,16 @@ impl Set {
         identity: Option<&Identity>,
     ) -> Result<Lease, ConnectError> {
         let transport = connect(worker, &self.key, identity).await?;
+        let server = transport.peer_serial();
         let turn = Turn::default();
         let (mut sender, connection) = codec::client_http1(&worker.shared.limits)
             .handshake(TokioIo::new(Guarded::responses(transport, turn.clone())))
             .await
             .map_err(|error| ConnectError::Protocol(error.into()))?;
-        let open = OpenConnection::count(worker);
-        tokio::task::spawn_local(async move {
-            // Upgrades need hyper to keep the socket after a 101.
-            let _closed = connection.with_upgrades().await;
-            drop(open);
-        });
+        // Upgrades need hyper to keep the socket after a 101.
+        OpenConnection::count(worker).run(connection.with_upgrades(), server.clone());
         sender.ready().await.map_err(|error| ConnectError::Protocol(error.into()))?;
-        Ok(Lease(Inner::Http1 { sender, turn, set: self, reused: false }))
+        Ok(Lease(Inner::Http1 { sender, turn, server, set: self, reused: false }))
     }
 
     async fn lease_http2(
@@ -237,16 +238,13 @@ impl Set {
         identity: Option<&Identity>,
     ) -> Result<Stream, ConnectError> {
         let transport = connect(worker, &self.key, identity).await?;
+        let server = transport.peer_serial();
         let (sender, connection) = codec::client_http2(&worker.shared.limits)
             .handshake(TokioIo::new(Coalesced::new(transport)))
             .await
             .map_err(|error| ConnectError::Protocol(error.into()))?;
-        let open = OpenConnection::count(worker);
-        tokio::task::spawn_local(async move {
-            let _closed = connection.await;
-            drop(open);
-        });
-        let shared = Rc::new(Shared { sender: RefCell::new(sender), streams: Cell::new(0) });
+        OpenConnection::count(worker).run(connection, server.clone());
+        let shared = Rc::new(Shared { sender: RefCell::new(sender), streams: Cell::new(0), server });
         let stream = Stream::on(&shared);
         self.shared.borrow_mut().push(shared);
         Ok(stream)
@@ -276,14 +274,22 @@ impl Lease {
         }
     }
 
+    /// The serial number of the certificate that the server showed, in the mesh.
+    pub(crate) fn server(&self) -> Option<Rc<str>> {
+        match &self.0 {
+            Inner::Http1 { server, .. } => server.clone(),
+            Inner::Http2(stream) => stream.0.server.clone(),
+        }
+    }
+
     /// After the response has ended: keeps the connection for the next request.
     pub(crate) fn give_back(self) {
-        if let Inner::Http1 { sender, turn, set, .. } = self.0
+        if let Inner::Http1 { sender, turn, server, set, .. } = self.0
             && !sender.is_closed()
         {
             let mut idle = set.idle.borrow_mut();
             if idle.len() < set.idle_connections_max {
-                idle.push(Idle { sender, turn, since: Instant::now() });
+                idle.push(Idle { sender, turn, server, since: Instant::now() });
             }
         }
     }
@@ -296,6 +302,17 @@ impl OpenConnection {
     fn count(worker: &Rc<Worker>) -> Self {
         worker.telemetry.count(|shard| shard.upstream_connections += 1);
         Self(worker.clone())
+    }
+
+    /// Keeps the connection going until it ends, or its server's certificate is void. Requests under way on it are ended by
+    /// their leashes, and HTTP/2 closes it after the last of them.
+    fn run(self, connection: impl Future<Output = hyper::Result<()>> + 'static, server: Option<Rc<str>>) {
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                _closed = connection => {}
+                () = revoked(&self.0, server.as_deref()) => {}
+            }
+        });
     }
 }
 

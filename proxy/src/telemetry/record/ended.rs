@@ -6,9 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use palisade_policy::kind::request_guard::rule::Violation;
 
 use super::{GRPC_STATUS, Outcome, Record};
-use crate::error::{BODY_TIMEOUT, ProxyError};
+use crate::error::{BODY_TIMEOUT, Consequence, ProxyError};
 use crate::http::body::Cut;
 use crate::stage::guard::Breach;
+use crate::stage::open::Why;
 
 impl Record {
     /// No byte went either way for too long, after the answer had begun. Gives the trailers that a caller of gRPC is told it
@@ -19,6 +20,17 @@ impl Record {
         (self.reason, self.flag) = (consequence.reason, consequence.flag);
         self.details = Cow::Borrowed("stream_idle_after_response_started");
         self.ended = true;
+        self.trailers(&consequence)
+    }
+
+    /// What let the request in does so no longer, and the answer had begun. Gives trailers as `idle` does.
+    pub(crate) fn closed(&mut self, why: Why) -> Option<HeaderMap> {
+        self.details = Cow::Borrowed(why.details());
+        self.ended = true;
+        self.trailers(&ProxyError::Closed(why).consequence())
+    }
+
+    fn trailers(&mut self, consequence: &Consequence) -> Option<HeaderMap> {
         if !self.answers_grpc || self.version != Version::HTTP_2 {
             return None;
         }
@@ -41,6 +53,7 @@ impl Record {
                 ProxyError::Guarded(breach)
             }
             Cut::Stalled => ProxyError::BodyTimeout,
+            Cut::Closed(why) => ProxyError::Closed(*why),
         }
     }
 
@@ -51,6 +64,10 @@ impl Record {
         let (reason, details) = match why {
             Cut::Overrun(_) => (Violation::BodyBytes.code(), "guard_body_bytes_after_response_started"),
             Cut::Stalled => (BODY_TIMEOUT, "body_timeout_after_response_started"),
+            Cut::Closed(why) => {
+                self.details = Cow::Borrowed(why.details());
+                return;
+            }
         };
         if self.reason == reason {
             return;
