@@ -1,5 +1,8 @@
 //! Counters of one worker, their sum, and Prometheus's text of it, under Istio's names.
 
+mod labels;
+mod tcp;
+
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use palisade_policy::kind::rate_limit_policy::Mode;
 use crate::http::patience::Ended;
 use crate::listen::crowd::Crowded;
 use crate::worker::Direction;
+use labels::labels;
 
 /// Istio's (Envoy's) buckets for milliseconds.
 const DURATION_BUCKETS: [f64; 19] = [
@@ -465,61 +469,5 @@ fn histogram<const N: usize>(
     let _infallible = writeln!(out, "{name}_count{{{labels}}} {count}");
 }
 
-/// Istio's standard labels. Names of workloads hold letters, digits, `.`, `-` and `_` only, so nothing needs escapes.
-fn labels(series: &Series) -> String {
-    let grpc_status = series.grpc_status.map(|status| status.to_string()).unwrap_or_default();
-    let mut out = parties(series);
-    let _infallible = write!(
-        out,
-        ",request_protocol=\"{}\",response_code=\"{}\",grpc_response_status=\"{grpc_status}\"",
-        if series.grpc { "grpc" } else { "http" },
-        series.status,
-    );
-    manner(&mut out, series);
-    out
-}
-
-/// Who called whom, and who says so.
-fn parties(series: &Series) -> String {
-    let reporter = match series.direction {
-        Direction::Inbound => "destination",
-        // Istio's gateways report as the source of what they send on.
-        Direction::Outbound | Direction::Edge => "source",
-    };
-    let mut out = format!("reporter=\"{reporter}\"");
-    party(&mut out, "source", series.source.as_ref());
-    party(&mut out, "destination", series.destination.as_ref());
-    let service = series.service.as_deref().unwrap_or("unknown");
-    let (service_name, service_namespace) = service.split_once('.').unwrap_or((service, "unknown"));
-    let _infallible = write!(
-        out,
-        ",destination_service=\"{service}\",destination_service_name=\"{service_name}\",\
-         destination_service_namespace=\"{service_namespace}\"",
-    );
-    out
-}
-
-fn manner(out: &mut String, series: &Series) {
-    let _infallible = write!(
-        out,
-        ",response_flags=\"{}\",connection_security_policy=\"{}\"",
-        if series.flag.is_empty() { "-" } else { series.flag },
-        if series.tls { "mutual_tls" } else { "none" },
-    );
-}
-
-fn party(out: &mut String, side: &str, id: Option<&SpiffeId>) {
-    let workload = id.and_then(SpiffeId::workload);
-    let name = workload.map_or("unknown", |workload| workload.service_account.as_str());
-    let namespace = workload.map_or("unknown", |workload| workload.namespace.as_str());
-    let principal = id.map_or("unknown", SpiffeId::as_str);
-    let _infallible = write!(
-        out,
-        ",{side}_workload=\"{name}\",{side}_workload_namespace=\"{namespace}\",{side}_principal=\"{principal}\",\
-         {side}_app=\"{name}\",{side}_canonical_service=\"{name}\""
-    );
-}
-
-mod tcp;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Counters of TCP connections, under Istio's names.
 
-use super::{Series, Shard, head, line, manner, parties, place};
+use super::labels::{manner, parties};
+use super::{Series, Shard, head, line, place};
 use crate::worker::Direction;
 
 #[derive(Clone, Copy, Debug, Default)]
