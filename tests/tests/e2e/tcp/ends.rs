@@ -59,17 +59,20 @@ async fn a_connection_in_which_nobody_speaks_ends_and_one_that_is_used_does_not(
     hear(&mut silent, GREETING).await;
     hear(&mut busy, GREETING).await;
     let mut spoken = 0;
+    let over = std::cell::Cell::new(false);
     let speaking = async {
-        loop {
+        while !over.get() {
             ask(&mut busy, b".").await;
             spoken += 1;
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    let ended = tokio::select! {
-        ended = rest(&mut silent) => ended,
-        () = speaking => unreachable!(),
+    let waiting = async {
+        let ended = rest(&mut silent).await;
+        over.set(true);
+        ended
     };
+    let (ended, ()) = tokio::join!(waiting, speaking);
     assert_eq!(ended, (vec![], false));
     assert!(spoken >= 2, "{spoken}");
     ask(&mut busy, b"still here").await;
