@@ -10,6 +10,7 @@ use palisade_tests::client::{self, paced};
 use palisade_tests::wait::DEADLINE;
 use palisade_tests::{Sidecar, until};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -192,4 +193,91 @@ async fn the_caller_side_ends_calls_to_a_service_that_it_may_not_know_any_more()
     mesh.world.policy("ledger.yaml", &elsewhere);
     assert_eq!(call.ended().await, "7");
     caller.records_with(1, &[("response_code_details", json!("closed_by_policy_change"))]).await;
+}
+
+/// Asks for a WebSocket and reads the head of the answer.
+async fn upgrade(caller: &Sidecar) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(caller.http_proxy()).await.unwrap();
+    let head = format!(
+        "GET {} HTTP/1.1\r\nhost: {LEDGER}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
+        url("/upgrade")
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(timeout(DEADLINE, socket.read_u8()).await.unwrap().unwrap());
+    }
+    (socket, String::from_utf8(answer).unwrap())
+}
+
+#[tokio::test]
+async fn a_websocket_is_closed_by_a_push_that_shuts_its_caller_out_and_refused_from_then_on() {
+    let mesh = Mesh::open().await;
+    let caller = mesh.caller().await;
+    let (mut socket, answer) = upgrade(&caller).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    socket.write_all(b"hello").await.unwrap();
+    let mut echo = [0; 5];
+    timeout(DEADLINE, socket.read_exact(&mut echo)).await.unwrap().unwrap();
+    mesh.world.policy("policies.yaml", DENY_ALL);
+    client::closed(&mut socket).await;
+    let fields = [("response_code_details", json!("closed_by_policy_change")), ("response_code", json!(101))];
+    mesh.sidecar.records_with(1, &fields).await;
+    mesh.app.clear();
+    let (_socket, answer) = upgrade(&caller).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    mesh.app.assert_untouched();
+}
+
+/// With its own side still open, as streams have it.
+async fn refused(caller: &Sidecar, path: &str) -> String {
+    let (frames, body) = mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(4);
+    let socket = TcpStream::connect(caller.local_port(LEDGER)).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(format!("http://{LEDGER}{path}"))
+        .header("content-type", "application/grpc")
+        .body(StreamBody::new(ReceiverStream::new(body)))
+        .unwrap();
+    frames.send(Ok(Frame::data("open".into()))).await.unwrap();
+    let answer = timeout(DEADLINE, sender.send_request(request)).await.expect("a head").unwrap();
+    assert_eq!(
+        (answer.status(), &answer.headers()["content-type"]),
+        (StatusCode::OK, &"application/grpc".parse().unwrap())
+    );
+    // Trailers-Only: the status is in the head, and nothing comes after it.
+    let status = answer.headers()["grpc-status"].to_str().unwrap().to_owned();
+    assert_eq!(client::read(answer).await.unwrap().body, "");
+    drop(frames);
+    status
+}
+
+#[tokio::test]
+async fn a_caller_of_grpc_is_told_by_the_status_that_fits_while_it_still_sends() {
+    let policies = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-admin, namespace: payments}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/admin.Admin/*]}}]}]}
+---
+apiVersion: palisade.mesh/v1
+kind: RateLimitPolicy
+metadata: {name: few, namespace: payments}
+spec:
+  limits:
+  - {name: one, match: [{paths: [/echo/ledger.Ledger]}], key: [{address: {}}], limit: 1, window: 1h}
+";
+    let (mesh, caller) = grpc(policies).await;
+    assert_eq!(refused(&caller, "/admin.Admin/Drop").await, "7");
+    mesh.app.assert_untouched();
+    let mut first = Call::open(&caller, "core").await;
+    first.ask("allowed").await;
+    assert_eq!(refused(&caller, "/echo/ledger.Ledger").await, "8");
+    let Mesh { app, sidecar, .. } = mesh;
+    drop((first, app));
+    assert_eq!(refused(&caller, "/echo/other.Other").await, "14");
+    let fields = [("reason", json!("connection_refused")), ("grpc_status", json!(14))];
+    sidecar.records_with(1, &fields).await;
 }
