@@ -117,3 +117,25 @@ async fn a_tunnel_through_the_edge_ends_when_its_route_asks_for_a_token() {
     assert!(ended.is_ok(), "the tunnel stays open");
     door.edge.records_with(1, &[("response_code_details", json!("closed_by_policy_change"))]).await;
 }
+
+#[tokio::test]
+async fn a_download_through_the_edge_breaks_off_when_its_route_asks_for_a_token() {
+    let issuer = Issuer::new("k1");
+    let documents = |rest: &str| {
+        format!("{}---{}---{}", super::door::GATEWAY, super::door::EVERYBODY, policies(&issuer, rest))
+    };
+    let door = Door::open(&policies(&issuer, "public")).await;
+    let mut stream = door.connect(HTTP1).await;
+    stream.write_all(b"GET /drip/100000 HTTP/1.1\r\nhost: api.bank.example\r\n\r\n").await.unwrap();
+    let mut head = vec![0; 4096];
+    let read = stream.read(&mut head).await.unwrap();
+    assert!(head[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head[..read]));
+    door.mesh.world.policy("edge.yaml", &documents("token"));
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(palisade_tests::DEADLINE, stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the download goes on");
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "it looks whole");
+    let fields =
+        [("response_code_details", json!("closed_by_policy_change")), ("path", json!("/drip/100000"))];
+    door.edge.records_with(1, &fields).await;
+}
