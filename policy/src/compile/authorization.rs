@@ -1,6 +1,8 @@
 //! All AuthorizationPolicy objects of one workload, by action.
 
-use crate::decision::{Grant, Observations, Refusal, RuleRef};
+use std::sync::Arc;
+
+use crate::decision::{Grant, Observations, Refusal, RuleRef, Shadow, ShadowEffect, ShadowPolicy};
 use crate::finding::Findings;
 use crate::finding::problem::Problems;
 use crate::kind::authorization_policy::build::build;
@@ -17,7 +19,12 @@ pub(crate) struct Authorization {
     audit: RuleSet,
     /// Policies with the dry-run annotation, judged as if there were no others.
     dry_run: Enforced,
+    /// The dry-run ALLOW policies, for those that none of them would let in.
+    dry_run_allows: Arc<str>,
 }
+
+/// Names of dry-run ALLOW policies that are told; a label of a metric has an end.
+const NAMES_MAX: usize = 8;
 
 /// What a rule does where it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,7 @@ struct Draft {
     enforced: EnforcedDraft,
     audit: Rules,
     dry_run: EnforcedDraft,
+    dry_run_allows: String,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +78,9 @@ impl Draft {
         let target = if dry_run { &mut self.dry_run } else { &mut self.enforced };
         let of_action = match action {
             Action::Allow => {
+                if dry_run {
+                    self.dry_run_allows = with_name(&self.dry_run_allows, meta);
+                }
                 target.has_allow = true;
                 &mut target.allow
             }
@@ -90,6 +101,7 @@ impl Draft {
             enforced: enforced(self.enforced),
             audit: filed(self.audit),
             dry_run: enforced(self.dry_run),
+            dry_run_allows: self.dry_run_allows.into(),
         }
     }
 }
@@ -138,10 +150,33 @@ impl Authorization {
     }
 
     pub(crate) fn observe(&self, request: &RequestView<'_>) -> Observations {
-        Observations {
-            audited: self.audit.matching(request).cloned().collect(),
-            dry_run: self.dry_run.is_present().then(|| self.dry_run.judge(request)),
+        let audited = self.audit.matching(request).cloned().collect();
+        if !self.dry_run.is_present() {
+            return Observations { audited, ..Observations::default() };
         }
+        let alone = self.dry_run.judge(request);
+        let shadow = self.shadow(&self.enforced.judge(request), &alone);
+        Observations { audited, dry_run: Some(alone), shadow }
+    }
+
+    /// What the dry-run policies would turn round: `now` is what is decided, `alone` what they alone would.
+    fn shadow(&self, now: &Result<Grant, Refusal>, alone: &Result<Grant, Refusal>) -> Option<Shadow> {
+        let (effect, by) = match (now, alone) {
+            (Ok(_), Err(Refusal::Denied(rule))) => (ShadowEffect::DeniedIfAdded, rule.into()),
+            (Ok(granted), Err(Refusal::NoAllowMatched)) => {
+                // Beside an ALLOW rule that matches, another that does not is nothing.
+                let effect = match granted {
+                    Grant::NoPolicy => ShadowEffect::DeniedIfAdded,
+                    Grant::Rule(_) | Grant::KnownDestination => ShadowEffect::DeniedIfAlone,
+                };
+                (effect, ShadowPolicy::NoneOf(Arc::clone(&self.dry_run_allows)))
+            }
+            (Err(Refusal::NoAllowMatched), Ok(Grant::Rule(rule))) => {
+                (ShadowEffect::AllowedIfAdded, rule.into())
+            }
+            _ => return None,
+        };
+        Some(Shadow { effect, by })
     }
 
     pub(crate) fn trace(&self, request: &RequestView<'_>) -> Vec<TracedRule> {
@@ -167,6 +202,17 @@ impl Authorization {
             return false;
         }
         !has_allow || allow.rules().any(|rule| rule.could_match_caller(caller))
+    }
+}
+
+/// One more name in a list that has an end.
+fn with_name(names: &str, meta: &Meta) -> String {
+    let Meta { namespace, name, .. } = meta;
+    match names.split(',').count() {
+        _ if names.is_empty() => format!("{namespace}/{name}"),
+        n if n < NAMES_MAX => format!("{names},{namespace}/{name}"),
+        n if n == NAMES_MAX => format!("{names},..."),
+        _ => names.to_owned(),
     }
 }
 

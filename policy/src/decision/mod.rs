@@ -53,6 +53,70 @@ pub struct Observations {
     pub audited: Vec<RuleRef>,
     /// What the dry-run policies alone would have decided; `None` where there are none.
     pub dry_run: Option<Result<Grant, Refusal>>,
+    /// What would become otherwise if they were enforced.
+    pub shadow: Option<Shadow>,
+}
+
+/// A decision that the dry-run policies would turn round.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shadow {
+    pub effect: ShadowEffect,
+    pub by: ShadowPolicy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ShadowEffect {
+    /// Let in now; refused once they are enforced beside the policies in force.
+    DeniedIfAdded,
+    /// Let in now, and still then; refused if they were in the place of the policies in force.
+    DeniedIfAlone,
+    /// Refused now for want of an ALLOW rule; let in once they are enforced.
+    AllowedIfAdded,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ShadowPolicy {
+    /// A rule of this one matches.
+    One { namespace: Arc<str>, policy: Arc<str> },
+    /// No rule of any of these matches: `namespace/name`, separated by commas.
+    NoneOf(Arc<str>),
+}
+
+impl ShadowEffect {
+    /// As in records and metrics, stable.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::DeniedIfAdded => "denied_if_added",
+            Self::DeniedIfAlone => "denied_if_alone",
+            Self::AllowedIfAdded => "allowed_if_added",
+        }
+    }
+}
+
+impl ShadowPolicy {
+    /// The reason that a request would be refused or let in for.
+    pub fn reason(&self, effect: ShadowEffect) -> &'static str {
+        match (self, effect) {
+            (Self::NoneOf(_), _) => "no_allow_matched",
+            (Self::One { .. }, ShadowEffect::AllowedIfAdded) => "rule",
+            (Self::One { .. }, _) => "denied_by_rule",
+        }
+    }
+}
+
+impl std::fmt::Display for ShadowPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One { namespace, policy } => write!(f, "{namespace}/{policy}"),
+            Self::NoneOf(all) => f.write_str(all),
+        }
+    }
+}
+
+impl From<&RuleRef> for ShadowPolicy {
+    fn from(rule: &RuleRef) -> Self {
+        Self::One { namespace: Arc::clone(&rule.namespace), policy: Arc::clone(&rule.policy) }
+    }
 }
 
 /// The outcome of `authorize`.

@@ -1,6 +1,6 @@
 //! How policies stand to each other: what Istio decides, surprises included.
 
-use palisade_policy::decision::{Decision, Grant, Refusal};
+use palisade_policy::decision::{Decision, Grant, Refusal, ShadowEffect};
 
 use super::support::{Ask, parse_ok, snapshot, workload};
 use super::{ledger, one};
@@ -87,6 +87,57 @@ fn audit_and_dry_run_decide_nothing_and_are_reported() {
     assert_eq!(observed(&dry_allow).dry_run, Some(Err(Refusal::NoAllowMatched)));
     assert!(!ledger(&policy("a", "bank", "", "{}")).has_observers());
     assert_eq!(grant(&policy("a", "bank", "istio.io/dry-run: 'false'", "{}")), Err(Refusal::NoAllowMatched));
+}
+
+/// What a dry run foretells is what becomes of the same policies without the annotation, in every combination.
+#[test]
+fn a_dry_run_foretells_what_enforcing_it_would_turn_round() {
+    let nothing = "{rules: [{to: [{operation: {methods: [PUT]}}]}]}";
+    let deny_nothing = "{action: DENY, rules: [{to: [{operation: {methods: [PUT]}}]}]}";
+    let specs = &[None, Some(ALLOW_ALL), Some(nothing), Some(DENY_ALL), Some(deny_nothing)];
+    let mut turned = Vec::new();
+    for (now, dry, more) in specs
+        .iter()
+        .flat_map(|now| specs.iter().flat_map(move |dry| specs.iter().map(move |more| (now, dry, more))))
+    {
+        let set = |annotation: &str| {
+            let of = |name: &str, annotation: &str, spec: &Option<&str>| {
+                spec.map(|spec| policy(name, "bank", annotation, spec)).unwrap_or_default()
+            };
+            of("now", "", now) + &of("dry", annotation, dry) + &of("more", annotation, more)
+        };
+        let shadow = Ask::new().with_view(|view| ledger(&set(DRY)).observe(view)).shadow;
+        let (before, after) = (grant(&set(DRY)).is_ok(), grant(&set("")).is_ok());
+        let foretold = match shadow.as_ref().map(|shadow| shadow.effect) {
+            Some(ShadowEffect::DeniedIfAdded) => (true, false),
+            Some(ShadowEffect::AllowedIfAdded) => (false, true),
+            Some(ShadowEffect::DeniedIfAlone) | None => (before, before),
+        };
+        assert_eq!(foretold, (before, after), "{now:?} {dry:?} {more:?}: {shadow:?}");
+        turned.extend(shadow.map(|shadow| shadow.effect));
+    }
+    for effect in [ShadowEffect::DeniedIfAdded, ShadowEffect::DeniedIfAlone, ShadowEffect::AllowedIfAdded] {
+        assert!(turned.contains(&effect), "{effect:?} never came");
+    }
+}
+
+#[test]
+fn a_dry_run_names_the_policies_that_would_turn_a_decision() {
+    let shadow = |text: &str| {
+        let shadow = Ask::new().with_view(|view| ledger(text).observe(view)).shadow.unwrap();
+        (shadow.effect.code(), shadow.by.to_string(), shadow.by.reason(shadow.effect))
+    };
+    let dry = |name: &str, spec: &str| policy(name, "bank", DRY, spec);
+    assert_eq!(shadow(&dry("no", DENY_ALL)), ("denied_if_added", "bank/no".to_owned(), "denied_by_rule"));
+    let none = shadow(&(dry("a", "{}") + &dry("b", "{}")));
+    assert_eq!(none, ("denied_if_added", "bank/a,bank/b".to_owned(), "no_allow_matched"));
+    let beside = shadow(&(policy("now", "bank", "", ALLOW_ALL) + &dry("a", "{}")));
+    assert_eq!(beside, ("denied_if_alone", "bank/a".to_owned(), "no_allow_matched"));
+    let more = shadow(&(policy("now", "bank", "", "{}") + &dry("a", ALLOW_ALL)));
+    assert_eq!(more, ("allowed_if_added", "bank/a".to_owned(), "rule"));
+    let many: String = (0..20).map(|n| dry(&format!("p{n:02}"), "{}")).collect();
+    assert_eq!(shadow(&many).1.split(',').next_back(), Some("..."));
+    assert_eq!(shadow(&many).1.split(',').count(), 9);
 }
 
 #[test]

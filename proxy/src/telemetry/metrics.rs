@@ -1,6 +1,7 @@
 //! Counters of one worker, their sum, and Prometheus's text of it, under Istio's names.
 
 mod labels;
+mod shadow;
 mod tcp;
 
 use std::fmt::Write as _;
@@ -116,6 +117,8 @@ pub(crate) struct Shard {
     limited: HashMap<(Arc<str>, Mode), u64>,
     /// Questions to the store of mesh limits, by how they ended.
     store: HashMap<&'static str, u64>,
+    /// Decisions that dry-run policies would turn round.
+    shadowed: HashMap<shadow::Series, u64>,
     /// By guard and reason.
     guarded: HashMap<(Arc<str>, &'static str), u64>,
     pub(crate) plaintext_refused: u64,
@@ -244,6 +247,7 @@ impl Shard {
     }
 
     pub(super) fn add(&mut self, other: &Self) {
+        self.add_shadowed(other);
         for (key, count) in &other.codec_refusals {
             *self.codec_refusals.entry(*key).or_default() += count;
         }
@@ -393,6 +397,7 @@ fn render_ours(out: &mut String, shard: &Shard) {
     render_limited(out, shard);
     render_store(out, shard);
     render_guarded(out, shard);
+    shadow::render(out, shard);
     let connections = |direction| shard.connections.get(&direction).copied().unwrap_or_default();
     let label = |direction: Direction| format!("direction=\"{}\"", direction.name());
     head(out, "palisade_connections_total", "counter", "Connections accepted.");

@@ -290,6 +290,10 @@ impl Record {
 
     /// Notes what policies that decide nothing would have said.
     pub(crate) fn observed(&mut self, observations: Observations) {
+        if let Some(shadow) = &observations.shadow {
+            let (direction, source) = (self.direction, self.source.as_ref());
+            self.worker.telemetry.count(|shard| shard.shadowed(direction, shadow, source));
+        }
         self.observations = Some(Box::new(observations));
     }
 

@@ -50,7 +50,7 @@ pub(super) fn manner(out: &mut String, series: &Series) {
     );
 }
 
-fn party(out: &mut String, side: &str, id: Option<&SpiffeId>) {
+pub(super) fn party(out: &mut String, side: &str, id: Option<&SpiffeId>) {
     let workload = id.and_then(SpiffeId::workload);
     let name = workload.map_or("unknown", |workload| workload.service_account.as_str());
     let namespace = workload.map_or("unknown", |workload| workload.namespace.as_str());

@@ -54,6 +54,10 @@ impl Record {
             let audited: Vec<String> = observations.audited.iter().map(RuleRef::envoy_name).collect();
             o.optional(key!("audited_by"), (!audited.is_empty()).then(|| audited.join(",")).as_deref());
             o.optional(key!("dry_run"), observations.dry_run.as_ref().map(dry_run_text).as_deref());
+            if let Some(shadow) = &observations.shadow {
+                o.known(key!("dry_run_effect"), shadow.effect.code());
+                o.text(key!("dry_run_policy"), &shadow.by.to_string());
+            }
         }
         if let Some(rule) = &self.path_kept_by {
             o.text(key!("path_kept_by"), &rule.envoy_name());
