@@ -2,6 +2,7 @@
 
 mod admin;
 mod command;
+mod describe;
 mod exit;
 mod files;
 mod log;

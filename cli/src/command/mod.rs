@@ -12,6 +12,7 @@ mod demo;
 mod demo_credentials;
 mod demo_pipe;
 mod demo_service;
+mod describe;
 mod diff;
 mod edge;
 mod evict;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Diff(diff::Diff),
     Apply(apply::Apply),
     Get(get::Get),
+    Describe(describe::Describe),
     History(history::History),
     Rollback(rollback::Rollback),
     Delete(delete::Delete),
@@ -76,6 +78,7 @@ impl Command {
             Self::Diff(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
+            Self::Describe(command) => command.run(),
             Self::History(command) => command.run(),
             Self::Rollback(command) => command.run(),
             Self::Delete(command) => command.run(),

@@ -1,6 +1,7 @@
 //! What is printed for the operator.
 
 pub(crate) mod data;
+pub(crate) mod describe;
 pub(crate) mod diff;
 pub(crate) mod explain;
 mod findings;

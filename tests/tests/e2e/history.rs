@@ -95,3 +95,31 @@ async fn pruning_shows_what_goes_and_a_set_with_an_error_is_refused_whole() {
         "{proxies:?}"
     );
 }
+
+#[tokio::test]
+async fn a_workload_is_described_as_its_sidecar_treats_its_callers() {
+    let fleet = Fleet::open().await;
+    let world = &fleet.world;
+    world.apply(DENY_CLOSED).await;
+    let described = json(&world.operator(&["describe", "workload", "payments/ledger", "-o", "json"]).await);
+    let ledger = &described["workloads"][0];
+    assert_eq!(ledger["ports"], serde_json::json!([{"number": 8080, "mtls": "STRICT"}]));
+    let stages: Vec<&str> =
+        ledger["policies"].as_array().unwrap().iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["PeerAuthentication", "AuthorizationPolicy DENY", "AuthorizationPolicy ALLOW"]);
+    let let_in = |id: &str| {
+        let callers = ledger["callers"].as_array().unwrap();
+        callers.iter().find(|caller| caller["spiffe_id"] == id).unwrap()["could_be_let_in"].clone()
+    };
+    assert_eq!(let_in("spiffe://test.mesh/ns/payments/sa/web"), true);
+    assert_eq!(let_in("spiffe://test.mesh/ns/payments/sa/ledger"), false);
+    assert_eq!(fleet.get("/entries").await.status, StatusCode::OK);
+
+    let table = world.operator(&["describe", "workload", "ledger"]).await;
+    assert!(table.stdout.contains("port      8080, mutual TLS STRICT"), "{table:?}");
+    let object = world.operator(&["describe", "AuthorizationPolicy", "closed"]).await;
+    assert!(object.stdout.contains("concerns  spiffe://test.mesh/ns/payments/sa/ledger\n"), "{object:?}");
+    assert!(object.stdout.contains("paths: [/closed]") && !object.stdout.contains("sa/web"), "{object:?}");
+    let nobody = world.operator(&["describe", "workload", "ledgr"]).await;
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("payments/ledger"), "{nobody:?}");
+}
