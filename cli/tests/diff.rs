@@ -56,22 +56,38 @@ fn record(id: &str, caller: &str, method: &str, path: &str, reason: &str) -> Str
     .to_string()
 }
 
+const RECORDS: [[&str; 5]; 4] = [
+    ["0193-3", "payments", "POST", "/entries", "rule"],
+    ["0193-4", "payments", "GET", "/entries", "rule"],
+    ["0193-5", "accounts", "GET", "/balances/1000", "rule"],
+    ["0193-6", "notifications", "GET", "/entries", "no_allow_matched"],
+];
+
+/// What docs/policy-tests.md shows below a command.
+fn documented(command: &str, end: &str) -> String {
+    let page = fs::read_to_string(root().join("docs/policy-tests.md")).unwrap();
+    let rest = page.split_once(&format!("$ {command}\n")).unwrap().1;
+    rest.split_once(end).unwrap().0.to_owned()
+}
+
+fn write_records(folder: &Path) {
+    let lines = RECORDS.map(|[id, caller, method, path, reason]| record(id, caller, method, path, reason));
+    fs::write(folder.join("decisions.jsonl"), lines.join("\n")).unwrap();
+}
+
 #[test]
 fn the_page_shows_what_is_printed() {
-    let page = fs::read_to_string(root().join("docs/policy-tests.md")).unwrap();
-    let rest = page.split_once("$ palisade diff old new --log decisions.jsonl\n").unwrap().1;
-    let documented = rest.split_once("```").unwrap().0;
     let folder = folder();
-    let records = [
-        record("0193-3", "payments", "POST", "/entries", "rule"),
-        record("0193-4", "payments", "GET", "/entries", "rule"),
-        record("0193-5", "accounts", "GET", "/balances/1000", "rule"),
-        record("0193-6", "notifications", "GET", "/entries", "no_allow_matched"),
-    ];
-    fs::write(folder.path().join("decisions.jsonl"), records.join("\n")).unwrap();
+    write_records(folder.path());
     let output = palisade(folder.path(), &["diff", "old", "new", "--log", "decisions.jsonl"]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), documented);
+    let shown = documented("palisade diff old new --log decisions.jsonl", "```");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), shown);
     assert_eq!(output.status.code(), Some(0));
+    let output = palisade(folder.path(), &["suggest", "--log", "decisions.jsonl"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), documented("cat suggested.yaml", "```"));
+    let noted = documented("palisade suggest --log decisions.jsonl > suggested.yaml", "$ ");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), noted);
+    assert_eq!(palisade(folder.path(), &["suggest", "--log", "none"]).status.code(), Some(2));
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub mod projection;
 pub mod record;
 pub mod request;
 pub mod set;
+pub mod suggest;
 
 pub use compile::Snapshot;
 pub use decision::{Decision, Permit, Refusal};

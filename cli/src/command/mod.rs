@@ -26,6 +26,7 @@ mod posture;
 mod proxies;
 mod proxy;
 mod rollback;
+mod suggest;
 mod test;
 mod token;
 mod traces;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Explain(Box<explain::Explain>),
     Test(test::Test),
     Diff(diff::Diff),
+    Suggest(suggest::Suggest),
     Apply(apply::Apply),
     Get(get::Get),
     Describe(describe::Describe),
@@ -76,6 +78,7 @@ impl Command {
             Self::Explain(command) => command.run(),
             Self::Test(command) => command.run(),
             Self::Diff(command) => command.run(),
+            Self::Suggest(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
             Self::Describe(command) => command.run(),

@@ -43,3 +43,8 @@ pub(crate) fn print(text: &str) -> std::io::Result<()> {
         other => other,
     }
 }
+
+/// Prints what is beside the answer to stderr, so that stdout can go into a file.
+pub(crate) fn note(text: &str) -> std::io::Result<()> {
+    writeln!(std::io::stderr().lock(), "{}", printable(text))
+}
