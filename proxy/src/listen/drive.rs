@@ -35,8 +35,8 @@ use crate::worker::Worker;
 /// From the decision to end a connection to its forced end, for the last words to leave.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Without a request for so long, a connection of HTTP/1.1 is served without a codec's buffers: long enough that making
-/// them anew (some microseconds) is little beside what a request costs that comes so late.
+/// Without a request for so long, a connection of HTTP/1.1 is served without a codec's buffers: making them anew is
+/// little beside what a request costs that comes so late, since nothing is batched with it.
 const REST_AFTER: Duration = Duration::from_millis(100);
 /// How often a connection with requests is looked at, whether it rests.
 const REST_LOOK: Duration = Duration::from_millis(500);
