@@ -18,6 +18,7 @@ pub mod kind;
 pub mod lint;
 pub mod policy_test;
 pub mod projection;
+pub mod readiness;
 pub mod record;
 pub mod request;
 pub mod set;

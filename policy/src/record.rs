@@ -25,6 +25,8 @@ pub struct Record {
     /// The service's port.
     pub port: Option<u16>,
     pub policy_version: u64,
+    /// There was no request: TLS failed.
+    pub handshake_failed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -69,6 +71,7 @@ struct Line {
     policy: Option<String>,
     policy_version: u64,
     upstream_cluster: Option<String>,
+    response_code_details: Option<String>,
 }
 
 /// Reasons of requests that policy refused, rules of access and PeerAuthentication.
@@ -105,6 +108,7 @@ impl Record {
             path: line.path,
             port: line.upstream_cluster.and_then(|cluster| port(&cluster)),
             policy_version: line.policy_version,
+            handshake_failed: line.response_code_details.as_deref() == Some("handshake_failed"),
         })
     }
 }

@@ -22,6 +22,7 @@ mod history;
 mod init;
 mod kind;
 mod lint;
+mod mtls;
 mod posture;
 mod proxies;
 mod proxy;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Init(init::Init),
     Lint(lint::Lint),
     Posture(posture::PostureOf),
+    Mtls(mtls::Mtls),
     Explain(Box<explain::Explain>),
     Test(test::Test),
     Diff(diff::Diff),
@@ -75,6 +77,7 @@ impl Command {
             Self::Init(command) => command.run(),
             Self::Lint(command) => command.run(),
             Self::Posture(command) => command.run(),
+            Self::Mtls(command) => command.run(),
             Self::Explain(command) => command.run(),
             Self::Test(command) => command.run(),
             Self::Diff(command) => command.run(),

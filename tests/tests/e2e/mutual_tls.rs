@@ -206,3 +206,48 @@ async fn a_client_hello_in_pieces_changes_nothing() {
         assert_eq!(mesh.app.received().len(), 1);
     }
 }
+
+#[tokio::test]
+async fn readiness_for_strict_is_known_from_records_and_never_guessed() {
+    let world = World::of_files(PALISADE);
+    let app = Upstream::start("ledger").await;
+    world.policy(
+        "policies.yaml",
+        "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: palisade-system}
+spec: {mtls: {mode: PERMISSIVE}}
+",
+    );
+    let sidecar = world.file_sidecar("payments/ledger");
+    let sidecar = sidecar.serve(8080, app.address()).start().await;
+    let log = world.folder().join("payments-ledger.records.jsonl").display().to_string();
+    let ask = async |observed: &str| {
+        world.palisade(&["mtls", "readiness", "--log", &log, "--observed", observed]).await
+    };
+    let svid = world.pki.svid("payments/web");
+    let mutual = async || {
+        let (address, expected) = (sidecar.inbound(8080), expecting("payments/ledger"));
+        let stream = connect_tls(address, Some(&svid), &world.pki.bundle, expected, HTTP1).await.unwrap();
+        client::send_on(stream, get("/entries")).await.unwrap().status
+    };
+    assert_eq!(mutual().await, StatusCode::OK);
+    sidecar.records_with(1, &[("decision", json!("allowed"))]).await;
+    let short = ask("24h").await;
+    assert!(
+        short.code == Some(1) && short.stdout.contains("unknown  spiffe://test.mesh/ns/payments/sa/ledger"),
+        "{short:?}"
+    );
+    let ready = ask("0s").await;
+    assert!(ready.code == Some(0) && ready.stdout.contains("\nready "), "{ready:?}");
+
+    assert_eq!(client::send(sidecar.inbound(8080), get("/entries")).await.status, StatusCode::OK);
+    assert_eq!(app.received().len(), 2);
+    sidecar.records_with(1, &[("source_principal", json!(null))]).await;
+    let not_ready = ask("0s").await;
+    assert!(not_ready.code == Some(1) && not_ready.stdout.contains("\nNOT READY "), "{not_ready:?}");
+    assert!(not_ready.stdout.contains("127.") && not_ready.stdout.contains(" (1)"), "{not_ready:?}");
+    let nothing = world.palisade(&["mtls", "readiness", "--log", &world.write("none.jsonl", "")]).await;
+    assert!(nothing.code == Some(2) && nothing.stderr.contains("no decision record"), "{nothing:?}");
+}
