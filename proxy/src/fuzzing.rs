@@ -1,8 +1,15 @@
 //! What must hold for any bytes from outside: one function per parser, which panics where it does not. `fuzz/` feeds
 //! them; the tests below feed them what is kept in `fuzz/corpus`.
 
+use std::collections::BTreeMap;
+
+use palisade_identity::SpiffeId;
 use palisade_policy::document::{self, SourceFile};
-use palisade_policy::{PolicySet, Severity};
+use palisade_policy::kind::Meta;
+use palisade_policy::projection::{Projection, project};
+use palisade_policy::{PolicySet, Severity, Snapshot, Workload};
+use palisade_proto::v1;
+use prost::Message;
 
 pub use crate::edge::fuzzing::{forwarded, proxy_header};
 pub use crate::http::fuzzing::{framing, path};
@@ -32,7 +39,34 @@ pub fn documents(data: &[u8]) {
     }
     if let Ok((set, _warnings)) = PolicySet::new(objects, &[]) {
         let _report = palisade_policy::lint::lint(set.objects());
+        set.objects().iter().for_each(|object| is_understood_by_some(&set, &object.meta));
     }
+}
+
+/// By workloads of the object's namespace, among them one with its labels.
+fn is_understood_by_some(set: &PolicySet, meta: &Meta) {
+    for account in ["ledger", "edge"] {
+        let id = SpiffeId::parse(&format!("spiffe://corp.example/ns/{}/sa/{account}", meta.namespace));
+        // Objects may lie in namespaces that no workload can have.
+        let Ok(id) = id else { continue };
+        let labels = BTreeMap::from([("app".to_owned(), account.to_owned())]);
+        is_understood_as_sent(&project(set, &[], &Workload { id, labels }));
+    }
+}
+
+/// What a control plane sends. What is understood of it is sent as it was understood, and a snapshot is made of it or refused.
+pub fn wire(data: &[u8]) {
+    let Ok(body) = v1::SnapshotBody::decode(data) else { return };
+    if let Ok(projection) = Projection::try_from(body) {
+        is_understood_as_sent(&projection);
+        let _snapshot = Snapshot::compile(1, &projection);
+    }
+}
+
+fn is_understood_as_sent(projection: &Projection) {
+    let bytes = v1::SnapshotBody::from(projection).encode_to_vec();
+    let understood = v1::SnapshotBody::decode(bytes.as_slice()).ok().map(Projection::try_from);
+    assert_eq!(understood, Some(Ok(projection.clone())));
 }
 
 fn file(text: &str) -> SourceFile {
@@ -52,7 +86,7 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 8] = [
+    const TARGETS: [(&str, Target); 9] = [
         ("documents", super::documents),
         ("forwarded", super::forwarded),
         ("framing", super::framing),
@@ -61,6 +95,7 @@ mod tests {
         ("proxy_header", super::proxy_header),
         ("token", super::token),
         ("trace", super::trace),
+        ("wire", super::wire),
     ];
 
     #[test]

@@ -39,6 +39,13 @@ async fn no_request_fails_while_the_control_plane_is_killed_and_started_again() 
 async fn sidecars_restarted_during_an_outage_serve_from_their_state_folders() {
     let mut fleet = Fleet::open().await;
     assert_eq!(fleet.get("/before").await.status, StatusCode::OK);
+    // What is acked was written down; what is in force may not have been yet.
+    until("both proxies to have acked what is in force", || async {
+        let proxies = fleet.world.proxies().await;
+        let acked: Vec<u64> = proxies.iter().filter_map(|proxy| proxy["acked_version"].as_u64()).collect();
+        if acked.len() == 2 && acked.iter().all(|version| *version > 1) { Ok(()) } else { Err(proxies) }
+    })
+    .await;
     fleet.world.kill_control_plane().await;
     // Its ports are other ones now, and there is nobody to tell callers; a fixed port keeps the old address.
     let Fleet { world, app, ledger: serving, web } = fleet;
