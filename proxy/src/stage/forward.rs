@@ -95,8 +95,9 @@ pub(crate) async fn forward(
         };
         let waited = tokio::select! {
             biased;
-            waited = waited => waited,
+            // First: an answer that came together with the change must not begin, only to break off at once.
             why = tally.leash.ended() => Err(ProxyError::Closed(why)),
+            waited = waited => waited,
         };
         match waited? {
             // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.
