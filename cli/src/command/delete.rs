@@ -15,10 +15,11 @@ pub(crate) struct Delete {
     /// Kind, for example AuthorizationPolicy.
     #[arg(value_name = "KIND", value_parser = kind::parse)]
     kind: Kind,
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "[NAMESPACE/]NAME")]
     name: String,
+    /// Of a name without one.
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
-    namespace: String,
+    namespace: Option<String>,
     /// Why, for the history; at most 1024 bytes.
     #[arg(short, long, env = "PALISADE_MESSAGE", value_name = "TEXT", default_value = "")]
     message: String,
@@ -32,20 +33,27 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) fn run(self) -> Outcome {
         let kind = self.kind.name();
+        let (Some(namespace), name) = kind::object(&self.name, self.namespace.as_deref())? else {
+            return Err(
+                anyhow::anyhow!("in which namespace? Write NAMESPACE/{} or --namespace", self.name).into()
+            );
+        };
+        let whole = format!("{kind} {namespace}/{name}");
         let request = DeleteRequest {
             kind: kind.to_owned(),
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
+            namespace,
+            name,
             wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
             message: self.message.clone(),
         };
         self.admin.with_client(self.wait, async |mut client| {
-            let response = client.delete(request).await.map_err(|status| self.refused(status))?.into_inner();
+            let refused = |status| self.refused(&whole, status);
+            let response = client.delete(request).await.map_err(refused)?.into_inner();
             let findings: Vec<Shown> = response.findings.iter().map(Shown::from).collect();
             if print_findings(&findings, &[])? {
                 return Err(Failure::input_reported());
             }
-            print(&format!("deleted {kind} {}/{}\nversion {}", self.namespace, self.name, response.version))?;
+            print(&format!("deleted {whole}\nversion {}", response.version))?;
             if !self.wait.is_zero() {
                 print(&push::describe(&response.pushes))?;
             }
@@ -53,11 +61,10 @@ impl Delete {
         })
     }
 
-    fn refused(&self, status: tonic::Status) -> Failure {
+    fn refused(&self, whole: &str, status: tonic::Status) -> Failure {
         if status.code() != tonic::Code::NotFound {
             return admin::refused(status);
         }
-        let (kind, namespace, name) = (self.kind.name(), &self.namespace, &self.name);
-        anyhow::anyhow!("there is no {kind} {namespace}/{name}; `palisade get {kind}` lists them").into()
+        anyhow::anyhow!("there is no {whole}; `palisade get {}` lists them", self.kind.name()).into()
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct Describe {
     /// `workload`, or a kind, for example AuthorizationPolicy.
     #[arg(value_name = "KIND", value_parser = parse)]
     what: What,
-    /// Of a workload: `name`, `namespace/name` or a SPIFFE id.
-    #[arg(value_name = "NAME")]
+    /// Of a workload also a SPIFFE id.
+    #[arg(value_name = "[NAMESPACE/]NAME")]
     name: String,
     /// [default: any, where the name is there once]
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
@@ -99,10 +99,11 @@ impl Describe {
         stored: &GetResponse,
         proxies: &ListProxiesResponse,
     ) -> Outcome {
+        let (namespace, name) = kind::object(&self.name, self.namespace.as_deref())?;
         let fits = |object: &&Object| {
             object.spec.kind() == kind
-                && object.meta.name == self.name
-                && self.namespace.as_ref().is_none_or(|wanted| *wanted == object.meta.namespace)
+                && object.meta.name == name
+                && namespace.as_ref().is_none_or(|wanted| *wanted == object.meta.namespace)
         };
         let found: Vec<&Object> = set.objects().iter().filter(fits).collect();
         let [object] = found.as_slice() else {

@@ -15,7 +15,7 @@ pub(crate) struct Get {
     /// Kind, for example AuthorizationPolicy [default: all].
     #[arg(value_name = "KIND", value_parser = kind::parse)]
     kind: Option<Kind>,
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "[NAMESPACE/]NAME")]
     name: Option<String>,
     /// [default: all].
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
@@ -39,10 +39,12 @@ enum Format {
 
 impl Get {
     pub(crate) fn run(self) -> Outcome {
+        let (namespace, name) =
+            kind::object(self.name.as_deref().unwrap_or_default(), self.namespace.as_deref())?;
         let request = GetRequest {
             kind: self.kind.map(Kind::name).unwrap_or_default().to_owned(),
-            namespace: self.namespace.clone().unwrap_or_default(),
-            name: self.name.clone().unwrap_or_default(),
+            namespace: namespace.unwrap_or_default(),
+            name,
             version: self.version.unwrap_or(0),
         };
         self.admin.with_client(Duration::ZERO, async |mut client| {

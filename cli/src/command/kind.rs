@@ -1,6 +1,9 @@
-//! Kinds as operators type them.
+//! Kinds and names of documents as operators type them.
 
+use anyhow::anyhow;
 use palisade_policy::kind::Kind;
+
+use crate::exit::Failure;
 
 /// Any case. Only the whole name: an abbreviation could mean another kind in the next version.
 pub(super) fn parse(text: &str) -> Result<Kind, String> {
@@ -10,9 +13,33 @@ pub(super) fn parse(text: &str) -> Result<Kind, String> {
     })
 }
 
+/// The namespace and name of a document: `NAMESPACE/NAME` as commands print it, or a name beside `--namespace`.
+pub(super) fn object(name: &str, namespace: Option<&str>) -> Result<(Option<String>, String), Failure> {
+    let Some((own, name)) = name.split_once('/') else {
+        return Ok((namespace.map(str::to_owned), name.to_owned()));
+    };
+    match namespace {
+        Some(other) if other != own => Err(anyhow!(
+            "{own}/{name} is in the namespace {own}, and --namespace says {other}; leave one of them out"
+        )
+        .into()),
+        _ => Ok((Some(own.to_owned()), name.to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_is_named_as_commands_print_it_or_with_its_namespace_apart() {
+        let named = |namespace: Option<&str>, name: &str| (namespace.map(str::to_owned), name.to_owned());
+        assert_eq!(object("web", None).ok(), Some(named(None, "web")));
+        assert_eq!(object("web", Some("shop")).ok(), Some(named(Some("shop"), "web")));
+        assert_eq!(object("shop/web", None).ok(), Some(named(Some("shop"), "web")));
+        assert_eq!(object("shop/web", Some("shop")).ok(), Some(named(Some("shop"), "web")));
+        assert!(object("shop/web", Some("bank")).is_err());
+    }
 
     #[test]
     fn takes_any_case_and_nothing_else() {

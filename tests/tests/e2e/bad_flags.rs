@@ -176,6 +176,26 @@ async fn operators_commands_say_what_they_lack() {
             1,
             &["there is no PeerAuthentication a/none"],
         ),
+        (
+            &["delete", "PeerAuthentication", "none", "--server", &server, "--operator-dir", &operator],
+            1,
+            &["in which namespace?", "NAMESPACE/none"],
+        ),
+        (
+            &[
+                "get",
+                "PeerAuthentication",
+                "a/none",
+                "-n",
+                "b",
+                "--server",
+                &server,
+                "--operator-dir",
+                &operator,
+            ],
+            1,
+            &["a/none is in the namespace a", "--namespace says b"],
+        ),
     ];
     for (args, code, words) in rows {
         eprintln!("{args:?}");

@@ -117,7 +117,7 @@ async fn a_workload_is_described_as_its_sidecar_treats_its_callers() {
 
     let table = world.operator(&["describe", "workload", "ledger"]).await;
     assert!(table.stdout.contains("port      8080, mutual TLS STRICT"), "{table:?}");
-    let object = world.operator(&["describe", "AuthorizationPolicy", "closed"]).await;
+    let object = world.operator(&["describe", "AuthorizationPolicy", "payments/closed"]).await;
     assert!(object.stdout.contains("concerns  spiffe://test.mesh/ns/payments/sa/ledger\n"), "{object:?}");
     assert!(object.stdout.contains("paths: [/closed]") && !object.stdout.contains("sa/web"), "{object:?}");
     let nobody = world.operator(&["describe", "workload", "ledgr"]).await;

@@ -138,7 +138,7 @@ spec: {selector: {matchLabels: {app: ledger}}, rules: [{name: all, maxBodyBytes:
     assert_eq!(post().await.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(fleet.get("/entries").await.status, StatusCode::METHOD_NOT_ALLOWED);
     fleet.app.assert_untouched();
-    let done = fleet.world.operator(&["delete", "RequestGuard", "small", "-n", "payments"]).await;
+    let done = fleet.world.operator(&["delete", "RequestGuard", "payments/small"]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     until("no guard", || async {
         let status = post().await.status;
