@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::clause::Reading;
-use super::index::Form;
 use super::text::{Case, TextMatch};
+use super::texts::Form;
 
 /// Compares whole authorities without regard to case (RFC 9110 section 4.2.3), as Istio does.
 ///

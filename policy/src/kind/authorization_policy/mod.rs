@@ -18,6 +18,7 @@ pub(crate) mod rule_set;
 mod source_account;
 pub(crate) mod tcp;
 pub(crate) mod text;
+mod texts;
 mod token;
 pub mod trace;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::index::Form;
+use super::texts::Form;
 
 /// The texts between the stars of a pattern. Without a star: one text, which is the namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 use ipnet::IpNet;
 
 use super::clause::Clause;
-use super::index::{Attribute, Form, HeaderKey, Need};
+use super::index::{Attribute, Need};
 use super::path::PathMatch;
 use super::text::TextMatch;
+use super::texts::Form;
 
 /// Of a rule with these parts: alternatives among sources and among operations, and conditions that must all hold.
 pub(super) fn needs(
@@ -51,7 +52,7 @@ impl Clause {
             Self::Path(values) => (Attribute::Path, forms(&values.any, PathMatch::form)?),
             Self::Host(values) => (Attribute::Host, forms(&values.any, |host| host.form())?),
             Self::Header(clause, _) => {
-                (Attribute::Header(HeaderKey(clause.name.clone())), forms(&clause.any, TextMatch::form)?)
+                (Attribute::Header(clause.name.clone()), forms(&clause.any, TextMatch::form)?)
             }
             Self::Token(attribute, values) => {
                 (Attribute::Token(attribute.clone()), forms(&values.any, TextMatch::form)?)

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::clause::Reading;
-use super::index::Form;
 use super::text::{Case, TextMatch};
+use super::texts::Form;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PathMatch {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::clause::Clause;
-use super::index::{Index, Position};
+use super::index::Index;
 use super::needs::needs;
+use super::texts::Position;
 use crate::decision::RuleRef;
 use crate::request::RequestView;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
 
-use super::index::Form;
+use super::texts::Form;
 
 /// Compared part by part and whole: no pattern, no regular expression (CVE-2026-39350).
 #[derive(Clone, Debug, PartialEq, Eq)]

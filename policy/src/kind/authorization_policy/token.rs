@@ -12,7 +12,7 @@ use crate::request::token::Token;
 const SPACE_DELIMITED: &[&str] = &["scope", "scp", "permission"];
 
 /// What of a token is looked at.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TokenAttribute {
     /// `iss/sub`.
     Principal,
