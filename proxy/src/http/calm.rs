@@ -233,6 +233,11 @@ impl<T> Heads for Calm<T> {
         self.from_client.unfinished_head()
     }
 
+    /// Nobody compares them: [`super::ledger`] has the account of HTTP/2.
+    fn heads(&self) -> u64 {
+        0
+    }
+
     /// HTTP/2 has no such moment: the codec keeps tables and windows for as long as its connection lives.
     fn is_between(&self) -> bool {
         false

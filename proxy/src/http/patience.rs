@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub(crate) struct Verdict {
     between: AtomicBool,
     /// Bytes were written that may not have left.
     unflushed: AtomicBool,
+    /// Heads that were read whole, less the requests that the codec made of them.
+    heads_ahead: AtomicI64,
 }
 
 impl Verdict {
@@ -86,9 +88,20 @@ impl Verdict {
         self.busy.store(busy, Ordering::Relaxed);
     }
 
-    /// Whether the codec holds no byte of either side's.
+    /// The codec made a request of a head.
+    pub(crate) fn handed_on(&self) {
+        self.add_heads_ahead(-1);
+    }
+
+    fn add_heads_ahead(&self, heads: i64) {
+        let ahead = self.heads_ahead.load(Ordering::Relaxed).saturating_add(heads);
+        self.heads_ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    /// Whether the codec holds no byte of either side's. A request that was sent ahead may be in its buffer whole.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.between.load(Ordering::Relaxed)
+        self.heads_ahead.load(Ordering::Relaxed) == 0
+            && self.between.load(Ordering::Relaxed)
             && !self.unflushed.load(Ordering::Relaxed)
             && !self.busy.load(Ordering::Relaxed)
     }
@@ -98,6 +111,9 @@ impl Verdict {
 pub(crate) trait Heads {
     /// The number of the head that has begun and is not whole.
     fn unfinished_head(&self) -> Option<u64>;
+
+    /// The number of heads that were read whole.
+    fn heads(&self) -> u64;
 
     /// Whether the next byte begins a message, and none is under way that the reader knows of.
     fn is_between(&self) -> bool;
@@ -114,6 +130,8 @@ pub(crate) struct HeadDeadline<T> {
     verdict: Arc<Verdict>,
     /// The head under way.
     head: Option<u64>,
+    /// Whole heads that the verdict was told of.
+    heads: u64,
     /// Made with the first head that does not come in one piece, and used again.
     deadline: Option<Pin<Box<Sleep>>>,
     /// The codec has nothing more to write: what we write stands between messages.
@@ -122,12 +140,18 @@ pub(crate) struct HeadDeadline<T> {
 
 impl<T: Heads> HeadDeadline<T> {
     pub(crate) fn new(io: T, limit: Duration, verdict: Arc<Verdict>) -> Self {
-        Self { io, limit, verdict, head: None, deadline: None, written: true }
+        Self { io, limit, verdict, head: None, heads: 0, deadline: None, written: true }
     }
 
     /// Starts the clock where a head begins.
     fn look(&mut self) {
         self.verdict.between.store(self.io.is_between(), Ordering::Relaxed);
+        let heads = self.io.heads();
+        if heads != self.heads {
+            let more = heads.wrapping_sub(self.heads);
+            self.heads = heads;
+            self.verdict.add_heads_ahead(i64::try_from(more).unwrap_or(i64::MAX));
+        }
         let head = self.io.unfinished_head();
         if head == self.head {
             return;
@@ -319,6 +343,10 @@ mod tests {
             self.begun.then_some(self.ended)
         }
 
+        fn heads(&self) -> u64 {
+            self.ended
+        }
+
         fn is_between(&self) -> bool {
             !self.begun
         }
@@ -382,6 +410,19 @@ mod tests {
         let mut told = [0; 4];
         far.read_exact(&mut told).await.unwrap();
         assert_eq!(&told, b"late");
+    }
+
+    #[tokio::test]
+    async fn a_codec_that_holds_a_whole_head_of_which_it_made_no_request_is_not_at_rest() {
+        let (near, mut far) = duplex(1024);
+        let verdict = Arc::<Verdict>::default();
+        let mut io = HeadDeadline::new(Lines { io: near, ended: 0, begun: false }, LIMIT, verdict.clone());
+        far.write_all(b"a\nb\n").await.unwrap();
+        assert_eq!(io.read(&mut [0; 64]).await.unwrap(), 4);
+        verdict.handed_on();
+        assert!(!verdict.is_at_rest(), "the second is in the codec's buffer");
+        verdict.handed_on();
+        assert!(verdict.is_at_rest());
     }
 
     #[tokio::test(start_paused = true)]

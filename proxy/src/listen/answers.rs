@@ -60,6 +60,7 @@ impl Answers {
         };
         slots.set(index, Slot::Ours);
         self.verdict.set_busy(true);
+        self.verdict.handed_on();
         Answer { answers: self.clone(), index }
     }
 

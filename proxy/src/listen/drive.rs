@@ -178,6 +178,8 @@ async fn until<C: Graceful>(
 ) -> hyper::Result<Left> {
     let mut connection = Turns { connection, after_turn };
     tokio::select! {
+        biased;
+        // First: it may have been woken for bytes that it has not looked at.
         result = &mut connection => result?,
         () = rest => return Ok(Left::ToRest),
         grace = stop => {
@@ -351,6 +353,21 @@ mod tests {
             assert!(rooms.lock().unwrap().iter().all(|room| *room > 1));
         };
         assert_eq!(served(1024, client).await.1, ["/a", "/b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_were_sent_ahead_are_all_answered_before_a_connection_rests() {
+        let client = async |mut client: DuplexStream, rooms: Arc<Mutex<Vec<usize>>>| {
+            let ahead: String = (0..60).map(|at| format!("GET /{at} HTTP/1.1\r\nhost: x\r\n\r\n")).collect();
+            client.write_all(ahead.as_bytes()).await.unwrap();
+            for _ in 0..60 {
+                ask(&mut client, "").await;
+            }
+            sleep(REST_LOOK * 2).await;
+            assert_eq!(rooms.lock().unwrap().last(), Some(&1), "it rests then");
+        };
+        let paths: Vec<String> = (0..60).map(|at| format!("/{at}")).collect();
+        assert_eq!(served(1 << 16, client).await.1, paths);
     }
 
     #[tokio::test(start_paused = true)]

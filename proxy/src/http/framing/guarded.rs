@@ -84,6 +84,10 @@ impl<T> Heads for Guarded<T, Request> {
         self.framing.unfinished_head()
     }
 
+    fn heads(&self) -> u64 {
+        self.framing.heads
+    }
+
     fn is_between(&self) -> bool {
         self.broken.is_none() && self.framing.is_between()
     }
