@@ -1,9 +1,11 @@
 //! Decision records as proxies write them, as far as they tell what policy was asked: docs/reference/telemetry.md.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use palisade_identity::SpiffeId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One request that a sidecar or an edge decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +26,27 @@ pub struct Record {
     pub path: Option<String>,
     /// The service's port.
     pub port: Option<u16>,
+    /// The rule that decided, if one did.
+    pub rule: Option<NamedRule>,
     pub policy_version: u64,
     /// There was no request: TLS failed.
     pub handshake_failed: bool,
+}
+
+/// A rule as records name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedRule {
+    /// `namespace/name`.
+    pub policy: String,
+    /// From 0. `None`: the record says none.
+    pub rule: Option<usize>,
+}
+
+impl fmt::Display for NamedRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.policy)?;
+        self.rule.map_or(Ok(()), |rule| write!(f, ", rule {rule}"))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -69,6 +89,7 @@ struct Line {
     authority: Option<String>,
     path: Option<String>,
     policy: Option<String>,
+    rule: Option<usize>,
     policy_version: u64,
     upstream_cluster: Option<String>,
     response_code_details: Option<String>,
@@ -107,10 +128,18 @@ impl Record {
             authority: line.authority,
             path: line.path,
             port: line.upstream_cluster.and_then(|cluster| port(&cluster)),
+            rule: line.policy.map(|policy| NamedRule { policy, rule: line.rule }),
             policy_version: line.policy_version,
             handshake_failed: line.response_code_details.as_deref() == Some("handshake_failed"),
         })
     }
+}
+
+/// The claims that a request principal is made of; `None`: it is none.
+pub(crate) fn claims_of(request_principal: &str) -> Option<Map<String, Value>> {
+    let (issuer, subject) = request_principal.rsplit_once('/')?;
+    let subject = subject.replace("%2F", "/").replace("%25", "%");
+    Some(Map::from_iter([("iss".to_owned(), issuer.into()), ("sub".to_owned(), subject.into())]))
 }
 
 /// `ip:port`.
@@ -156,6 +185,8 @@ mod tests {
             assert_eq!(record.outcome, outcome, "{decision} {reason}");
             assert_eq!((record.port, record.policy_version), (Some(8080), 7));
             assert_eq!(record.source_ip, Some("::1".parse().unwrap()));
+            let named: Option<String> = serde_json::from_str(policy).unwrap();
+            assert_eq!(record.rule, named.map(|policy| NamedRule { policy, rule: Some(0) }));
             assert_eq!(record.caller.unwrap().principal(), "corp.example/ns/bank/sa/payments");
         }
     }

@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::HeaderMap;
 use palisade_identity::{SpiffeId, TrustDomain};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
 
 use super::{DifferenceError, meshes, target};
 use crate::compile::Snapshot;
 use crate::explain::{Attribute, Mesh, Target, Verdict, verdict};
 use crate::kind::request_match::MatchView;
-use crate::record::{Direction, Outcome, Record};
+use crate::record::{Direction, Outcome, Record, claims_of};
 use crate::request::RequestView;
 use crate::request::path::normalize;
 use crate::request::token::Token;
@@ -211,7 +211,6 @@ impl Asked {
 
 /// A token of this principal, of which nothing else is known.
 fn token(principal: &str) -> Option<Token> {
-    let (issuer, subject) = principal.rsplit_once('/')?;
-    let subject = subject.replace("%2F", "/").replace("%25", "%");
-    Token::parse(json!({"iss": issuer, "sub": subject}).to_string().as_bytes()).ok().map(|(token, _)| token)
+    let claims = Value::Object(claims_of(principal)?).to_string();
+    Token::parse(claims.as_bytes()).ok().map(|(token, _)| token)
 }

@@ -1,13 +1,15 @@
 //! Why a request is let in or refused: what decides is asked, and then what it looked at is told.
 //!
 //! `mesh` is what documents tell of a mesh, `question` a request, `judge` takes it through what a sidecar asks in the order
-//! in which it asks, and `nearest` finds the rules that would almost have let it in.
+//! in which it asks, `nearest` finds the rules that would almost have let it in, and `recorded` takes the question from a
+//! decision record.
 
 mod certain;
 mod judge;
 mod mesh;
 mod nearest;
 mod question;
+pub mod recorded;
 
 use serde::Serialize;
 
