@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use palisade_policy::document::Parsed;
-use palisade_policy::kind::Spec;
+use palisade_policy::kind::{Object, Spec};
 use palisade_policy::policy_test::PolicyTest;
-use palisade_policy::{PolicySet, document};
+use palisade_policy::{Findings, PolicySet, document};
+use palisade_proto::v1::GetResponse;
 use serde_json::{Map, Value};
 
 use crate::exit::Failure;
@@ -21,10 +22,37 @@ pub(crate) fn accepted(files: &[document::SourceFile]) -> Result<PolicySet, Fail
 pub(crate) fn accepted_with_tests(
     files: &[document::SourceFile],
 ) -> Result<(PolicySet, Vec<PolicyTest>), Failure> {
-    let Parsed { objects, tests, mut findings } = document::parse_all(files);
+    let Parsed { objects, tests, findings } = document::parse_all(files);
+    Ok((settled(objects, findings, files)?, tests))
+}
+
+/// What the control plane holds, or held in a version. One by one: what a call may name at once is no limit for what is
+/// stored.
+pub(crate) fn stored(response: &GetResponse) -> Result<(PolicySet, Vec<document::SourceFile>), Failure> {
+    let version = response.version;
+    let files = response.objects.iter().map(|o| document::SourceFile {
+        name: format!("<version {version} of {}/{}>", o.namespace, o.name),
+        text: o.text.clone(),
+    });
+    let files: Vec<_> = files.collect();
+    let (mut objects, mut findings) = (Vec::new(), Findings::default());
+    for file in &files {
+        let (found, more) = document::parse(std::slice::from_ref(file));
+        objects.extend(found);
+        findings.extend(more);
+    }
+    let set = settled(objects, findings, &files)?;
+    Ok((set, files))
+}
+
+fn settled(
+    objects: Vec<Object>,
+    mut findings: Findings,
+    files: &[document::SourceFile],
+) -> Result<PolicySet, Failure> {
     let malformed = findings.has_errors();
     match PolicySet::new(objects, &[]) {
-        Ok((set, _warnings)) if !malformed => return Ok((set, tests)),
+        Ok((set, _warnings)) if !malformed => return Ok(set),
         Ok((_, warnings)) => findings.extend(warnings),
         Err(errors) => findings.extend(errors),
     }

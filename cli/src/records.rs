@@ -27,13 +27,7 @@ pub(crate) fn each(paths: &[PathBuf], mut take: impl FnMut(Record)) -> Result<St
             records += 1;
             take(record);
         };
-        if path == Path::new("-") {
-            read(std::io::stdin().lock(), path, &mut strange, &mut count)?;
-        } else {
-            let file = File::open(path)
-                .with_context(|| format!("cannot read {}; name a log file", path.display()))?;
-            read(BufReader::new(file), path, &mut strange, &mut count)?;
-        }
+        open(path, &mut strange, &mut count)?;
         if records == 0 {
             let why = strange.first.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
             bail!(
@@ -43,6 +37,47 @@ pub(crate) fn each(paths: &[PathBuf], mut take: impl FnMut(Record)) -> Result<St
         }
     }
     Ok(strange)
+}
+
+/// The one record with this id. A log that nothing was written to yet is none of the errors.
+pub(crate) fn find(paths: &[PathBuf], id: &str) -> Result<(Record, Strange)> {
+    let mut strange = Strange::default();
+    let mut found: Option<Record> = None;
+    let (mut records, mut differ) = (0_u64, false);
+    let mut take = |record: Record| {
+        records += 1;
+        if record.decision_id.eq_ignore_ascii_case(id) {
+            differ |= found.as_ref().is_some_and(|other| *other != record);
+            found.get_or_insert(record);
+        }
+    };
+    for path in paths {
+        open(path, &mut strange, &mut take)?;
+    }
+    if differ {
+        bail!("several records have the id {id} and differ: a log was changed; name the log of one proxy");
+    }
+    if let Some(record) = found {
+        return Ok((record, strange));
+    }
+    let logs = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let broken = match strange.lines {
+        0 => String::new(),
+        _ => format!(" ({})", strange.shown()),
+    };
+    bail!(
+        "no record with the id {id} among {records} of {logs}{broken}; name the log of the proxy that refused: the file of its \
+         --access-log, rotated ones too"
+    );
+}
+
+fn open(path: &Path, strange: &mut Strange, take: &mut impl FnMut(Record)) -> Result<()> {
+    if path == Path::new("-") {
+        return read(std::io::stdin().lock(), path, strange, take);
+    }
+    let file =
+        File::open(path).with_context(|| format!("cannot read {}; name a log file", path.display()))?;
+    read(BufReader::new(file), path, strange, take)
 }
 
 fn read(

@@ -32,6 +32,26 @@ pub(crate) struct Options {
     operator_dir: PathBuf,
 }
 
+/// The same for commands that do without a control plane, too.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Control plane")]
+pub(crate) struct Optional {
+    /// The control plane.
+    #[arg(long, env = "PALISADE_SERVER", value_name = "HOST:PORT")]
+    server: Option<String>,
+    /// Directory with operator.crt, operator.key and roots.pem.
+    #[arg(long, env = "PALISADE_OPERATOR_DIR", value_name = "DIR")]
+    operator_dir: Option<PathBuf>,
+}
+
+impl Optional {
+    /// `None`: not both are given.
+    pub(crate) fn given(&self) -> Option<Options> {
+        let (server, operator_dir) = (self.server.clone()?, self.operator_dir.clone()?);
+        Some(Options { server, operator_dir })
+    }
+}
+
 impl Options {
     /// Connects, hands the client to `call`, and ends it when it takes longer than a call may (`extra` on top).
     pub(crate) fn with_client<F>(&self, extra: Duration, call: impl FnOnce(Client) -> F) -> Outcome

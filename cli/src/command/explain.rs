@@ -1,3 +1,5 @@
+mod recorded;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -9,28 +11,42 @@ use palisade_proxy::settings::parse_label;
 use crate::exit::{Failure, Outcome};
 use crate::files;
 use crate::output::explain::render;
-use crate::output::{print, print_findings_of};
-use crate::policies;
+use crate::output::{note, print, print_findings_of};
+use crate::{admin, policies};
 
 /// Say whether a request would be let in, by which rule, and what a refused one lacks.
 ///
-/// Needs no control plane: the policies are asked as a sidecar asks them. Exit code 0: allowed; 1: refused; 2: the
-/// documents or the question are wrong.
+/// With --policies it needs no control plane: the policies are asked as a sidecar asks them. With DECISION_ID and --log the
+/// request is that of a decision record, and the policies are those that were in force then, from the control plane's
+/// history. Exit code 0: allowed; 1: refused, or the record says otherwise; 2: the documents or the question are wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
+    /// Explain the recorded request with this id, which a refused caller gets as x-palisade-decision-id.
+    #[arg(value_name = "DECISION_ID", conflicts_with_all = ["from", "plaintext", "to", "method", "path", "host",
+          "port", "source_ip", "invalid_token"])]
+    decision_id: Option<String>,
+    /// Decision records among which DECISION_ID is, `-` for stdin. May be repeated; `;` separates several in the variable.
+    #[arg(long, env = "PALISADE_LOG", value_name = "FILE", value_delimiter = ';')]
+    log: Vec<PathBuf>,
     /// Files, directories (every .yaml and .yml in them) or `-` for stdin: all documents of the mesh. May be repeated; `;`
     /// separates several in the variable.
-    #[arg(long, env = "PALISADE_POLICIES", required = true, value_name = "PATH", value_delimiter = ';')]
+    #[arg(
+        long,
+        env = "PALISADE_POLICIES",
+        required_unless_present = "decision_id",
+        value_name = "PATH",
+        value_delimiter = ';'
+    )]
     policies: Vec<PathBuf>,
     /// The caller: `name`, `namespace/name` or a SPIFFE id.
-    #[arg(long, env = "PALISADE_FROM", value_name = "WORKLOAD", required_unless_present = "plaintext")]
+    #[arg(long, env = "PALISADE_FROM", value_name = "WORKLOAD", required_unless_present_any = ["plaintext", "decision_id"])]
     from: Option<String>,
     /// A caller without a certificate; at an edge, a client from outside.
     #[arg(long, env = "PALISADE_PLAINTEXT", conflicts_with = "from")]
     plaintext: bool,
     /// The service that is called: `name`, `namespace/name` or a SPIFFE id; or a host of a ServiceEntry.
-    #[arg(long, env = "PALISADE_TO", value_name = "WORKLOAD")]
-    to: String,
+    #[arg(long, env = "PALISADE_TO", value_name = "WORKLOAD", required_unless_present = "decision_id")]
+    to: Option<String>,
     /// The namespace of names without one [default: that of the documents, where it is one only].
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -45,6 +61,8 @@ pub(crate) struct Explain {
     /// text, or json: the same as data.
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
     output: Format,
+    #[command(flatten)]
+    admin: admin::Optional,
 }
 
 /// What is asked for.
@@ -97,6 +115,19 @@ enum Format {
 
 impl Explain {
     pub(crate) fn run(self) -> Outcome {
+        match (&self.decision_id, &self.to) {
+            (Some(id), _) => self.run_recorded(id),
+            (None, Some(to)) => self.run_asked(to),
+            (None, None) => {
+                Err(Failure::input(anyhow::anyhow!("say which service is called: --to WORKLOAD")))
+            }
+        }
+    }
+
+    fn run_asked(&self, to: &str) -> Outcome {
+        if !self.log.is_empty() {
+            note("warning: --log is not read without a DECISION_ID")?;
+        }
         let files = files::read(&self.policies).map_err(Failure::input)?;
         let set = policies::accepted(&files)?;
         let mesh = Mesh::new(&set, self.trust_domain.clone()).map_err(Failure::input)?;
@@ -105,12 +136,12 @@ impl Explain {
         let caller = caller.map_err(Failure::input)?;
         let from = caller.clone().map(|id| mesh.workload(id, [].into()));
         let port = self.request.port;
-        let outside = policies::is_entry(&set, &self.to);
+        let outside = policies::is_entry(&set, to);
         if let (true, Some(from)) = (outside, &from) {
-            let way = mesh.way_to_host(from, &self.to, port).map_err(|e| print_findings_of(&e, &files))?;
-            return self.told_of_host(way.is_some());
+            let way = mesh.way_to_host(from, to, port).map_err(|e| print_findings_of(&e, &files))?;
+            return self.told_of_host(to, way.is_some());
         }
-        let to = mesh.identity(&self.to, namespace).map_err(Failure::input)?;
+        let to = mesh.identity(to, namespace).map_err(Failure::input)?;
         let workload = mesh.workload(to, self.label.iter().cloned().collect());
         let target = mesh.target(&workload).map_err(|errors| print_findings_of(&errors, &files))?;
         let question = self.request.question(caller)?;
@@ -124,8 +155,8 @@ impl Explain {
     }
 
     /// Outside the mesh nobody is asked but the caller's own sidecar.
-    fn told_of_host(&self, known: bool) -> Outcome {
-        let (host, port) = (&self.to, self.request.port);
+    fn told_of_host(&self, host: &str, known: bool) -> Outcome {
+        let port = self.request.port;
         let (word, reason, why) = match known {
             true => (
                 "ALLOWED",

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
+use palisade_policy::explain::recorded::UNKNOWN;
 use palisade_policy::explain::{Asked, Explanation, NearMiss, RulePlace};
+use palisade_policy::record::{Outcome, Record};
 
 use super::printable;
 
@@ -33,6 +35,32 @@ pub(crate) fn render(told: &Explanation) -> String {
         line(&mut text, "note", note);
     }
     printable(text.trim_end())
+}
+
+/// An explanation of a record, what the record says, and what neither knows.
+pub(crate) fn render_recorded(told: &Explanation, record: &Record, agrees: bool, notes: &[String]) -> String {
+    let mut text = String::new();
+    let said = if record.outcome == Outcome::Allowed { "ALLOWED" } else { "REFUSED" };
+    if !agrees {
+        let _infallible = writeln!(
+            text,
+            "DIFFERS: the record says {said}{}; asked again with what the record holds, these policies say:",
+            recorded_rule(record),
+        );
+    }
+    let _infallible = writeln!(text, "{}", render(told));
+    let version = record.policy_version;
+    let recorded = format!("{said}{} ({}), policy version {version}", recorded_rule(record), record.reason);
+    line(&mut text, "record", &recorded);
+    line(&mut text, "unknown", &format!("{UNKNOWN}; the path is the normalized one"));
+    for note in notes {
+        line(&mut text, "note", note);
+    }
+    printable(text.trim_end())
+}
+
+fn recorded_rule(record: &Record) -> String {
+    record.rule.as_ref().map(|rule| format!(" by {rule}")).unwrap_or_default()
 }
 
 /// Why, on a few lines, indented.

@@ -19,6 +19,7 @@ mod demo;
 mod deny_by_default;
 mod edge;
 mod eviction;
+mod explain_record;
 mod false_control_plane;
 mod fleet;
 mod framing;
