@@ -138,10 +138,9 @@ pub(crate) async fn keep_house(context: Arc<Context>) {
             _ = tick.tick() => {}
         }
         let now = context.clock.now();
-        match context.store.revoked_serials(now).await {
-            // Those that have ended need not be told any more.
-            Ok(revoked) => context.hub.set_revoked(revoked),
-            Err(error) => tracing::error!(error = %error, "certificates of evicted instances not read"),
+        // Those that have ended need not be told any more.
+        if let Err(error) = context.hub.set_revoked(context.store.revoked_serials(now)).await {
+            tracing::error!(error = %error, "certificates of evicted instances not read");
         }
         let limits = &context.limits;
         let tokens = match now.checked_sub(limits.spent_token_retention) {

@@ -74,7 +74,11 @@ impl fmt::Debug for World {
 /// The world in force, and who waits for the next. A watcher sees the newest one, however many there were between:
 /// bursts coalesce, and a slow one holds up nobody.
 #[derive(Debug)]
-pub(crate) struct Hub(watch::Sender<Arc<World>>);
+pub(crate) struct Hub {
+    world: watch::Sender<Arc<World>>,
+    /// Held from the reading of revoked certificates until they are in force.
+    revoking: tokio::sync::Mutex<()>,
+}
 
 impl Hub {
     pub(crate) fn new(
@@ -84,21 +88,21 @@ impl Hub {
         revoked: BTreeSet<String>,
     ) -> Self {
         let world = World::new(version, Arc::new(set), Arc::new(services), Arc::new(revoked));
-        Self(watch::Sender::new(Arc::new(world)))
+        Self { world: watch::Sender::new(Arc::new(world)), revoking: tokio::sync::Mutex::default() }
     }
 
     pub(crate) fn current(&self) -> Arc<World> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.world.borrow())
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<World>> {
-        self.0.subscribe()
+        self.world.subscribe()
     }
 
     /// Puts a new policy set in force.
     pub(crate) fn set_policy(&self, version: u64, set: PolicySet) {
         let set = Arc::new(set);
-        self.0.send_modify(|world| {
+        self.world.send_modify(|world| {
             let (services, revoked) = (Arc::clone(&world.services), Arc::clone(&world.revoked));
             *world = Arc::new(World::new(version, set, services, revoked));
         });
@@ -106,7 +110,7 @@ impl Hub {
 
     /// Puts new services in force, when they differ.
     pub(crate) fn set_services(&self, services: Vec<MeshService>) {
-        self.0.send_if_modified(|world| {
+        self.world.send_if_modified(|world| {
             if *world.services == services {
                 return false;
             }
@@ -116,9 +120,15 @@ impl Hub {
         });
     }
 
-    /// Declares certificates void, when they are other ones than before.
-    pub(crate) fn set_revoked(&self, revoked: BTreeSet<String>) {
-        self.0.send_if_modified(|world| {
+    /// Declares the certificates void that `stored` reads, when they are other ones than before. One reads at a time: of two at
+    /// once, the one that had read before the other's eviction could have the last word, and the evicted would be let in again.
+    pub(crate) async fn set_revoked<E>(
+        &self,
+        stored: impl Future<Output = Result<BTreeSet<String>, E>>,
+    ) -> Result<(), E> {
+        let _until_in_force = self.revoking.lock().await;
+        let revoked = stored.await?;
+        self.world.send_if_modified(|world| {
             if *world.revoked == revoked {
                 return false;
             }
@@ -126,5 +136,35 @@ impl Hub {
             *world = Arc::new(World::new(world.version, set, services, Arc::new(revoked)));
             true
         });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_eviction_is_not_undone_by_whoever_read_the_store_before_it() {
+        let set = PolicySet::new(Vec::new(), &[]).unwrap().0;
+        let hub = Hub::new(0, set, Vec::new(), BTreeSet::new());
+        let store = RefCell::new(BTreeSet::from(["0A".to_owned()]));
+        let read = async |takes| {
+            let found = store.borrow().clone();
+            tokio::time::sleep(takes).await;
+            Ok::<_, Infallible>(found)
+        };
+        let housekeeping = hub.set_revoked(read(Duration::from_millis(50)));
+        let eviction = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            store.borrow_mut().insert("0B".to_owned());
+            hub.set_revoked(read(Duration::from_millis(1))).await
+        };
+        let (Ok(()), Ok(())) = tokio::join!(housekeeping, eviction);
+        assert_eq!(*hub.current().revoked, *store.borrow());
     }
 }

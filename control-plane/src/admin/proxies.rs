@@ -34,8 +34,8 @@ pub(super) async fn evict(
             return Err(Status::not_found("there is no such instance; `palisade proxies` lists them"));
         }
         context.registry.evict(&instance_id, &reason);
-        let revoked = context.store.revoked_serials(context.clock.now()).await;
-        context.hub.set_revoked(revoked.map_err(|e| unavailable(&e))?);
+        let revoked = context.store.revoked_serials(context.clock.now());
+        context.hub.set_revoked(revoked).await.map_err(|e| unavailable(&e))?;
         tracing::info!(operator.id = %operator, instance = instance_id, reason, "instance evicted");
         Ok(v1::EvictProxyResponse {})
     };
