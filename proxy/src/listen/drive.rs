@@ -294,11 +294,24 @@ mod tests {
         }
     }
 
+    const PATIENT: Patience = Patience { idle: FOR_EVER, head: FOR_EVER, stall: None, strict: false };
+
     /// What a client did, while a server answered each request with an empty 200 and noted its path.
     async fn served<C: Future>(
         room: usize,
         client: impl FnOnce(DuplexStream, Arc<Mutex<Vec<usize>>>) -> C,
     ) -> (C::Output, Vec<String>) {
+        let (out, paths, ended) = served_until(std::future::pending(), PATIENT, room, client).await;
+        ended.unwrap();
+        (out, paths)
+    }
+
+    async fn served_until<C: Future>(
+        stop: impl Future<Output = Option<Duration>>,
+        patience: Patience,
+        room: usize,
+        client: impl FnOnce(DuplexStream, Arc<Mutex<Vec<usize>>>) -> C,
+    ) -> (C::Output, Vec<String>, hyper::Result<()>) {
         let (near, far) = duplex(room);
         let (rooms, verdict) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<Verdict>::default());
         let answers = Answers::new(verdict.clone());
@@ -308,13 +321,11 @@ mod tests {
             let answer = answers.begin();
             async { Ok(Response::new(Watched::new(ResponseBody::empty(), Some(answer)))) }
         });
-        let patience = Patience { idle: FOR_EVER, head: FOR_EVER, stall: None, strict: false };
         let io = Rewound::new(Rooms(near, rooms.clone()));
-        let (limits, stop) = (Limits::default(), std::future::pending());
+        let limits = Limits::default();
         let serving = serve_http1(&limits, io, patience, &service, stop, &answers, &verdict);
         let (out, ended) = tokio::join!(client(far, rooms), serving);
-        ended.unwrap();
-        (out, paths.take())
+        (out, paths.take(), ended)
     }
 
     async fn ask(client: &mut DuplexStream, request: &str) {
@@ -396,5 +407,65 @@ mod tests {
             assert_eq!(start.elapsed(), Duration::ZERO);
         };
         assert_eq!(served(1024, client).await.1, ["/a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_after_a_rest_has_no_more_time_than_any_other() {
+        let head = Duration::from_secs(15);
+        let client = async |mut client: DuplexStream, rooms: Arc<Mutex<Vec<usize>>>| {
+            ask(&mut client, "GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            sleep(REST_LOOK * 3).await;
+            assert_eq!(rooms.lock().unwrap().last(), Some(&1), "it rests");
+            let start = Instant::now();
+            client.write_all(b"G").await.unwrap();
+            sleep(head / 2).await;
+            client.write_all(b"E").await.unwrap();
+            let mut told = Vec::new();
+            client.read_to_end(&mut told).await.unwrap();
+            assert!(told.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&told));
+            assert!(start.elapsed() < head + REST_LOOK, "{:?}", start.elapsed());
+        };
+        let patience = Patience { head, ..PATIENT };
+        let (_, paths, _late) = served_until(std::future::pending(), patience, 1024, client).await;
+        assert_eq!(paths, ["/a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_at_rest_ends_at_once_when_it_has_to() {
+        let start = Instant::now();
+        let client = async |mut client: DuplexStream, _| {
+            ask(&mut client, "GET /a HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+            assert_eq!(start.elapsed(), Duration::from_secs(40));
+        };
+        let stop = async {
+            sleep(Duration::from_secs(40)).await;
+            None
+        };
+        assert_eq!(served_until(stop, PATIENT, 1024, client).await.1, ["/a"]);
+    }
+
+    /// More than a codec serves in one turn. Between two turns of a worker that is held up, time enough for a rest goes by.
+    #[tokio::test]
+    async fn requests_sent_ahead_are_all_served_by_a_worker_that_is_late() {
+        let all: Vec<String> = (0..200).map(|n| format!("/{n}")).collect();
+        let text: String = all.iter().map(|path| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).collect();
+        let client = async |mut client: DuplexStream, _| {
+            client.write_all(text.as_bytes()).await.unwrap();
+            for _ in 0..16 {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a thread that is held up is what this is about"
+                )]
+                std::thread::sleep(REST_AFTER + Duration::from_millis(20));
+                tokio::task::yield_now().await;
+            }
+            client.shutdown().await.unwrap();
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).await.unwrap();
+            answers.matches("HTTP/1.1 200 ").count()
+        };
+        let (answered, served) = served(64 * 1024, client).await;
+        assert_eq!((answered, served), (all.len(), all));
     }
 }
