@@ -51,12 +51,11 @@ fn the_reference_names_every_subcommand_and_every_option() {
 
 #[test]
 fn refuses_lines_that_mean_nothing() {
-    let rows: [(&[&str], &str); 9] = [
+    let rows: [(&[&str], &str); 8] = [
         (&[], "Usage"),
         (&["aply"], "unrecognized subcommand 'aply'"),
         (&["apply"], "<PATH>"),
         (&["apply", "x", "--server", "a:1"], "--operator-dir"),
-        (&["delete", "AuthorizationPolicy", "a", "--server", "a:1", "--operator-dir", "d"], "--namespace"),
         (&["get", "Pod", "--server", "a:1", "--operator-dir", "d"], "no kind of this name"),
         (&["token", "create", "--namespace", "a b", "--service-account", "c"], "not allowed in a namespace"),
         (&["control-plane", "--data-dir", "d", "--trust-domain", "UPPER"], "not allowed in a trust domain"),

@@ -34,9 +34,8 @@ impl Delete {
     pub(crate) fn run(self) -> Outcome {
         let kind = self.kind.name();
         let (Some(namespace), name) = kind::object(&self.name, self.namespace.as_deref())? else {
-            return Err(
-                anyhow::anyhow!("in which namespace? Write NAMESPACE/{} or --namespace", self.name).into()
-            );
+            let problem = anyhow::anyhow!("in which namespace? Write NAMESPACE/{} or --namespace", self.name);
+            return Err(Failure::input(problem));
         };
         let whole = format!("{kind} {namespace}/{name}");
         let request = DeleteRequest {

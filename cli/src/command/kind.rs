@@ -19,10 +19,9 @@ pub(super) fn object(name: &str, namespace: Option<&str>) -> Result<(Option<Stri
         return Ok((namespace.map(str::to_owned), name.to_owned()));
     };
     match namespace {
-        Some(other) if other != own => Err(anyhow!(
+        Some(other) if other != own => Err(Failure::input(anyhow!(
             "{own}/{name} is in the namespace {own}, and --namespace says {other}; leave one of them out"
-        )
-        .into()),
+        ))),
         _ => Ok((Some(own.to_owned()), name.to_owned())),
     }
 }

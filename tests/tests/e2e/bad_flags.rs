@@ -178,7 +178,7 @@ async fn operators_commands_say_what_they_lack() {
         ),
         (
             &["delete", "PeerAuthentication", "none", "--server", &server, "--operator-dir", &operator],
-            1,
+            2,
             &["in which namespace?", "NAMESPACE/none"],
         ),
         (
@@ -193,7 +193,7 @@ async fn operators_commands_say_what_they_lack() {
                 "--operator-dir",
                 &operator,
             ],
-            1,
+            2,
             &["a/none is in the namespace a", "--namespace says b"],
         ),
     ];
