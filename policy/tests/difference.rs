@@ -6,7 +6,7 @@ mod support;
 
 use palisade_identity::TrustDomain;
 use palisade_policy::PolicySet;
-use palisade_policy::difference::{Change, Difference, Replayer, compare};
+use palisade_policy::difference::{Change, Difference, REQUESTS_MAX, Replayer, compare, compare_changed};
 use palisade_policy::explain::{Attribute, Verdict, verdict};
 use palisade_policy::record::Record;
 use proptest::prelude::*;
@@ -28,7 +28,17 @@ fn difference(old: &str, new: &str) -> Difference {
                 metadata: {name: default-deny, namespace: palisade-system}\nspec: {}\n---\n";
     let set = |text: &str| parse_ok(&format!("{deny}{text}")).0;
     let domain = TrustDomain::parse("corp.example").unwrap();
-    compare(&set(old), &set(new), Some(&domain)).unwrap()
+    let (old, new) = (set(old), set(new));
+    let whole = compare(&old, &new, Some(&domain)).unwrap();
+    // Services whose policies stay as they are have no part in it.
+    let changed = compare_changed(&old, &new, Some(&domain), REQUESTS_MAX).unwrap();
+    assert_eq!(changed.changes, whole.changes);
+    assert!(changed.requests <= whole.requests);
+    assert_eq!(compare_changed(&new, &new, Some(&domain), REQUESTS_MAX).unwrap(), Difference::default());
+    let bounded = compare_changed(&old, &new, Some(&domain), 0).unwrap();
+    assert_eq!((bounded.requests, bounded.changes.len()), (0, 0));
+    assert_eq!(bounded.left_out.is_empty(), whole.changes.is_empty(), "left out and not named");
+    whole
 }
 
 /// One line for each change: `+ service: callers: requests`.

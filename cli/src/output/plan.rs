@@ -1,10 +1,11 @@
 //! A change of the policy set as it is shown before it is made.
 
+use palisade_policy::difference::Difference;
 use palisade_policy::document::changes::FieldChange;
 use palisade_proto::v1::change::Action;
 use serde_json::{Value, json};
 
-use super::printable;
+use super::{diff, printable};
 use crate::plan::{Concerned, Effect, ObjectPlan, Plan};
 
 /// Workloads that are named; of more only the number is told.
@@ -15,6 +16,7 @@ pub(crate) fn describe(plan: &Plan) -> String {
     let mut lines: Vec<String> = plan.objects.iter().flat_map(object).collect();
     if plan.changes_anything() {
         lines.extend(effect(plan.effect.as_ref()));
+        lines.push(access(plan.access.as_ref()));
     }
     printable(&lines.join("\n"))
 }
@@ -66,6 +68,13 @@ fn effect(effect: Option<&Effect>) -> Vec<String> {
     lines
 }
 
+fn access(difference: Option<&Difference>) -> String {
+    match difference {
+        Some(difference) => format!("access: {}", diff::brief(difference)),
+        None => "access: unknown, what is in force cannot be compared; `palisade diff` says why".to_owned(),
+    }
+}
+
 fn workload(concerned: &Concerned) -> String {
     let Concerned { id, labels, .. } = concerned;
     let Some(name) = id.workload() else { return id.to_string() };
@@ -89,6 +98,7 @@ pub(crate) fn to_json(plan: &Plan) -> (Value, Value) {
         json!({
             "workloads_known": effect.known,
             "workloads": effect.concerned.iter().map(concerned).collect::<Vec<_>>(),
+            "access": plan.access,
         })
     });
     (plan.objects.iter().map(object).collect(), effect.into())

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_identity::SpiffeId;
+use palisade_policy::difference::{Difference, compare_changed};
 use palisade_policy::document::changes::{FieldChange, changed_fields};
 use palisade_policy::document::{self, SourceFile};
 use palisade_policy::finding::Finding;
@@ -12,6 +13,9 @@ use palisade_policy::{PolicySet, Workload, lint};
 use palisade_proto::v1::change::Action;
 use palisade_proto::v1::{Change, GetResponse, Proxy};
 
+/// Requests that are judged by both sets while the operator waits: well under a second.
+const COMPARED_MAX: usize = 50_000;
+
 /// A change that could be made.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -20,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) objects: Vec<ObjectPlan>,
     /// None: one of the sets cannot be read by this version of palisade.
     pub(crate) effect: Option<Effect>,
+    /// Who gains and who loses access. None: nothing changes, or the sets cannot be compared.
+    pub(crate) access: Option<Difference>,
     /// What lint says of the new set about objects that are changed.
     pub(crate) lint: Vec<Finding>,
 }
@@ -62,8 +68,10 @@ impl Plan {
         let objects = changes.iter().map(|change| object(change, in_force, &next)).collect();
         let lint = findings(&old, &next);
         let sets = PolicySet::new(old, &[]).ok().zip(PolicySet::new(next, &[]).ok());
-        let effect = sets.map(|((old, _), (new, _))| effect(&old, &new, proxies));
-        Self { base: in_force.version, objects, effect, lint }
+        let effect = sets.as_ref().map(|((old, _), (new, _))| effect(old, new, proxies));
+        let plan = Self { base: in_force.version, objects, effect, access: None, lint };
+        let sets = sets.filter(|_| plan.changes_anything());
+        Self { access: sets.and_then(|((old, _), (new, _))| access(&old, &new, proxies)), ..plan }
     }
 
     pub(crate) fn changes_anything(&self) -> bool {
@@ -121,6 +129,12 @@ fn findings(old: &[Object], next: &[Object]) -> Vec<Finding> {
         finding.position = None;
     }
     found
+}
+
+fn access(old: &PolicySet, new: &PolicySet, proxies: &[Proxy]) -> Option<Difference> {
+    let mut ids = proxies.iter().filter_map(|proxy| SpiffeId::parse(&proxy.spiffe_id).ok());
+    let domain = ids.next().map(|id| id.trust_domain().clone());
+    compare_changed(old, new, domain.as_ref(), COMPARED_MAX).ok()
 }
 
 fn effect(old: &PolicySet, new: &PolicySet, proxies: &[Proxy]) -> Effect {

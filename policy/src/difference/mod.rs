@@ -67,16 +67,40 @@ pub fn compare(
     new: &PolicySet,
     domain: Option<&TrustDomain>,
 ) -> Result<Difference, DifferenceError> {
+    compare_where(old, new, domain, REQUESTS_MAX, |_, _| true)
+}
+
+/// The same for those services alone whose policies differ, and with a bound of its own on requests: for an operator who
+/// waits.
+pub fn compare_changed(
+    old: &PolicySet,
+    new: &PolicySet,
+    domain: Option<&TrustDomain>,
+    requests_max: usize,
+) -> Result<Difference, DifferenceError> {
+    compare_where(old, new, domain, requests_max, |before, after| !before.has_policies_of(after))
+}
+
+fn compare_where(
+    old: &PolicySet,
+    new: &PolicySet,
+    domain: Option<&TrustDomain>,
+    requests_max: usize,
+    is_wanted: impl Fn(&Target, &Target) -> bool,
+) -> Result<Difference, DifferenceError> {
     let (old, new) = meshes(old, new, domain)?;
     let sets = [old.set(), new.set()];
     let mut out = Difference::default();
     for (name, workload) in party::services(&sets, &new) {
         let before = target(&old, &workload, "old")?;
         let after = target(&new, &workload, "new")?;
+        if !is_wanted(&before, &after) {
+            continue;
+        }
         let callers = party::callers(&sets, &new, &workload, before.is_edge() || after.is_edge());
         let endpoints = Endpoints::new(&sets, &workload);
         let size = callers.len().saturating_mul(endpoints.size());
-        if out.requests.saturating_add(size) > REQUESTS_MAX {
+        if out.requests.saturating_add(size) > requests_max {
             out.left_out.push(name);
             continue;
         }

@@ -380,4 +380,9 @@ impl Target {
     pub fn id(&self) -> &SpiffeId {
         &self.snapshot.workload.id
     }
+
+    /// Whether it is judged by the same documents.
+    pub(crate) fn has_policies_of(&self, other: &Self) -> bool {
+        self.projection == other.projection
+    }
 }

@@ -27,6 +27,10 @@ async fn a_change_is_shown_before_it_is_made_and_can_be_taken_back() {
         said.contains("effect: other policy for 1 of 2 known workloads\n    payments/ledger (1 instance)"),
         "{dry:?}"
     );
+    assert!(
+        said.contains("\n    - payments/web may no longer call payments/ledger: any method of /closed\n"),
+        "{dry:?}"
+    );
     assert_eq!(fleet.get("/closed").await.status, StatusCode::OK);
 
     let done = world.operator(&["apply", "-m", "close the books", &closed]).await;
