@@ -60,8 +60,13 @@ pub(crate) struct Outcome {
 pub(crate) enum ChangeError {
     NotFound,
     NoSuchVersion(u64),
-    OtherVersion { looked_at: u64, in_force: u64 },
+    OtherVersion {
+        looked_at: u64,
+        in_force: u64,
+    },
     TooManyObjects,
+    /// What is to be all of the policy is nothing.
+    NothingStays,
     Store(StoreError),
 }
 
@@ -99,6 +104,10 @@ impl Policies {
         writer: &Writer<'_>,
     ) -> Result<Outcome, ChangeError> {
         let (given, mut findings) = parse(files);
+        // A generator that failed writes nothing, and with nothing in force everybody may call everybody.
+        if prune && given.is_empty() && !findings.has_errors() {
+            return Err(ChangeError::NothingStays);
+        }
         let mut current = self.0.lock().await;
         twice(&given, &mut findings);
         let mut next = current.clone();

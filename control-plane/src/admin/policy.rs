@@ -237,6 +237,10 @@ fn change_failed(context: &Context, error: &ChangeError) -> Status {
         ChangeError::TooManyObjects => {
             Status::resource_exhausted(format!("at most {} objects", context.limits.objects_max))
         }
+        ChangeError::NothingStays => Status::invalid_argument(
+            "the documents hold no object, and to prune by them would delete the whole policy; nothing was changed. Name \
+             other documents, or delete objects one by one",
+        ),
         ChangeError::Store(error) => unavailable(error),
     }
 }

@@ -140,6 +140,32 @@ async fn pruning_deletes_what_the_files_do_not_have_and_nothing_when_one_is_wron
     world.stop().await;
 }
 
+/// What a generator leaves that failed, or a wrong directory: with nothing in force everybody may call everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_without_a_single_object_does_not_open_the_mesh() {
+    let world = World::new().await;
+    world.apply(&allow("one", "ledger", "audit")).await;
+    let mut admin = world.admin().await;
+    for files in [vec![], vec![""], vec!["# nothing\n"], vec!["---\n---\n", "\n"]] {
+        for dry_run in [true, false] {
+            let files =
+                files.iter().map(|text| v1::SourceFile { name: "all.yaml".into(), text: (*text).into() });
+            let request = v1::ApplyRequest {
+                files: files.collect(),
+                prune: true,
+                dry_run,
+                ..v1::ApplyRequest::default()
+            };
+            let refused = admin.apply(request).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument);
+            assert!(refused.message().contains("nothing was changed"), "{refused:?}");
+        }
+    }
+    let in_force = admin.get(v1::GetRequest::default()).await.unwrap().into_inner();
+    assert_eq!((in_force.version, in_force.objects.len()), (1, 1));
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_applies_leave_no_task_behind() {
     let world = World::new().await;
