@@ -80,6 +80,19 @@ async fn a_connection_in_which_nobody_speaks_ends_and_one_that_is_used_does_not(
     assert_eq!(records[0]["response_flags"], "SI", "{records:#?}");
 }
 
+/// Every buffer on the way fills up, and then nobody can do anything.
+#[tokio::test]
+async fn a_caller_that_reads_nothing_does_not_hold_the_service_for_ever() {
+    let options = |builder: palisade_tests::SidecarBuilder| builder.arg("--tcp-idle-timeout", "1s");
+    let database = Database::start_with(STRICT, ALLOW_WEB, options).await;
+    let web = database.caller("payments/web").await;
+    let mut stream = connect(&web).await;
+    let asking = async { while stream.write_all(&[b'?'; 64 * 1024]).await.is_ok() {} };
+    timeout(DEADLINE, asking).await.expect("an end in time");
+    assert_eq!(database.app.ended().await.end, Some(Ending::Broken));
+    database.sidecar.records_with(1, &[("reason", json!("stream_idle"))]).await;
+}
+
 #[tokio::test]
 async fn a_caller_that_breaks_off_is_not_taken_for_one_that_ended() {
     let database = Database::start(ALLOW_WEB).await;
