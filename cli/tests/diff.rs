@@ -2,21 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
+use support::{check, documented, palisade, root, stdout};
 
-fn palisade(folder: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PALISADE_")) {
-        command.env_remove(name);
-    }
-    command.current_dir(folder).args(words).stdin(Stdio::null()).output().unwrap()
-}
+/// Where the commands of this file are documented.
+const PAGE: &str = "docs/policy-tests.md";
 
 /// The examples in `old`, and in `new` with the change of docs/policy-tests.md.
 fn folder() -> tempfile::TempDir {
@@ -63,13 +57,6 @@ const RECORDS: [[&str; 5]; 4] = [
     ["0193-6", "notifications", "GET", "/entries", "no_allow_matched"],
 ];
 
-/// What docs/policy-tests.md shows below a command.
-fn documented(command: &str, end: &str) -> String {
-    let page = fs::read_to_string(root().join("docs/policy-tests.md")).unwrap();
-    let rest = page.split_once(&format!("$ {command}\n")).unwrap().1;
-    rest.split_once(end).unwrap().0.to_owned()
-}
-
 fn write_records(folder: &Path) {
     let lines = RECORDS.map(|[id, caller, method, path, reason]| record(id, caller, method, path, reason));
     fs::write(folder.join("decisions.jsonl"), lines.join("\n")).unwrap();
@@ -80,12 +67,12 @@ fn the_page_shows_what_is_printed() {
     let folder = folder();
     write_records(folder.path());
     let output = palisade(folder.path(), &["diff", "old", "new", "--log", "decisions.jsonl"]);
-    let shown = documented("palisade diff old new --log decisions.jsonl", "```");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), shown);
+    let shown = documented(PAGE, "palisade diff old new --log decisions.jsonl", "```");
+    assert_eq!(stdout(&output), shown);
     assert_eq!(output.status.code(), Some(0));
     let output = palisade(folder.path(), &["suggest", "--log", "decisions.jsonl"]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), documented("cat suggested.yaml", "```"));
-    let noted = documented("palisade suggest --log decisions.jsonl > suggested.yaml", "$ ");
+    assert_eq!(stdout(&output), documented(PAGE, "cat suggested.yaml", "```"));
+    let noted = documented(PAGE, "palisade suggest --log decisions.jsonl > suggested.yaml", "$ ");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), noted);
     assert_eq!(palisade(folder.path(), &["suggest", "--log", "none"]).status.code(), Some(2));
 }
@@ -111,10 +98,7 @@ fn exit_codes_tell_the_same_changed_and_wrong_apart() {
         (&["old"], 2, "<NEW>"),
     ];
     for (words, code, part) in rows {
-        let output = palisade(folder.path(), &[&["diff"], *words].concat());
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert_eq!(output.status.code(), Some(*code), "{words:?}: {said}");
-        assert!(said.contains(part), "{words:?} should say {part:?}: {said}");
+        check(folder.path(), &[&["diff"], *words].concat(), *code, &[part]);
     }
 }
 

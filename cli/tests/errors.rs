@@ -2,18 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod support;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 fn palisade(folder: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("PALISADE_") {
-            command.env_remove(name);
-        }
-    }
-    command.current_dir(folder).args(words).stdin(Stdio::null()).env("RUST_BACKTRACE", "1").output().unwrap()
+    support::command(folder, words).env("RUST_BACKTRACE", "1").output().unwrap()
 }
 
 fn check(folder: &Path, words: &[&str], code: i32, part: &str) {

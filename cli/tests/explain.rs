@@ -2,32 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod support;
 
-/// Runs the command on the policies of the examples.
+use std::process::Output;
+
+use support::{palisade, root, stdout};
+
+/// The command on the policies of the examples.
+fn of_examples<'w>(words: &[&'w str]) -> Vec<&'w str> {
+    let policies = ["explain", "--policies", "examples/init", "--policies", "examples/fintech"];
+    [&policies[..], words].concat()
+}
+
 fn explain(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PALISADE_")) {
-        command.env_remove(name);
-    }
-    command
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
-        .args(["explain", "--policies", "examples/init", "--policies", "examples/fintech"])
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    palisade(&root(), &of_examples(words))
 }
 
 #[track_caller]
 fn check(words: &[&str], code: i32, parts: &[&str]) {
-    let output = explain(words);
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
-    for part in parts {
-        assert!(said.contains(part), "{words:?} should say {part:?}: {said}");
-    }
+    support::check(&root(), &of_examples(words), code, parts);
 }
 
 #[test]
@@ -42,7 +35,7 @@ fn a_refusal_is_told_with_the_nearest_rule_and_what_it_lacked() {
   nearest   AuthorizationPolicy fintech/ledger-payments, rule 0, at examples/fintech/ledger.yaml:14:7
     method DELETE is not GET or POST
 ";
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    assert_eq!(stdout(&output), expected);
     assert_eq!(output.status.code(), Some(1));
 }
 

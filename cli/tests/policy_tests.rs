@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+
+use support::{documented, palisade, root, stdout};
 
 const POLICY: &str = "apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -27,40 +29,19 @@ const GOOD: &str = "  cases:
   - {from: [payments], to: [ledger], methods: [POST], paths: [/entries], expect: allow, policy: ledger}
   - {from: [other], to: [ledger], expect: deny, reason: no_allow_matched}";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
-fn palisade(folder: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PALISADE_")) {
-        command.env_remove(name);
-    }
-    command.current_dir(folder).args(words).stdin(Stdio::null()).output().unwrap()
-}
-
 /// Runs a test beside the policy above.
 #[track_caller]
 fn check(spec: &str, words: &[&str], code: i32, parts: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("policy.yaml"), POLICY).unwrap();
     fs::write(folder.path().join("test.yaml"), test(spec)).unwrap();
-    let output = palisade(folder.path(), &[&["test", "."], words].concat());
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    for part in parts {
-        assert!(said.contains(part), "should say {part:?}: {said}");
-    }
+    support::check(folder.path(), &[&["test", "."], words].concat(), code, parts);
     folder
 }
 
 #[test]
 fn tests_of_the_examples_hold_and_the_page_shows_what_they_print() {
-    let page = fs::read_to_string(root().join("docs/policy-tests.md")).unwrap();
-    let documented = |command: &str| {
-        let rest = page.split_once(&format!("$ {command}\n")).unwrap().1;
-        rest.split_once("```").unwrap().0.trim_end().to_owned()
-    };
+    let documented = |command: &str| documented("docs/policy-tests.md", command, "```").trim_end().to_owned();
     let mut files: Vec<String> = fs::read_dir(root().join("examples/fintech"))
         .unwrap()
         .map(|entry| format!("examples/fintech/{}", entry.unwrap().file_name().to_string_lossy()))
@@ -73,10 +54,10 @@ fn tests_of_the_examples_hold_and_the_page_shows_what_they_print() {
     let output = palisade(&root(), &words);
     assert_eq!(output.status.code(), Some(0));
     let shown = documented("palisade test examples/init examples/fintech/*.yaml examples/fintech/tests");
-    assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), shown);
+    assert_eq!(stdout(&output).trim_end(), shown);
     let output = palisade(&root(), &["test", "examples/init", "examples/fintech"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stdout).unwrap();
+    let said = stdout(&output);
     assert!(said.starts_with(&documented("palisade test examples/init examples/fintech")), "{said}");
 }
 
@@ -161,9 +142,7 @@ fn tests_that_mean_nothing_are_refused_with_their_place() {
     }
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("policy.yaml"), POLICY).unwrap();
-    let output = palisade(folder.path(), &["test", "."]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("there is no PolicyTest"));
+    support::check(folder.path(), &["test", "."], 2, &["there is no PolicyTest"]);
 }
 
 #[test]
@@ -171,7 +150,7 @@ fn lint_checks_tests_and_counts_them() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("test.yaml"), test(GOOD)).unwrap();
     let output = palisade(folder.path(), &["lint", "."]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "1 document in 1 file: no errors\n");
+    assert_eq!(stdout(&output), "1 document in 1 file: no errors\n");
     fs::write(folder.path().join("test.yaml"), test("  cases: 7")).unwrap();
     assert_eq!(palisade(folder.path(), &["lint", "."]).status.code(), Some(2));
 }

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+
+use support::{command, documented, palisade, root, stdout};
 
 const LOGIN: &str = "apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -23,38 +25,12 @@ spec:
   - {name: login, match: [{uri: {exact: /login}, method: {exact: POST}}], route: [{destination: {host: auth}}]}
 ";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
-fn palisade(folder: &Path, words: &[&str], variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("PALISADE_") || name == "COLUMNS" {
-            command.env_remove(name);
-        }
-    }
-    command
-        .current_dir(folder)
-        .args(words)
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
 #[test]
 fn the_documented_table_of_the_examples_is_what_is_printed() {
-    let page = fs::read_to_string(root().join("docs/lint-in-ci.md")).unwrap();
-    let command = "$ palisade posture --width 120 examples/init examples/fintech\n";
-    let (_, rest) = page.split_once(command).unwrap();
-    let (documented, _) = rest.split_once("\n```").unwrap();
+    let command = "palisade posture --width 120 examples/init examples/fintech";
+    let documented = documented("docs/lint-in-ci.md", command, "\n```");
     let words = ["posture", "--check", "--width", "120", "examples/init", "examples/fintech"];
-    let output = palisade(&root(), &words, &[]);
+    let output = palisade(&root(), &words);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stdout(&output).trim_end(), documented);
 }
@@ -63,7 +39,7 @@ fn the_documented_table_of_the_examples_is_what_is_printed() {
 fn a_hole_stands_out_without_colours_and_fails_a_check() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("edge.yaml"), LOGIN).unwrap();
-    let shown = palisade(folder.path(), &["posture", "."], &[]);
+    let shown = palisade(folder.path(), &["posture", "."]);
     let text = stdout(&shown);
     assert_eq!(shown.status.code(), Some(0));
     assert!(text.contains("\nHOLE   POST /login"), "{text}");
@@ -79,7 +55,7 @@ fn a_hole_stands_out_without_colours_and_fails_a_check() {
     }
     assert!(text.contains("in bank/api/login at ./edge.yaml:15"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
-    let checked = palisade(folder.path(), &["posture", "--check", "."], &[]);
+    let checked = palisade(folder.path(), &["posture", "--check", "."]);
     assert_eq!((checked.status.code(), stdout(&checked)), (Some(2), text));
 }
 
@@ -87,8 +63,8 @@ fn a_hole_stands_out_without_colours_and_fails_a_check() {
 fn a_table_is_as_wide_as_asked_for_and_a_list_breaks_no_line() {
     for width in ["40", "79", "80", "100", "140"] {
         let words = ["posture", "examples/init", "examples/fintech"];
-        let given = palisade(&root(), &[&words[..], &["--width", width]].concat(), &[]);
-        let told = palisade(&root(), &words, &[("COLUMNS", width)]);
+        let given = palisade(&root(), &[&words[..], &["--width", width]].concat());
+        let told = command(&root(), &words).env("COLUMNS", width).output().unwrap();
         assert_eq!(stdout(&given), stdout(&told), "{width}");
         let (text, width) = (stdout(&given), width.parse::<usize>().unwrap());
         if width < 100 {
@@ -104,7 +80,7 @@ fn a_table_is_as_wide_as_asked_for_and_a_list_breaks_no_line() {
 fn json_has_the_same_rows() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("edge.yaml"), LOGIN).unwrap();
-    let output = palisade(folder.path(), &["posture", "-o", "json", "--check", "edge.yaml"], &[]);
+    let output = palisade(folder.path(), &["posture", "-o", "json", "--check", "edge.yaml"]);
     assert_eq!(output.status.code(), Some(2));
     let json: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     let row = &json["routes"][0];
@@ -124,11 +100,11 @@ fn documents_that_are_malformed_have_no_posture() {
     let path = folder.path();
     fs::write(path.join("bad.yaml"), LOGIN.replace("hosts: [api.example]", "hots: [api.example]")).unwrap();
     fs::write(path.join("none.yaml"), "").unwrap();
-    let bad = palisade(path, &["posture", "bad.yaml"], &[]);
+    let bad = palisade(path, &["posture", "bad.yaml"]);
     let stderr = String::from_utf8(bad.stderr.clone()).unwrap();
     assert_eq!((bad.status.code(), stdout(&bad).as_str()), (Some(2), ""));
     assert!(stderr.contains("bad.yaml:12:3") && stderr.contains("did you mean \"hosts\"?"), "{stderr}");
-    let none = palisade(path, &["posture", "none.yaml"], &[]);
+    let none = palisade(path, &["posture", "none.yaml"]);
     assert_eq!(none.status.code(), Some(0));
     assert!(stdout(&none).starts_with("no routes: no VirtualService"), "{}", stdout(&none));
 }
