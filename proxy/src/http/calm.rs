@@ -225,6 +225,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Calm<T> {
         Poll::Ready(Ok(count))
     }
 
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
     pass_flush!(io);
 }
 

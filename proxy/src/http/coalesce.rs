@@ -187,6 +187,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
+    use crate::http::layer::pass_flush;
 
     /// Counts the writes that reach it.
     struct Counting {
@@ -211,13 +212,7 @@ mod tests {
             Poll::Ready(Ok(written))
         }
 
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_shutdown(cx)
-        }
+        pass_flush!(io);
     }
 
     fn pair(size: usize) -> (Coalesced<Counting>, tokio::io::DuplexStream, Rc<RefCell<Vec<usize>>>) {

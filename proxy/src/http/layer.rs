@@ -1,8 +1,8 @@
 //! The parts of `AsyncWrite` that a layer on a connection hands down as they are.
 
-/// `poll_write` and `poll_write_vectored` of the stream below, which is the field `$io`.
+/// All that writes to the stream below, which is the field `$io`.
 macro_rules! pass_writes {
-    ($io:ident) => {
+    ($io:tt) => {
         fn poll_write(
             mut self: std::pin::Pin<&mut Self>,
             cx: &mut std::task::Context<'_>,
@@ -18,16 +18,16 @@ macro_rules! pass_writes {
         ) -> std::task::Poll<std::io::Result<usize>> {
             std::pin::Pin::new(&mut self.$io).poll_write_vectored(cx, bufs)
         }
-    };
-}
 
-/// The rest of `AsyncWrite`.
-macro_rules! pass_flush {
-    ($io:ident) => {
         fn is_write_vectored(&self) -> bool {
             self.$io.is_write_vectored()
         }
+    };
+}
 
+/// `poll_flush` and `poll_shutdown`.
+macro_rules! pass_flush {
+    ($io:tt) => {
         fn poll_flush(
             mut self: std::pin::Pin<&mut Self>,
             cx: &mut std::task::Context<'_>,

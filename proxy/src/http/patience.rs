@@ -327,6 +327,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::http::layer::{pass_flush, pass_writes};
 
     const LIMIT: Duration = Duration::from_secs(10);
     const HALF: Duration = Duration::from_secs(6);
@@ -371,17 +372,8 @@ mod tests {
     }
 
     impl AsyncWrite for Lines {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.io).poll_write(cx, buf)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.io).poll_shutdown(cx)
-        }
+        pass_writes!(io);
+        pass_flush!(io);
     }
 
     #[tokio::test(start_paused = true)]

@@ -265,6 +265,7 @@ mod tests {
     use tokio::time::{Instant, advance, sleep};
 
     use super::*;
+    use crate::http::layer::{pass_flush, pass_writes};
 
     /// Notes how much room each read was given.
     struct Rooms(DuplexStream, Arc<Mutex<Vec<usize>>>);
@@ -281,17 +282,8 @@ mod tests {
     }
 
     impl AsyncWrite for Rooms {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.0).poll_write(cx, buf)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(cx)
-        }
+        pass_writes!(0);
+        pass_flush!(0);
     }
 
     const PATIENT: Patience = Patience { idle: FOR_EVER, head: FOR_EVER, stall: None, strict: false };

@@ -17,6 +17,7 @@ use palisade_policy::{Decision, Permit, RequestView, Snapshot};
 
 use super::exchange::Exchange;
 use super::outbound::describe;
+use super::standing;
 use super::terms::Terms;
 use crate::edge::claims::{Origin, strip_claims, strip_trace};
 use crate::error::ProxyError;
@@ -141,13 +142,9 @@ async fn judge(
     if normalize::is_trace(head) {
         return Err(ProxyError::Trace);
     }
-    let identity = worker.shared.live.identity();
-    let identity = identity.as_ref().filter(|identity| identity.svid.not_after > record.at());
-    let identity = identity.ok_or(ProxyError::NoIdentity)?.clone();
-    record.source = Some(identity.svid.id.clone());
+    let identity = standing::caller(worker, record)?;
     let snapshot = worker.shared.live.snapshot();
-    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
-    record.policy_version = snapshot.version;
+    let snapshot = standing::snapshot(&snapshot, record)?;
     let measure = guard::measure(snapshot, head);
     let may_keep = |host: &str, method: &str| snapshot.may_keep_ambiguous(host, method);
     let mut target =

@@ -10,6 +10,7 @@ use palisade_policy::{Decision, Permit, RequestView, Snapshot};
 use smallvec::smallvec;
 
 use super::exchange::Exchange;
+use super::standing;
 use super::terms::Terms;
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
@@ -80,23 +81,12 @@ async fn judge(
     exchange: &mut Exchange,
 ) -> Result<Judged, ProxyError> {
     let record = &mut exchange.record;
-    let live = &connection.worker.shared.live;
     connection.worker.admit()?;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
     }
-    if connection.expires.is_some_and(|expires| expires <= record.at()) {
-        return Err(ProxyError::PeerExpired);
-    }
-    if live.identity().as_ref().is_none_or(|identity| identity.svid.not_after <= record.at()) {
-        return Err(ProxyError::NoIdentity);
-    }
-    let snapshot = live.snapshot();
-    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
-    record.policy_version = snapshot.version;
-    if connection.peer.as_ref().is_some_and(|peer| snapshot.is_revoked(&peer.serial)) {
-        return Err(ProxyError::PeerRevoked);
-    }
+    let snapshot = connection.worker.shared.live.snapshot();
+    let snapshot = standing::inbound(connection, &snapshot, record)?;
     if connection.peer.is_some() {
         record.limits.keep_marks(&head.headers);
     }

@@ -11,6 +11,7 @@ use palisade_policy::kind::service_entry::Protocol;
 use palisade_policy::{Decision, Permit, Snapshot};
 
 use super::exchange::Exchange;
+use super::standing;
 use super::terms::Terms;
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
@@ -70,20 +71,15 @@ fn judge(
     head: &mut request::Parts,
     record: &mut Record,
 ) -> Result<Judged, ProxyError> {
-    let live = &connection.worker.shared.live;
     if normalize::is_connect(head) {
         return Err(ProxyError::Connect);
     }
     if head.uri.scheme() == Some(&Scheme::HTTPS) && head.version <= http::Version::HTTP_11 {
         return Err(ProxyError::HttpsThroughProxy);
     }
-    let identity = live.identity();
-    let identity = identity.as_ref().filter(|identity| identity.svid.not_after > record.at());
-    let identity = identity.ok_or(ProxyError::NoIdentity)?;
-    record.source = Some(identity.svid.id.clone());
-    let snapshot = live.snapshot();
-    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
-    record.policy_version = snapshot.version;
+    let identity = standing::caller(&connection.worker, record)?;
+    let snapshot = connection.worker.shared.live.snapshot();
+    let snapshot = standing::snapshot(&snapshot, record)?;
     let mut target = normalize::normalize(head, &snapshot.mesh).map_err(ProxyError::Malformed)?;
     if let Some(fixed) = &connection.fixed {
         // A named local port: the application wrote the port's own address, which means nothing to the service.
@@ -98,7 +94,7 @@ fn judge(
         return Err(ProxyError::NotHttp);
     }
     let permit = record.decided(snapshot.authorize_outbound(destination))?;
-    Ok(Judged { permit, target, destination: destination.clone(), identity: identity.clone() })
+    Ok(Judged { permit, target, destination: destination.clone(), identity })
 }
 
 pub(super) fn describe(record: &mut Record, destination: &Destination) {

@@ -11,6 +11,7 @@ use palisade_policy::{ConnectionView, Decision, Permit, Snapshot};
 
 use super::inbound::open_record;
 use super::outbound::describe;
+use super::standing;
 use crate::error::ProxyError;
 use crate::http::transport::Transport;
 use crate::identity::Identity;
@@ -38,24 +39,15 @@ pub(crate) async fn inbound(connection: &Inbound, caller: Transport) {
     };
     let allowed =
         |snapshot: &Snapshot| matches!(snapshot.authorize_tcp(&view(connection)), Decision::Allow { .. });
-    let serial = connection.peer.as_ref().map(|peer| &*peer.serial);
-    let terms = Terms { allowed: &allowed, expires: connection.expires, serial };
+    let terms = Terms { allowed: &allowed, expires: connection.expires, serial: connection.serial() };
     relay(permit, worker, caller, application, &mut record, terms).await;
 }
 
 /// Asks policy, all by one snapshot.
 fn judge_inbound(connection: &Inbound, record: &mut Record) -> Result<Permit, ProxyError> {
-    let live = &connection.worker.shared.live;
     connection.worker.admit()?;
-    if live.identity().as_ref().is_none_or(|identity| identity.svid.not_after <= record.at()) {
-        return Err(ProxyError::NoIdentity);
-    }
-    let snapshot = live.snapshot();
-    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
-    record.policy_version = snapshot.version;
-    if connection.peer.as_ref().is_some_and(|peer| snapshot.is_revoked(&peer.serial)) {
-        return Err(ProxyError::PeerRevoked);
-    }
+    let snapshot = connection.worker.shared.live.snapshot();
+    let snapshot = standing::inbound(connection, &snapshot, record)?;
     let view = view(connection);
     if snapshot.has_observers() {
         record.observed(snapshot.observe_tcp(&view));
@@ -107,20 +99,15 @@ fn judge_outbound(
     connection: &Outbound,
     record: &mut Record,
 ) -> Result<(Permit, Arc<Destination>, Arc<Identity>), ProxyError> {
-    let live = &connection.worker.shared.live;
-    let identity = live.identity();
-    let identity = identity.as_ref().filter(|identity| identity.svid.not_after > record.at());
-    let identity = identity.ok_or(ProxyError::NoIdentity)?;
-    record.source = Some(identity.svid.id.clone());
-    let snapshot = live.snapshot();
-    let snapshot = snapshot.as_ref().ok_or(ProxyError::NoSnapshot)?;
-    record.policy_version = snapshot.version;
+    let identity = standing::caller(&connection.worker, record)?;
+    let snapshot = connection.worker.shared.live.snapshot();
+    let snapshot = standing::snapshot(&snapshot, record)?;
     record.authority.clone_from(&connection.fixed);
     let destination = connection.fixed.as_ref().and_then(|fixed| snapshot.destination(fixed.as_str(), 0));
     let destination = destination.ok_or(ProxyError::UnknownDestination)?;
     describe(record, destination);
     let permit = record.decided(snapshot.authorize_outbound(destination))?;
-    Ok((permit, destination.clone(), identity.clone()))
+    Ok((permit, destination.clone(), identity))
 }
 
 /// Opens a connection to the first endpoint that takes one. Nothing was sent yet, so that the next may be tried.

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::http::body::Tally;
+use crate::http::layer::pass_flush;
 use crate::http::silence::too_long;
 use crate::http::transport::Transport;
 use crate::settings::limits::Limits;
@@ -156,11 +157,5 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         result
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+    pass_flush!(io);
 }
