@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use palisade_identity::SpiffeId;
-use palisade_policy::kind::authorization_policy::{Action, DRY_RUN_ANNOTATION};
-use palisade_policy::kind::peer_authentication::MtlsMode;
+use palisade_policy::kind::authorization_policy::{Action, is_dry_run};
 use palisade_policy::kind::{Named, Object};
 use palisade_policy::projection::{could_ever_allow, project};
 use palisade_policy::{Findings, PolicySet, Projection, Snapshot, Workload};
@@ -78,7 +77,7 @@ pub(crate) fn workload(
         .collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let port = |number: u16| Port { number, mtls: mode(snapshot.mtls_mode(number)) };
+    let port = |number: u16| Port { number, mtls: snapshot.mtls_mode(number).name() };
     let mut ids: Vec<SpiffeId> = workloads(&everybody.proxies).into_keys().map(|(id, _)| id).collect();
     ids.dedup();
     let caller = |id: SpiffeId| Caller {
@@ -121,23 +120,13 @@ pub(crate) fn concerned(set: &PolicySet, object: &Object, proxies: &[Proxy]) -> 
     ids
 }
 
-fn mode(mode: MtlsMode) -> &'static str {
-    match mode {
-        MtlsMode::Unset => "UNSET",
-        MtlsMode::Disable => "DISABLE",
-        MtlsMode::Permissive => "PERMISSIVE",
-        MtlsMode::Strict => "STRICT",
-    }
-}
-
 /// As `docs/reference/edge.md` and the pipeline of a sidecar have it: limits without a token, guards, the token, what asks for
 /// one, then AuthorizationPolicies.
 fn stages(projection: &Projection) -> Vec<Stage> {
     let authorization = |wanted: Action, dry: bool| {
-        let of = projection
-            .authorization
-            .iter()
-            .filter(move |policy| policy.spec.action == wanted && dry == is_dry(&policy.meta.annotations));
+        let of = projection.authorization.iter().filter(move |policy| {
+            policy.spec.action == wanted && dry == is_dry_run(&policy.meta).unwrap_or(false)
+        });
         let named =
             of.map(|p| format!("{}/{} ({} rules)", p.meta.namespace, p.meta.name, p.spec.rules.len()));
         named.collect::<Vec<_>>()
@@ -160,9 +149,4 @@ fn stages(projection: &Projection) -> Vec<Stage> {
 
 fn named<T>(objects: &[Named<T>]) -> Vec<String> {
     objects.iter().map(|o| format!("{}/{}", o.meta.namespace, o.meta.name)).collect()
-}
-
-fn is_dry(annotations: &BTreeMap<String, String>) -> bool {
-    let value = annotations.get(DRY_RUN_ANNOTATION).map(String::as_str);
-    matches!(value, Some("1" | "t" | "T" | "true" | "True" | "TRUE"))
 }

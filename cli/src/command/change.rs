@@ -10,7 +10,7 @@ use palisade_proxy::settings::parse_duration;
 use serde_json::json;
 
 use crate::exit::{Failure, Outcome};
-use crate::output::{Shown, plan as shown, print, print_findings, push};
+use crate::output::{Format, Shown, plan as shown, print, print_findings, print_json, push};
 use crate::plan::Plan;
 
 #[derive(Debug, clap::Args)]
@@ -26,12 +26,6 @@ pub(super) struct Change {
     pub(super) wait: Duration,
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
     output: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 impl Change {
@@ -69,7 +63,7 @@ impl<'a> Shows<'a> {
         let shows = Self { change, plan, findings, sources, response: would };
         if refused {
             match change.output {
-                Format::Json => print(&serde_json::to_string_pretty(&shows.to_json())?)?,
+                Format::Json => print_json(&shows.to_json())?,
                 Format::Text => drop(print_findings(&shows.findings, sources)?),
             }
             return Err(Failure::input_reported());
@@ -99,7 +93,7 @@ impl<'a> Shows<'a> {
         let late: Vec<Shown> =
             self.response.findings.iter().map(Shown::from).filter(Shown::is_error).collect();
         match self.change.output {
-            Format::Json => print(&serde_json::to_string_pretty(&self.to_json())?)?,
+            Format::Json => print_json(&self.to_json())?,
             Format::Text if late.is_empty() => print(&self.result())?,
             Format::Text => drop(print_findings(&late, self.sources)?),
         }

@@ -8,7 +8,7 @@ use palisade_policy::document::SourceFile;
 use crate::exit::{Failure, Outcome};
 use crate::files;
 use crate::output::diff::{render, render_replay};
-use crate::output::{print, print_findings_of};
+use crate::output::{Format, print, print_findings_of, print_json};
 use crate::policies;
 use crate::records::{self, Strange};
 
@@ -39,12 +39,6 @@ pub(crate) struct Diff {
     output: Format,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 impl Diff {
     pub(crate) fn run(self) -> Outcome {
         let before = files::read(std::slice::from_ref(&self.old)).map_err(Failure::input)?;
@@ -61,7 +55,7 @@ impl Diff {
             Format::Json => {
                 let replay = replayed.as_ref().map(|(replay, _)| replay);
                 let told = serde_json::json!({"difference": difference, "replay": replay});
-                print(&serde_json::to_string_pretty(&told)?)?;
+                print_json(&told)?;
             }
             Format::Text => {
                 print(&render(&difference))?;

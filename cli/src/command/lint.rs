@@ -5,7 +5,7 @@ use palisade_policy::{PolicySet, document};
 
 use crate::exit::{Failure, Outcome};
 use crate::files;
-use crate::output::{Shown, in_order, print, print_findings, sarif};
+use crate::output::{Shown, count, in_order, print, print_findings, print_json, sarif};
 
 /// Check policy documents without a control plane: their form, and what they lead to.
 ///
@@ -34,19 +34,19 @@ enum Format {
 impl Lint {
     pub(crate) fn run(self) -> Outcome {
         let files = files::read(&self.paths).map_err(Failure::input)?;
-        let (count, report) = check(&files);
+        let (documents, report) = check(&files);
         let shown: Vec<Shown> = report.findings.0.iter().map(Shown::from).collect();
         match self.output {
             Format::Text => {
                 print_findings(&shown, &files)?;
             }
-            Format::Json => print(&serde_json::to_string_pretty(&in_order(&shown, &files))?)?,
+            Format::Json => print_json(&in_order(&shown, &files))?,
             Format::Sarif => {
                 let accepted: Vec<Shown> = report.ignored.iter().map(|i| Shown::from(&i.finding)).collect();
                 let reasons = report.ignored.iter().map(|ignored| Some(ignored.reason.as_str()));
                 let open = in_order(&shown, &files).into_iter().map(|finding| (finding, None));
                 let results: Vec<_> = open.chain(accepted.iter().zip(reasons)).collect();
-                print(&serde_json::to_string_pretty(&sarif::log(&results, &std::env::current_dir()?))?)?;
+                print_json(&sarif::log(&results, &std::env::current_dir()?))?;
             }
         }
         let refused = |f: &Shown| f.is_error() || (self.deny_warnings && f.is_warning());
@@ -58,10 +58,8 @@ impl Lint {
                 0 => String::new(),
                 ignored => format!(", {ignored} ignored"),
             };
-            let plural = |n: usize| if n == 1 { "" } else { "s" };
-            let (documents, in_files) = (plural(count), plural(files.len()));
-            let files = files.len();
-            print(&format!("{count} document{documents} in {files} file{in_files}: no errors{ignored}"))?;
+            let (documents, files) = (count(documents, "document"), count(files.len(), "file"));
+            print(&format!("{documents} in {files}: no errors{ignored}"))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use palisade_policy::posture;
 use crate::exit::{Failure, Outcome};
 use crate::files;
 use crate::output::posture::{render, summary};
-use crate::output::{print, terminal};
+use crate::output::{Format, print, print_json, terminal};
 use crate::policies;
 
 /// Show what every route of an edge asks for, and who is let in behind it. Holes stand out.
@@ -29,19 +29,13 @@ pub(crate) struct PostureOf {
     width: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 impl PostureOf {
     pub(crate) fn run(self) -> Outcome {
         let files = files::read(&self.paths).map_err(Failure::input)?;
         let set = policies::accepted(&files)?;
         let posture = posture::posture(set.objects());
         match self.output {
-            Format::Json => print(&serde_json::to_string_pretty(&posture)?)?,
+            Format::Json => print_json(&posture)?,
             Format::Text => {
                 let width = self.width.unwrap_or_else(terminal::width);
                 let table = render(&posture, usize::from(width), terminal::has_colours());

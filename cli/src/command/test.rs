@@ -6,7 +6,7 @@ use palisade_policy::policy_test::{Run, TestError, run};
 
 use crate::exit::{Failure, Outcome};
 use crate::files;
-use crate::output::{junit, print, print_findings_of, test};
+use crate::output::{Format, junit, print, print_findings_of, print_json, test};
 use crate::policies;
 
 /// Run the PolicyTests that stand beside policies: requests, and what is expected of them.
@@ -33,12 +33,6 @@ pub(crate) struct Test {
     output: Format,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 impl Test {
     pub(crate) fn run(self) -> Outcome {
         let files = files::read(&self.paths).map_err(Failure::input)?;
@@ -58,7 +52,7 @@ impl Test {
             written.with_context(|| format!("cannot write {}", file.display()))?;
         }
         match self.output {
-            Format::Json => print(&serde_json::to_string_pretty(&ran)?)?,
+            Format::Json => print_json(&ran)?,
             Format::Text => print(&test::render(&ran, self.is_covered(&ran), self.min_coverage))?,
         }
         match ran.failed_cases() == 0 && self.is_covered(&ran) {

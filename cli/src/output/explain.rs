@@ -96,7 +96,7 @@ pub(crate) fn rule_name(place: &RulePlace) -> String {
         let _infallible = write!(text, ", rule {rule}");
     }
     if let Some(position) = &place.position {
-        let _infallible = write!(text, ", at {}:{}:{}", position.file, position.line, position.column);
+        let _infallible = write!(text, ", at {position}");
     }
     text
 }

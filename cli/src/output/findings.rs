@@ -154,7 +154,8 @@ pub(crate) fn in_order<'f>(findings: &'f [Shown], files: &[SourceFile]) -> Vec<&
     sorted
 }
 
-fn count(number: usize, noun: &str) -> String {
+/// `1 hole`, `2 holes`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

@@ -14,10 +14,19 @@ mod table;
 pub(crate) mod terminal;
 pub(crate) mod test;
 
-pub(crate) use findings::{Shown, in_order, print_findings, print_findings_of};
+pub(crate) use findings::{Shown, count, in_order, print_findings, print_findings_of};
 pub(crate) use table::{or_dash, table};
 
 use std::io::Write;
+
+use serde::Serialize;
+
+/// How an answer is printed that is read as a whole; for lists see `data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
 
 /// The text with control characters spelled out: values from outside must not move the cursor of a terminal.
 /// Line feeds stay.
@@ -42,6 +51,11 @@ pub(crate) fn print(text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Prints the answer as data for programs.
+pub(crate) fn print_json(data: &impl Serialize) -> std::io::Result<()> {
+    print(&serde_json::to_string_pretty(data)?)
 }
 
 /// Prints what is beside the answer to stderr, so that stdout can go into a file.

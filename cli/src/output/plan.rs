@@ -5,7 +5,7 @@ use palisade_policy::document::changes::FieldChange;
 use palisade_proto::v1::change::Action;
 use serde_json::{Value, json};
 
-use super::{diff, printable};
+use super::{count, diff, printable};
 use crate::plan::{Concerned, Effect, ObjectPlan, Plan};
 
 /// Workloads that are named; of more only the number is told.
@@ -51,16 +51,16 @@ fn effect(effect: Option<&Effect>) -> Vec<String> {
             "effect: unknown, what is in force cannot be read by this version of palisade".to_owned(),
         ];
     };
-    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    let known_workloads = count(*known, "known workload");
     let mut lines = vec![match concerned.len() {
-        0 => format!("effect: none of {known} known workload{} gets other policy", plural(*known)),
-        n => format!("effect: other policy for {n} of {known} known workload{}", plural(*known)),
+        0 => format!("effect: none of {known_workloads} gets other policy"),
+        n => format!("effect: other policy for {n} of {known_workloads}"),
     }];
     lines.extend(
         concerned
             .iter()
             .take(WORKLOADS_SHOWN)
-            .map(|c| format!("    {} ({} instance{})", workload(c), c.instances, plural(c.instances))),
+            .map(|c| format!("    {} ({})", workload(c), count(c.instances, "instance"))),
     );
     if concerned.len() > WORKLOADS_SHOWN {
         lines.push(format!("    and {} more", concerned.len() - WORKLOADS_SHOWN));

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use palisade_policy::posture::{Hole, Posture, RoutePosture};
 
-use super::printable;
+use super::{count, printable};
 use cells::Cells;
 
 /// Below this a table has columns of a word, and a list is read more easily.
@@ -36,7 +36,6 @@ pub(crate) fn summary(posture: &Posture) -> String {
     if posture.routes.is_empty() {
         return "no routes: no VirtualService is bound to a Gateway among these documents".to_owned();
     }
-    let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
     let all: usize = posture.routes.iter().map(|route| route.holes.len()).sum();
     let open = posture.open_holes();
     let holes = if open == 0 { "no holes".to_owned() } else { count(open, "hole") };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use palisade_policy::policy_test::{CaseResult, Run};
 
 use super::explain::{rule_name, why};
-use super::printable;
+use super::{count, printable};
 
 /// Requests of one case that are shown; a matrix that fails whole fails for one reason.
 const SHOWN_MAX: usize = 10;
@@ -25,7 +25,6 @@ pub(crate) fn render(ran: &Run, is_covered: bool, least: Option<u8>) -> String {
         }
         text.push('\n');
     }
-    let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
     let failed = ran.failed_cases();
     let outcome =
         if failed == 0 { "all as expected".to_owned() } else { format!("{} failed", count(failed, "case")) };
@@ -47,7 +46,7 @@ pub(crate) fn render(ran: &Run, is_covered: bool, least: Option<u8>) -> String {
 pub(crate) fn failed(case: &CaseResult) -> String {
     let mut text = format!("FAIL {}: {}\n", case.test, case.case);
     if let Some(position) = &case.position {
-        let _infallible = writeln!(text, "  --> {}:{}:{}", position.file, position.line, position.column);
+        let _infallible = writeln!(text, "  --> {position}");
     }
     for failure in case.failures.iter().take(SHOWN_MAX) {
         let _infallible =

@@ -13,6 +13,8 @@ use palisade_policy::{PolicySet, Workload, lint};
 use palisade_proto::v1::change::Action;
 use palisade_proto::v1::{Change, GetResponse, Proxy};
 
+use crate::describe::workloads;
+
 /// Requests that are judged by both sets while the operator waits: well under a second.
 const COMPARED_MAX: usize = 50_000;
 
@@ -138,18 +140,18 @@ fn access(old: &PolicySet, new: &PolicySet, proxies: &[Proxy]) -> Option<Differe
 }
 
 fn effect(old: &PolicySet, new: &PolicySet, proxies: &[Proxy]) -> Effect {
-    let mut workloads: BTreeMap<(SpiffeId, BTreeMap<String, String>), usize> = BTreeMap::new();
-    for proxy in proxies {
-        let Ok(id) = SpiffeId::parse(&proxy.spiffe_id) else { continue };
-        *workloads.entry((id, proxy.labels.clone())).or_default() += 1;
-    }
+    let workloads = workloads(proxies);
     let known = workloads.len();
     let mut concerned = Vec::new();
     for ((id, labels), instances) in workloads {
         let workload = Workload { id, labels };
         // Services come from the registry and stay as they are.
         if project(old, &[], &workload) != project(new, &[], &workload) {
-            concerned.push(Concerned { id: workload.id, labels: workload.labels, instances });
+            concerned.push(Concerned {
+                id: workload.id,
+                labels: workload.labels,
+                instances: instances.len(),
+            });
         }
     }
     Effect { concerned, known }

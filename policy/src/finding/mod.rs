@@ -73,11 +73,17 @@ impl Findings {
     }
 }
 
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = self.severity.name();
-        if let Some(p) = &self.position {
-            write!(f, "{}:{}:{}: ", p.file, p.line, p.column)?;
+        if let Some(position) = &self.position {
+            write!(f, "{position}: ")?;
         }
         write!(f, "{severity}[{}]: {}", self.code, self.message)?;
         if !self.path.is_empty() {

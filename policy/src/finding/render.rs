@@ -43,7 +43,7 @@ fn render(out: &mut String, finding: &Finding, files: &[SourceFile]) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{severity}[{}]: {}", finding.code, printable(&finding.message));
     if let Some(position) = &finding.position {
-        let _ = writeln!(out, "  --> {}:{}:{}", position.file, position.line, position.column);
+        let _ = writeln!(out, "  --> {position}");
         source_line(out, position, files);
     }
     if let Some(object) = &finding.object {

@@ -27,10 +27,10 @@ pub struct PeerAuthenticationSpec {
 }
 
 const MODES: &[(&str, MtlsMode)] = &[
-    ("UNSET", MtlsMode::Unset),
-    ("DISABLE", MtlsMode::Disable),
-    ("PERMISSIVE", MtlsMode::Permissive),
-    ("STRICT", MtlsMode::Strict),
+    (MtlsMode::Unset.name(), MtlsMode::Unset),
+    (MtlsMode::Disable.name(), MtlsMode::Disable),
+    (MtlsMode::Permissive.name(), MtlsMode::Permissive),
+    (MtlsMode::Strict.name(), MtlsMode::Strict),
 ];
 
 pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<PeerAuthenticationSpec> {
@@ -109,6 +109,16 @@ impl Modes {
 }
 
 impl MtlsMode {
+    /// As documents write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unset => "UNSET",
+            Self::Disable => "DISABLE",
+            Self::Permissive => "PERMISSIVE",
+            Self::Strict => "STRICT",
+        }
+    }
+
     fn or(self, wider: Self) -> Self {
         if self == Self::Unset { wider } else { self }
     }

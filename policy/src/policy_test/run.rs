@@ -57,7 +57,7 @@ pub enum TestError {
 }
 
 fn at(position: Option<&Position>) -> String {
-    position.map(|p| format!("{}:{}:{}: ", p.file, p.line, p.column)).unwrap_or_default()
+    position.map(|position| format!("{position}: ")).unwrap_or_default()
 }
 
 /// Runs every case of every test. `domain`: the mesh's own, for tests that do not say it. `now` in seconds since 1970.

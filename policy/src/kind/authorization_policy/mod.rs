@@ -28,7 +28,7 @@ use super::{Meta, Selector};
 pub const DRY_RUN_ANNOTATION: &str = "istio.io/dry-run";
 
 /// Whether the annotation asks for a dry run. `Err`: it is neither true nor false, as Go's ParseBool reads it.
-pub(crate) fn is_dry_run(meta: &Meta) -> Result<bool, &str> {
+pub fn is_dry_run(meta: &Meta) -> Result<bool, &str> {
     match meta.annotations.get(DRY_RUN_ANNOTATION).map(String::as_str) {
         None | Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
         Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
