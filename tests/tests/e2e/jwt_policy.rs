@@ -11,11 +11,11 @@ use palisade_tests::jwks::{Issuer, hs256, in_seconds};
 use palisade_tests::until;
 use palisade_tests::wait::DEADLINE;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use crate::fleet::{ALLOW_WEB, Fleet};
-use crate::kit::{ALLOW_MESH, LEDGER, Mesh, request, request_h2, url};
+use crate::kit::{ALLOW_MESH, Mesh, request, request_h2, upgrade, url};
 
 pub(crate) const ISSUER: &str = "https://auth.example";
 const SECRET: &[u8] = b"7c1f0e5b9d3a48629f1c6e0d2b7a5f34";
@@ -324,18 +324,8 @@ async fn an_open_tunnel_ends_when_a_new_policy_asks_for_a_token_that_it_did_not_
     let open = policies(&inline(&issuer), "\n  rules: [{name: all, access: public}]");
     let mesh = Mesh::start(&open).await;
     let caller = mesh.caller().await;
-    let mut socket = tokio::net::TcpStream::connect(caller.http_proxy()).await.unwrap();
-    let head = format!(
-        "GET {} HTTP/1.1\r\nhost: {LEDGER}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
-        url("/upgrade")
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(timeout(DEADLINE, socket.read_u8()).await.unwrap().unwrap());
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    let (mut socket, answer) = upgrade(&caller, "").await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     mesh.world.policy("policies.yaml", &open.replace("public", "token"));
     let mut rest = Vec::new();
     let _ended_or_reset =

@@ -8,9 +8,12 @@ use http_body_util::Full;
 use palisade_certs::Svid;
 use palisade_tests::client::{self, Answer};
 pub(crate) use palisade_tests::documents::service_entry;
+use palisade_tests::wait::DEADLINE;
 use palisade_tests::world::expecting;
 use palisade_tests::{Sidecar, SidecarBuilder, Upstream, World};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::PALISADE;
@@ -26,6 +29,14 @@ apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default, namespace: palisade-system}
 spec: {mtls: {mode: STRICT}}
+";
+
+/// In plaintext, too, mesh-wide.
+pub(crate) const PERMISSIVE: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: palisade-system}
+spec: {mtls: {mode: PERMISSIVE}}
 ";
 
 /// Callers with a certificate may do anything.
@@ -148,4 +159,20 @@ pub(crate) fn get(target: &str) -> Request<Full<Bytes>> {
 
 pub(crate) fn url(target: &str) -> String {
     format!("http://{LEDGER}{target}")
+}
+
+/// Asks for a WebSocket on a connection of its own, with more lines of headers, and reads the head of the answer.
+pub(crate) async fn upgrade(caller: &Sidecar, more: &str) -> (TcpStream, String) {
+    let mut socket = TcpStream::connect(caller.http_proxy()).await.unwrap();
+    let head = format!(
+        "GET {} HTTP/1.1\r\nhost: {LEDGER}\r\n{more}connection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
+        url("/upgrade")
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(timeout(DEADLINE, socket.read_u8()).await.unwrap().unwrap());
+    }
+    (socket, String::from_utf8(answer).unwrap())
 }

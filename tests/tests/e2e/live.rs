@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::kit::{ALLOW_MESH, DENY_ALL, LEDGER, Mesh, url};
+use crate::kit::{ALLOW_MESH, DENY_ALL, LEDGER, Mesh, upgrade, url};
 
 type Frames = mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible>>;
 
@@ -195,27 +195,11 @@ async fn the_caller_side_ends_calls_to_a_service_that_it_may_not_know_any_more()
     caller.records_with(1, &[("response_code_details", json!("closed_by_policy_change"))]).await;
 }
 
-/// Asks for a WebSocket and reads the head of the answer.
-async fn upgrade(caller: &Sidecar) -> (TcpStream, String) {
-    let mut socket = TcpStream::connect(caller.http_proxy()).await.unwrap();
-    let head = format!(
-        "GET {} HTTP/1.1\r\nhost: {LEDGER}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
-        url("/upgrade")
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(timeout(DEADLINE, socket.read_u8()).await.unwrap().unwrap());
-    }
-    (socket, String::from_utf8(answer).unwrap())
-}
-
 #[tokio::test]
 async fn a_websocket_is_closed_by_a_push_that_shuts_its_caller_out_and_refused_from_then_on() {
     let mesh = Mesh::open().await;
     let caller = mesh.caller().await;
-    let (mut socket, answer) = upgrade(&caller).await;
+    let (mut socket, answer) = upgrade(&caller, "").await;
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     socket.write_all(b"hello").await.unwrap();
     let mut echo = [0; 5];
@@ -225,7 +209,7 @@ async fn a_websocket_is_closed_by_a_push_that_shuts_its_caller_out_and_refused_f
     let fields = [("response_code_details", json!("closed_by_policy_change")), ("response_code", json!(101))];
     mesh.sidecar.records_with(1, &fields).await;
     mesh.app.clear();
-    let (_socket, answer) = upgrade(&caller).await;
+    let (_socket, answer) = upgrade(&caller, "").await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     mesh.app.assert_untouched();
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::PALISADE;
-use crate::kit::{ALLOW_MESH, HTTP1, Mesh, get, service_entry, url};
+use crate::kit::{ALLOW_MESH, HTTP1, Mesh, PERMISSIVE, get, service_entry, url};
 
 #[tokio::test]
 async fn two_services_talk_through_their_sidecars() {
@@ -105,12 +105,9 @@ async fn permissive_lets_plaintext_in_but_not_past_a_policy_that_names_principal
     let app = Upstream::start("ledger").await;
     world.policy(
         "policies.yaml",
-        "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: palisade-system}
-spec: {mtls: {mode: PERMISSIVE}}
----
+        &[
+            PERMISSIVE,
+            "---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: open, namespace: payments}
@@ -126,6 +123,8 @@ kind: AuthorizationPolicy
 metadata: {name: no-strangers, namespace: payments}
 spec: {action: DENY, rules: [{from: [{source: {notPrincipals: ['*']}}], to: [{operation: {paths: [/public/pay]}}]}]}
 ",
+        ]
+        .concat(),
     );
     let sidecar = world.file_sidecar("payments/ledger");
     let sidecar = sidecar.serve(8080, app.address()).start().await;
@@ -211,15 +210,7 @@ async fn a_client_hello_in_pieces_changes_nothing() {
 async fn readiness_for_strict_is_known_from_records_and_never_guessed() {
     let world = World::of_files(PALISADE);
     let app = Upstream::start("ledger").await;
-    world.policy(
-        "policies.yaml",
-        "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: palisade-system}
-spec: {mtls: {mode: PERMISSIVE}}
-",
-    );
+    world.policy("policies.yaml", PERMISSIVE);
     let sidecar = world.file_sidecar("payments/ledger");
     let sidecar = sidecar.serve(8080, app.address()).start().await;
     let log = world.folder().join("payments-ledger.records.jsonl").display().to_string();

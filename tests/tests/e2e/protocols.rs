@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::kit::{HTTP1, HTTP2, LEDGER, Mesh, get, request, request_h2, url};
+use crate::kit::{HTTP1, HTTP2, LEDGER, Mesh, get, request, request_h2, upgrade, url};
 
 type Frames = mpsc::Sender<Result<Frame<Bytes>, std::convert::Infallible>>;
 
@@ -158,18 +158,8 @@ async fn a_websocket_is_upgraded_end_to_end() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mesh = Mesh::open().await;
     let caller = mesh.caller().await;
-    let mut socket = TcpStream::connect(caller.http_proxy()).await.unwrap();
-    let head = format!(
-        "GET {} HTTP/1.1\r\nhost: {LEDGER}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
-        url("/upgrade")
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(timeout(DEADLINE, socket.read_u8()).await.unwrap().unwrap());
-    }
-    let text = String::from_utf8_lossy(&answer).to_lowercase();
+    let (mut socket, answer) = upgrade(&caller, "").await;
+    let text = answer.to_lowercase();
     assert!(text.starts_with("http/1.1 101") && text.contains("upgrade: websocket"), "{text}");
     for round in 0..50_u8 {
         socket.write_all(&[round; 1000]).await.unwrap();

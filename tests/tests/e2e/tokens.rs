@@ -8,7 +8,7 @@ use palisade_tests::wait::DEADLINE;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::kit::{ALLOW_MESH, LEDGER, Mesh, request, url};
+use crate::kit::{ALLOW_MESH, Mesh, request, upgrade};
 
 const ISSUER: &str = "https://auth.example";
 
@@ -282,20 +282,11 @@ async fn an_upgraded_connection_ends_with_the_token_that_opened_it() {
     let issuer = Issuer::new("k1");
     let mesh = Mesh::start(&policies(&issuer, "")).await;
     let caller = mesh.caller().await;
-    let mut socket = tokio::net::TcpStream::connect(caller.http_proxy()).await.unwrap();
     // Long enough for the upgrade on a slow machine; what is awaited afterwards is the end, not a time.
     let token = issuer.token(&with("exp", json!(in_seconds(4))));
-    let head = format!(
-        "GET {} HTTP/1.1\r\nhost: {LEDGER}\r\nauthorization: Bearer {token}\r\nconnection: Upgrade\r\n\
-         upgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
-        url("/upgrade")
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(timeout(DEADLINE, socket.read_u8()).await.unwrap().unwrap());
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    let bearer = format!("authorization: Bearer {token}\r\n");
+    let (mut socket, answer) = upgrade(&caller, &bearer).await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     socket.write_all(b"before").await.unwrap();
     let mut echoed = [0; 6];
     timeout(DEADLINE, socket.read_exact(&mut echoed)).await.unwrap().unwrap();

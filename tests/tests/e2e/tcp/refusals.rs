@@ -9,16 +9,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::{ALLOW_WEB, Database, ask, connect, hear, rest};
-use crate::kit::{ALLOW_MESH, LEDGER, STRICT};
+use crate::kit::{ALLOW_MESH, LEDGER, PERMISSIVE, STRICT};
 
 const TCP: &[&[u8]] = &[b"palisade-tcp"];
-
-const PERMISSIVE: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: palisade-system}
-spec: {mtls: {mode: PERMISSIVE}}
-";
 
 async fn assert_refused(database: &Database, reason: &str, fields: &[(&str, serde_json::Value)]) {
     let mut wanted = vec![("reason", json!(reason)), ("protocol", json!("TCP"))];
