@@ -40,14 +40,11 @@ fn folder() -> tempfile::TempDir {
 
 fn record(id: &str, caller: &str, method: &str, path: &str, reason: &str) -> String {
     let decision = if reason == "rule" { "allowed" } else { "denied" };
-    serde_json::json!({
-        "time": "2026-11-30T05:00:00.000Z", "decision_id": id, "direction": "inbound", "decision": decision,
-        "reason": reason, "source_principal": format!("spiffe://corp.example/ns/fintech/sa/{caller}"),
-        "destination_principal": "spiffe://corp.example/ns/fintech/sa/ledger", "request_principal": null,
-        "source_address": "10.0.0.7:4000", "method": method, "authority": "ledger.fintech:8080", "path": path,
-        "policy": null, "rule": null, "policy_version": 3, "upstream_cluster": "inbound|8080||",
-    })
-    .to_string()
+    let caller = format!("spiffe://corp.example/ns/fintech/sa/{caller}");
+    let more = serde_json::json!({
+        "decision": decision, "reason": reason, "source_principal": caller, "method": method, "path": path,
+    });
+    support::record(id, more)
 }
 
 const RECORDS: [[&str; 5]; 4] = [

@@ -2,40 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+mod support;
 
-use serde_json::{Value, json};
+use std::fs;
+
+use serde_json::json;
+use support::{record, root};
 
 const POLICIES: [&str; 4] = ["--policies", "examples/init", "--policies", "examples/fintech"];
 
 fn check(words: &[&str], code: i32, parts: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PALISADE_")) {
-        command.env_remove(name);
-    }
-    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into();
-    let output = command.current_dir(root).arg("explain").args(words).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
-    for part in parts {
-        assert!(said.contains(part), "{words:?} should say {part:?}: {said}");
-    }
-    said
-}
-
-/// A refusal of the ledger's sidecar, with other values for some keys.
-fn record(id: &str, more: Value) -> String {
-    let mut line = json!({
-        "time": "2026-11-30T05:00:00.000Z", "decision_id": id, "direction": "inbound", "decision": "denied",
-        "reason": "no_allow_matched", "source_principal": "spiffe://corp.example/ns/fintech/sa/payments",
-        "destination_principal": "spiffe://corp.example/ns/fintech/sa/ledger", "request_principal": null,
-        "source_address": "10.0.0.7:4000", "method": "DELETE", "authority": "ledger.fintech:8080", "path": "/entries",
-        "policy": null, "rule": null, "policy_version": 3, "upstream_cluster": "inbound|8080||",
-    });
-    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    line.to_string()
+    support::check(&root(), &[&["explain"], words].concat(), code, parts)
 }
 
 /// A log of these lines, and its path.

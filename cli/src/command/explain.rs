@@ -11,7 +11,7 @@ use palisade_proxy::settings::parse_label;
 use crate::exit::{Failure, Outcome};
 use crate::files;
 use crate::output::explain::render;
-use crate::output::{note, print, print_findings_of};
+use crate::output::{Format, note, print, print_findings_of, print_json};
 use crate::{admin, policies};
 
 /// Say whether a request would be let in, by which rule, and what a refused one lacks.
@@ -107,12 +107,6 @@ struct Request {
     body_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 impl Explain {
     pub(crate) fn run(self) -> Outcome {
         match (&self.decision_id, &self.to) {
@@ -148,7 +142,7 @@ impl Explain {
         let told = explain(&mesh, &target, from.as_ref(), &question)
             .map_err(|errors| print_findings_of(&errors, &files))?;
         match self.output {
-            Format::Json => print(&serde_json::to_string_pretty(&told)?)?,
+            Format::Json => print_json(&told)?,
             Format::Text => print(&render(&told))?,
         }
         if told.allowed { Ok(()) } else { Err(Failure::reported()) }
@@ -174,7 +168,7 @@ impl Explain {
             Format::Json => {
                 let told = serde_json::json!({"allowed": known, "reason": reason, "stage": "destination", "why": why,
                     "host": host, "port": port});
-                print(&serde_json::to_string_pretty(&told)?)?;
+                print_json(&told)?;
             }
         }
         if known { Ok(()) } else { Err(Failure::reported()) }
