@@ -8,12 +8,10 @@ impl Template {
     /// `None`: the path has characters that policies give a meaning, or that a rule cannot take.
     pub(super) fn of(path: &str) -> Option<Self> {
         let rest = path.strip_prefix('/')?;
-        let segments: Vec<&str> = rest.split('/').map(|s| if is_id(s) { "{*}" } else { s }).collect();
-        let meant = |segment: &&str| *segment != "{*}" && segment.contains(['*', '{', '}']);
-        let raw = rest.split('/').any(|segment| segment.contains(['*', '{', '}']));
-        if raw || segments.iter().any(meant) || path.chars().any(|c| c.is_control() || !c.is_ascii()) {
+        if path.contains(['*', '{', '}']) || path.chars().any(|c| c.is_control() || !c.is_ascii()) {
             return None;
         }
+        let segments: Vec<&str> = rest.split('/').map(|s| if is_id(s) { "{*}" } else { s }).collect();
         Some(Self(format!("/{}", segments.join("/"))))
     }
 
