@@ -408,6 +408,11 @@ impl Body for ResponseBody {
 }
 
 impl ResponseBody {
+    /// Whether the request's body came to its end at whoever it was sent to.
+    pub(crate) fn request_ended(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.tally.request_ended.get())
+    }
+
     /// Lets go of an answer that nobody waits for, as if it had ended.
     pub(crate) fn abandon(mut self) {
         if let Some(record) = &mut self.record {

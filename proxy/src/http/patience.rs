@@ -65,6 +65,8 @@ pub(crate) struct Verdict {
     unflushed: AtomicBool,
     /// Heads that were read whole, less the requests that the codec made of them.
     heads_ahead: AtomicI64,
+    /// A request's body had not been taken from the codec when its answer ended.
+    keeps_body: AtomicBool,
 }
 
 impl Verdict {
@@ -93,6 +95,11 @@ impl Verdict {
         self.add_heads_ahead(-1);
     }
 
+    /// The codec holds a part of a body that somebody may yet ask for: from now on it is not let go of.
+    pub(crate) fn keep_body(&self) {
+        self.keeps_body.store(true, Ordering::Relaxed);
+    }
+
     fn add_heads_ahead(&self, heads: i64) {
         let ahead = self.heads_ahead.load(Ordering::Relaxed).saturating_add(heads);
         self.heads_ahead.store(ahead, Ordering::Relaxed);
@@ -104,6 +111,7 @@ impl Verdict {
             && self.between.load(Ordering::Relaxed)
             && !self.unflushed.load(Ordering::Relaxed)
             && !self.busy.load(Ordering::Relaxed)
+            && !self.keeps_body.load(Ordering::Relaxed)
     }
 }
 

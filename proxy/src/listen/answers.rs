@@ -134,11 +134,24 @@ impl Drop for Answer {
 pub(super) struct Watched {
     body: ResponseBody,
     answer: Option<Answer>,
+    /// The request had a body.
+    asked_with_body: bool,
 }
 
 impl Watched {
-    pub(super) fn new(body: ResponseBody, answer: Option<Answer>) -> Self {
-        Self { body, answer }
+    pub(super) fn new(body: ResponseBody, answer: Option<Answer>, asked_with_body: bool) -> Self {
+        Self { body, answer, asked_with_body }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.asked_with_body
+            && !self.body.request_ended()
+            && let Some(answer) = &self.answer
+        {
+            answer.answers.verdict.keep_body();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
@@ -76,9 +77,10 @@ where
     let ledger = Ledger::new();
     let verdict = Arc::<Verdict>::default();
     let answers = Answers::new(verdict.clone());
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         ledger.handed_on();
-        Answering { answer: Some(answers.begin()), response: Box::pin(handler(request)) }
+        let with_body = !request.body().is_end_stream();
+        Answering { answer: Some(answers.begin()), with_body, response: Box::pin(handler(request)) }
     });
     let stop = async {
         tokio::select! {
@@ -198,6 +200,7 @@ async fn until<C: Graceful>(
 struct Answering<R> {
     response: Pin<Box<R>>,
     answer: Option<Answer>,
+    with_body: bool,
 }
 
 impl<R: Future<Output = Response<ResponseBody>>> Future for Answering<R> {
@@ -206,7 +209,7 @@ impl<R: Future<Output = Response<ResponseBody>>> Future for Answering<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.response.as_mut().poll(cx));
         let (head, body) = response.into_parts();
-        Poll::Ready(Ok(Response::from_parts(head, Watched::new(body, self.answer.take()))))
+        Poll::Ready(Ok(Response::from_parts(head, Watched::new(body, self.answer.take(), self.with_body))))
     }
 }
 
@@ -261,6 +264,8 @@ mod tests {
     use std::io;
     use std::sync::Mutex;
 
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
     use tokio::io::{AsyncReadExt, DuplexStream, ReadBuf, duplex};
     use tokio::time::{Instant, advance, sleep};
 
@@ -288,6 +293,11 @@ mod tests {
 
     const PATIENT: Patience = Patience { idle: FOR_EVER, head: FOR_EVER, stall: None, strict: false };
 
+    thread_local! {
+        /// What whoever is asked for `/late` read of the request's body.
+        static LATE_BODY: Arc<Mutex<Option<Bytes>>> = Arc::default();
+    }
+
     /// What a client did, while a server answered each request with an empty 200 and noted its path.
     async fn served<C: Future>(
         room: usize,
@@ -308,10 +318,25 @@ mod tests {
         let (rooms, verdict) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::<Verdict>::default());
         let answers = Answers::new(verdict.clone());
         let paths = RefCell::new(Vec::new());
+        let late_body = LATE_BODY.with(Arc::clone);
         let service = service_fn(|request: Request<Incoming>| {
             paths.borrow_mut().push(request.uri().path().to_owned());
             let answer = answers.begin();
-            async { Ok(Response::new(Watched::new(ResponseBody::empty(), Some(answer)))) }
+            let with_body = !request.body().is_end_stream();
+            if request.uri().path() == "/late" {
+                // Whoever it was sent to answers first, and reads it long after.
+                let whole = late_body.clone();
+                tokio::spawn(async move {
+                    sleep(REST_LOOK * 3).await;
+                    let (mut body, mut read) = (request.into_body(), Vec::new());
+                    while let Some(frame) = body.frame().await {
+                        let Ok(frame) = frame else { return };
+                        read.extend_from_slice(frame.data_ref().unwrap());
+                    }
+                    *whole.lock().unwrap() = Some(read.into());
+                });
+            }
+            async move { Ok(Response::new(Watched::new(ResponseBody::empty(), Some(answer), with_body))) }
         });
         let io = Rewound::new(Rooms(near, rooms.clone()));
         let limits = Limits::default();
@@ -371,6 +396,20 @@ mod tests {
         };
         let paths: Vec<String> = (0..60).map(|at| format!("/{at}")).collect();
         assert_eq!(served(1 << 16, client).await.1, paths);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_outlasts_its_answer_reaches_whoever_reads_it_whole() {
+        let client = async |mut client: DuplexStream, _| {
+            // More chunks than the codec hands on before they are asked for.
+            let chunks = "4\r\nbody\r\n".repeat(8);
+            let head = "POST /late HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+            ask(&mut client, &format!("{head}{chunks}0\r\n\r\n")).await;
+            sleep(REST_LOOK * 6).await;
+            ask(&mut client, "GET /b HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        };
+        assert_eq!(served(1024, client).await.1, ["/late", "/b"]);
+        assert_eq!(LATE_BODY.with(|body| body.lock().unwrap().clone()), Some("body".repeat(8).into()));
     }
 
     #[tokio::test(start_paused = true)]
