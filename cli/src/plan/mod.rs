@@ -15,7 +15,7 @@ use palisade_proto::v1::{Change, GetResponse, Proxy};
 
 use crate::describe::workloads;
 
-/// Requests that are judged by both sets while the operator waits: well under a second.
+/// Requests that are judged by both sets while the operator waits. What is over is named and left out.
 const COMPARED_MAX: usize = 50_000;
 
 /// A change that could be made.
