@@ -13,6 +13,7 @@ pub(crate) mod edge;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 mod refused;
+mod rest;
 
 pub use accept::serve;
 pub use bind::{Addresses, Bound, bind};
