@@ -23,6 +23,7 @@ pub mod record;
 pub mod request;
 pub mod set;
 pub mod suggest;
+pub mod traffic;
 
 pub use compile::Snapshot;
 pub use decision::{Decision, Permit, Refusal};

@@ -150,6 +150,7 @@ impl Compiler<'_> {
                 service_namespace: Arc::clone(&service_namespace),
                 transport: Transport::Mesh { identities: Arc::clone(&identities) },
                 endpoints: service.endpoints.iter().filter_map(target).collect(),
+                traffic: Arc::default(),
             })
         };
         Some(service.ports.iter().map(port).collect())
@@ -174,6 +175,7 @@ impl Compiler<'_> {
                 service_namespace: Arc::clone(&service_namespace),
                 transport: self.transport(entry, host, port)?,
                 endpoints: targets(&entry.spec, host, port),
+                traffic: Arc::default(),
             }));
         }
         Ok(ports)

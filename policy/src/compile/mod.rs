@@ -33,6 +33,7 @@ use crate::kind::virtual_service;
 use crate::kind::{Kind, Meta, Named, Selector, selects};
 use crate::projection::{Projection, Workload};
 use crate::request::RequestView;
+use crate::traffic::Traffic;
 use authentication::Authentication;
 use authorization::Authorization;
 pub use authorization::{Role, TracedRule};
@@ -87,6 +88,7 @@ pub struct Destination {
     pub service_namespace: Arc<str>,
     pub transport: Transport,
     pub endpoints: Vec<Target>,
+    pub traffic: Arc<Traffic>,
 }
 
 /// How a destination is reached.
