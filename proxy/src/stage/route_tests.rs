@@ -38,7 +38,6 @@ fn snapshot(text: &str) -> Snapshot {
         ports: vec![ServicePort { number: 8080, name: "http".into(), protocol: Protocol::Http }],
         identities: BTreeSet::from([id(name)]),
         endpoints: Vec::new(),
-        traffic: Arc::default(),
     };
     let edge = Workload { id: id("edge"), labels: BTreeMap::from([("app".into(), "edge".into())]) };
     Snapshot::compile(1, &project(&set, &[service("accounts"), service("ledger")], &edge)).unwrap()
