@@ -69,6 +69,25 @@ fn machines_get_the_same_as_data() {
 }
 
 #[test]
+fn raw_tcp_is_asked_about_without_anything_of_http() {
+    let tcp = ["--from", "payments", "--to", "ledger", "--protocol", "tcp"];
+    let output = explain(&tcp);
+    let expected = "REFUSED: none of the 3 ALLOW rules of this workload matches (no_allow_matched)
+  caller    corp.example/ns/fintech/sa/payments
+  service   corp.example/ns/fintech/sa/ledger, port 8080
+  request   a connection of raw TCP
+  nearest   AuthorizationPolicy fintech/ledger-payments, rule 0, at examples/fintech/ledger.yaml:14:7
+    protocol TCP is not HTTP
+";
+    assert_eq!(stdout(&output), expected);
+    assert_eq!(output.status.code(), Some(1));
+    let with = |more: &[&'static str]| [&tcp[..], more].concat();
+    check(&with(&["--method", "GET"]), 2, &["--method says nothing with --protocol tcp"]);
+    check(&with(&["--claim", "iss=x"]), 2, &["--claim says nothing"]);
+    check(&["--plaintext", "--to", "edge", "--protocol", "tcp"], 2, &["edge serves HTTP and HTTPS"]);
+}
+
+#[test]
 fn tokens_at_an_edge_are_judged_but_for_their_signature() {
     let claims = ["iss=https://auth.shop.example", "aud=https://shop.example", "sub=alice"];
     let transfer = |more: &[&'static str]| {

@@ -45,6 +45,23 @@ fn a_record_is_explained_by_documents_and_what_is_unknown_is_said() {
 }
 
 #[test]
+fn a_record_of_a_tcp_connection_is_explained_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let tcp = json!({"method": null, "path": null, "authority": null, "protocol": "TCP"});
+    let log = log(&folder, "ledger.jsonl", &[record("0193-3", tcp)]);
+    let said = check(
+        &[&["0193-3", "--log", &log], &POLICIES[..]].concat(),
+        1,
+        &[
+            "request   a connection of raw TCP",
+            "protocol TCP is not HTTP",
+            "record    REFUSED (no_allow_matched)",
+        ],
+    );
+    assert!(!said.contains("DIFFERS"), "{said}");
+}
+
+#[test]
 fn a_record_that_the_policies_do_not_bear_out_is_told_to_differ_and_never_exits_with_0() {
     let folder = tempfile::tempdir().unwrap();
     let rows = [
@@ -85,7 +102,7 @@ fn a_question_that_cannot_be_answered_is_refused_with_the_way_on() {
         &[
             record("port", json!({"upstream_cluster": null})),
             record("service", json!({"destination_principal": null})),
-            record("tcp", json!({"method": null, "path": null, "protocol": "TCP"})),
+            record("codec", json!({"method": null, "path": null})),
             record("guard", json!({"reason": "guard_method", "policy": "fintech/forms", "rule": 0})),
             record("edge", json!({"direction": "edge"})),
             record("tls", json!({"reason": "expired", "response_code_details": "handshake_failed"})),
@@ -104,7 +121,7 @@ fn a_question_that_cannot_be_answered_is_refused_with_the_way_on() {
         (&["2", "--log", &plain, "--method", "GET"], 2, "cannot be used with"),
         (&["port", "--log", &missing], 2, "does not tell the port"),
         (&["service", "--log", &missing], 2, "does not tell the service"),
-        (&["tcp", "--log", &missing], 2, "a connection over TCP"),
+        (&["codec", "--log", &missing], 2, "refused before it was a request"),
         (&["guard", "--log", &missing], 2, "guard_method, by fintech/forms, rule 0"),
         (&["edge", "--log", &missing], 2, "of an edge"),
         (&["tls", "--log", &missing], 2, "in the TLS handshake, reason expired"),

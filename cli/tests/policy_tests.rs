@@ -29,6 +29,9 @@ const GOOD: &str = "  cases:
   - {from: [payments], to: [ledger], methods: [POST], paths: [/entries], expect: allow, policy: ledger}
   - {from: [other], to: [ledger], expect: deny, reason: no_allow_matched}";
 
+const TCP: &str = "  cases:
+  - {from: [reports, payments], to: [ledger], protocol: tcp, port: 5432, expect: allow}";
+
 /// Runs a test beside the policy above.
 #[track_caller]
 fn check(spec: &str, words: &[&str], code: i32, parts: &[&str]) -> tempfile::TempDir {
@@ -91,6 +94,21 @@ fn a_failure_tells_what_was_expected_what_came_and_why() {
 }
 
 #[test]
+fn a_port_of_raw_tcp_is_expected_to_take_callers_and_not_requests() {
+    check(
+        TCP,
+        &[],
+        1,
+        &[
+            "FAIL bank/t: reports,payments to ledger: TCP",
+            "TCP port 5432 of ledger by payments: expected allow, got deny (no_allow_matched)",
+            "protocol TCP is not HTTP",
+            "1 case, 2 requests: 1 case failed; 1 of 2 rules exercised (50 %)",
+        ],
+    );
+}
+
+#[test]
 fn coverage_below_what_is_asked_fails() {
     check(GOOD, &["--min-coverage", "50"], 0, &["2 cases, 2 requests: all as expected"]);
     check(
@@ -127,6 +145,11 @@ fn tests_that_mean_nothing_are_refused_with_their_place() {
         ("  cases: [{from: [a], to: [ledger], expect: ALLOW}]", "did you mean allow?"),
         ("  cases: [{from: [a], to: [ledger], expect: deny, token: {sub: a}}]", "a token has an issuer"),
         ("  cases: [{from: [a], to: [ledger], expect: deny, sourceIp: a}]", "\"a\" is no address"),
+        (
+            "  cases: [{from: [a], to: [ledger], expect: deny, protocol: tcp, paths: [/a]}]",
+            "nothing is read on a port of protocol tcp: leave it out",
+        ),
+        ("  cases: [{from: [a], to: [ledger], expect: deny, protocol: TCP}]", "did you mean tcp?"),
         ("  cases: [{from: [a], to: [ledger], expect: deny, headers: {'a b': c}}]", "is no header"),
         (
             "  cases: [{from: [a/b/c], to: [ledger], expect: deny}]",

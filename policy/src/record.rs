@@ -31,6 +31,8 @@ pub struct Record {
     pub policy_version: u64,
     /// There was no request: TLS failed.
     pub handshake_failed: bool,
+    /// There was no request: the port carries raw TCP.
+    pub tcp: bool,
 }
 
 /// A rule as records name it.
@@ -93,6 +95,7 @@ struct Line {
     policy_version: u64,
     upstream_cluster: Option<String>,
     response_code_details: Option<String>,
+    protocol: Option<String>,
 }
 
 /// Reasons of requests that policy refused, rules of access and PeerAuthentication.
@@ -131,6 +134,7 @@ impl Record {
             rule: line.policy.map(|policy| NamedRule { policy, rule: line.rule }),
             policy_version: line.policy_version,
             handshake_failed: line.response_code_details.as_deref() == Some("handshake_failed"),
+            tcp: line.protocol.as_deref() == Some("TCP"),
         })
     }
 }

@@ -185,6 +185,52 @@ fn names_that_policies_do_not_know_are_pointed_at() {
     assert!(of("payments", "GET", "/entries").notes.is_empty());
 }
 
+const DATABASE: &str = "apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: web, namespace: bank}
+spec:
+  selector: {matchLabels: {app: ledger}}
+  rules:
+  - from: [{source: {principals: [corp.example/ns/bank/sa/web]}}]
+    to: [{operation: {methods: [GET], ports: ['8080']}}]
+  - from: [{source: {principals: [corp.example/ns/bank/sa/batch]}}]
+    to: [{operation: {ports: ['8080']}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-admin, namespace: bank}
+spec:
+  selector: {matchLabels: {app: ledger}}
+  action: DENY
+  rules:
+  - from: [{source: {principals: [corp.example/ns/bank/sa/admin]}}]
+    to: [{operation: {paths: [/admin]}}]
+";
+
+#[test]
+fn a_connection_of_tcp_is_explained_by_the_rules_as_they_read_there() {
+    let set = parse_ok(DATABASE).0;
+    let connect = |caller: &str| ask(&set, Some(caller), |q| q.tcp = true);
+    let told = connect("batch");
+    assert_eq!((told.allowed, told.reason.as_str(), told.protocol), (true, "rule", "tcp"));
+    assert_eq!(told.rule.as_ref().map(|rule| rule.rule), Some(Some(1)));
+    assert_eq!((told.method, told.sent_path, told.path, told.host), (None, None, None, None));
+
+    // A rule about HTTP lets nothing in where nothing is read, and says so.
+    let told = connect("web");
+    let nearest = &told.nearest[0];
+    let lack = &nearest.lacks[0];
+    assert_eq!((told.reason.as_str(), nearest.rule.rule), ("no_allow_matched", Some(0)));
+    assert_eq!((nearest.lacks.len(), lack.field.as_str(), lack.wanted.as_str()), (1, "protocol", "HTTP"));
+    assert_eq!(lack.got.as_deref(), Some("TCP"));
+    assert_eq!(nearest.rule.position.as_ref().map(|p| p.line), Some(7));
+
+    // A DENY loses what it says of HTTP and catches more.
+    let told = connect("admin");
+    assert_eq!((told.reason.as_str(), told.rule.unwrap().policy.as_str()), ("denied_by_rule", "no-admin"));
+    assert!(told.asked.iter().all(|asked| asked.field == "caller" && asked.holds), "{:?}", told.asked);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -224,5 +270,35 @@ proptest! {
         let audited = ask.with_view(|view| compiled.observe(view)).audited;
         prop_assert_eq!(audited.len(), matching(Role::Audit).count());
         prop_assert_eq!(audited.len(), told.audited.len());
+    }
+
+    #[test]
+    fn explain_agrees_with_what_decides_on_tcp(set in set(), ask in request()) {
+        let ledger: Workload = workload("bank", "ledger");
+        let compiled = snapshot(&set, &[], &ledger);
+        let mesh = Mesh::new(&set, Some(ledger.id.trust_domain().clone())).unwrap();
+        let target = mesh.target(&ledger).unwrap();
+        let connection = ask.connection();
+        let mut question = Question::new(connection.peer.cloned(), connection.destination_port);
+        question.tcp = true;
+        question.sni = connection.sni.map(str::to_owned);
+        (question.source_ip, question.remote_ip) = (connection.source_ip, Some(connection.remote_ip));
+        question.destination_ip = connection.destination_ip;
+        let told = explain(&mesh, &target, None, &question).unwrap();
+        let rules = compiled.trace_tcp(&connection);
+        let matching = |role| rules.iter().filter(move |rule| rule.role == role && rule.trace.matches());
+        match compiled.authorize_tcp(&connection) {
+            Decision::Allow { .. } => prop_assert!(told.allowed && matching(Role::Deny).next().is_none()),
+            Decision::Refuse { refusal } => {
+                prop_assert!(!told.allowed);
+                prop_assert_eq!(told.reason.as_str(), refusal.code());
+            }
+        }
+        if told.reason == "no_allow_matched" {
+            prop_assert!(matching(Role::Allow).next().is_none());
+            prop_assert_eq!(told.nearest.is_empty(), !rules.iter().any(|rule| rule.role == Role::Allow));
+        }
+        prop_assert!(told.asked.iter().all(|asked| asked.holds));
+        prop_assert!(told.nearest.iter().all(|miss| !miss.lacks.is_empty()));
     }
 }

@@ -22,8 +22,8 @@ use crate::{admin, policies};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
     /// Explain the recorded request with this id, which a refused caller gets as x-palisade-decision-id.
-    #[arg(value_name = "DECISION_ID", conflicts_with_all = ["from", "plaintext", "to", "method", "path", "host",
-          "port", "source_ip", "invalid_token"])]
+    #[arg(value_name = "DECISION_ID", conflicts_with_all = ["from", "plaintext", "to", "protocol", "method", "path",
+          "host", "port", "source_ip", "invalid_token"])]
     decision_id: Option<String>,
     /// Decision records among which DECISION_ID is, `-` for stdin. May be repeated; `;` separates several in the variable.
     #[arg(long, env = "PALISADE_LOG", value_name = "FILE", value_delimiter = ';')]
@@ -65,14 +65,28 @@ pub(crate) struct Explain {
     admin: admin::Optional,
 }
 
+/// What a port carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Protocol {
+    /// Requests: HTTP/1.1, HTTP/2 and gRPC.
+    #[default]
+    Http,
+    /// Anything else: only who connects is judged.
+    Tcp,
+}
+
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 struct Request {
-    #[arg(long, env = "PALISADE_METHOD", value_name = "METHOD", default_value = "GET")]
-    method: String,
-    /// As the caller sends it, perhaps with a query; it is normalized before it is judged.
-    #[arg(long, env = "PALISADE_PATH", value_name = "PATH", default_value = "/")]
-    path: String,
+    /// That of the service's port.
+    #[arg(long, env = "PALISADE_PROTOCOL", value_name = "PROTOCOL", default_value = "http")]
+    protocol: Protocol,
+    /// [default: GET]
+    #[arg(long, env = "PALISADE_METHOD", value_name = "METHOD")]
+    method: Option<String>,
+    /// As the caller sends it, perhaps with a query; it is normalized before it is judged. [default: /]
+    #[arg(long, env = "PALISADE_PATH", value_name = "PATH")]
+    path: Option<String>,
     /// [default: `name.namespace:port` of the service]
     #[arg(long, env = "PALISADE_HOST", value_name = "HOST[:PORT]")]
     host: Option<String>,
@@ -139,6 +153,13 @@ impl Explain {
         let workload = mesh.workload(to, self.label.iter().cloned().collect());
         let target = mesh.target(&workload).map_err(|errors| print_findings_of(&errors, &files))?;
         let question = self.request.question(caller)?;
+        if question.tcp && target.is_edge() {
+            let edge = target.id().principal();
+            let why = format!(
+                "{edge} is an edge, and an edge serves HTTP and HTTPS alone: leave --protocol tcp out"
+            );
+            return Err(Failure::input(anyhow::anyhow!(why)));
+        }
         let told = explain(&mesh, &target, from.as_ref(), &question)
             .map_err(|errors| print_findings_of(&errors, &files))?;
         match self.output {
@@ -178,8 +199,12 @@ impl Explain {
 impl Request {
     fn question(&self, caller: Option<palisade_identity::SpiffeId>) -> Result<Question, Failure> {
         let mut question = Question::new(caller, self.port);
-        question.method.clone_from(&self.method);
-        question.path.clone_from(&self.path);
+        question.tcp = self.protocol == Protocol::Tcp;
+        if question.tcp {
+            self.refuse_http()?;
+        }
+        question.method = self.method.clone().unwrap_or(question.method);
+        question.path = self.path.clone().unwrap_or(question.path);
         question.host.clone_from(&self.host);
         question.headers.extend(self.header.iter().cloned().map(|(name, value)| (Some(name), value)));
         question.source_ip = self.source_ip.unwrap_or(question.source_ip);
@@ -194,6 +219,25 @@ impl Request {
             (false, false) => GivenToken::Claims(policies::claims(&self.claim).map_err(Failure::input)?),
         };
         Ok(question)
+    }
+
+    /// What is never read on a port of TCP must not look as if it had been asked about.
+    fn refuse_http(&self) -> Result<(), Failure> {
+        let said = [
+            ("--method", self.method.is_some()),
+            ("--path", self.path.is_some()),
+            ("--host", self.host.is_some()),
+            ("--header", !self.header.is_empty()),
+            ("--claim", !self.claim.is_empty()),
+            ("--invalid-token", self.invalid_token),
+            ("--body-bytes", self.body_bytes > 0),
+        ];
+        match said.into_iter().find(|(_, said)| *said) {
+            Some((name, _)) => Err(Failure::input(anyhow::anyhow!(
+                "{name} says nothing with --protocol tcp, since nothing is read there: leave it out"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -16,8 +16,8 @@ pub(crate) fn render(told: &Explanation) -> String {
     let caller = told.caller.as_deref().map_or("without a certificate".to_owned(), principal);
     line(&mut text, "caller", &caller);
     line(&mut text, "service", &format!("{}, port {}", principal(&told.workload), told.port));
-    line(&mut text, "request", &format!("{} {} of host {}", told.method, told.sent_path, told.host));
-    let sent = told.sent_path.split('?').next();
+    line(&mut text, "request", &request(told));
+    let sent = told.sent_path.as_deref().and_then(|path| path.split('?').next());
     if let Some(path) = told.path.as_deref().filter(|path| Some(*path) != sent) {
         line(&mut text, "judged as", path);
     }
@@ -61,6 +61,13 @@ pub(crate) fn render_recorded(told: &Explanation, record: &Record, agrees: bool,
 
 fn recorded_rule(record: &Record) -> String {
     record.rule.as_ref().map(|rule| format!(" by {rule}")).unwrap_or_default()
+}
+
+fn request(told: &Explanation) -> String {
+    match (&told.method, &told.sent_path, &told.host) {
+        (Some(method), Some(path), Some(host)) => format!("{method} {path} of host {host}"),
+        _ => "a connection of raw TCP".to_owned(),
+    }
 }
 
 /// Why, on a few lines, indented.

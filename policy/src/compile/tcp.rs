@@ -1,6 +1,6 @@
 //! Judging connections of which nothing is read.
 
-use super::Snapshot;
+use super::{Snapshot, TracedRule};
 use crate::decision::{Decision, Observations};
 use crate::request::connection::ConnectionView;
 
@@ -14,5 +14,10 @@ impl Snapshot {
     /// What AUDIT and dry-run policies have to say about a TCP connection. They decide nothing.
     pub fn observe_tcp(&self, connection: &ConnectionView<'_>) -> Observations {
         connection.as_request(|view| self.tcp_authorization.observe(view))
+    }
+
+    /// Every rule of every AuthorizationPolicy of this workload, and what it asks of a TCP connection. Makes no decision.
+    pub fn trace_tcp(&self, connection: &ConnectionView<'_>) -> Vec<TracedRule> {
+        connection.as_request(|view| self.tcp_authorization.trace(view))
     }
 }

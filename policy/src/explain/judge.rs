@@ -6,7 +6,7 @@ use palisade_identity::SpiffeId;
 use serde_json::{Map, Value};
 
 use super::question::{GivenToken, Question};
-use super::{Target, TracedRule};
+use super::{Target, TracedRule, tcp};
 use crate::compile::ambiguous::{keeping, rejecting};
 use crate::compile::{Moment, Snapshot};
 use crate::decision::{Decision, Grant, Observations, Refusal, RuleRef};
@@ -96,6 +96,9 @@ impl Refused {
 
 /// Takes a request through everything but rate limits.
 pub(super) fn judge(target: &Target, question: &Question, judged: &mut Judged) -> Result<Grant, Refused> {
+    if question.tcp {
+        return tcp::judge(target, question, judged);
+    }
     let snapshot = &target.snapshot;
     let sent = question.path.split('?').next().unwrap_or_default();
     let (path, kept) = normalized(snapshot, question, &judged.host, sent)?;
@@ -292,6 +295,16 @@ fn authorized(target: &Target, view: &RequestView<'_>, judged: &mut Judged) -> R
     if judged.traced {
         judged.rules = snapshot.trace(view);
     }
+    decided(target, view.destination_port, decision, judged)
+}
+
+/// What rules of access and PeerAuthentication said, in words. `judged` has the rules already.
+pub(super) fn decided(
+    target: &Target,
+    port: u16,
+    decision: Decision,
+    judged: &Judged,
+) -> Result<Grant, Refused> {
     let refusal = match decision {
         Decision::Allow { grant, .. } => return Ok(grant),
         Decision::Refuse { refusal } => refusal,
@@ -300,7 +313,7 @@ fn authorized(target: &Target, view: &RequestView<'_>, judged: &mut Judged) -> R
         Refusal::Denied(_) => (Stage::Authorization, "a DENY rule matches".to_owned()),
         Refusal::NoAllowMatched => (Stage::Authorization, unmatched(judged)),
         Refusal::PlaintextRefused => {
-            let why = format!("port {} takes mutual TLS only: {}", view.destination_port, strict(target));
+            let why = format!("port {port} takes mutual TLS only: {}", strict(target));
             (Stage::Plaintext, why)
         }
         Refusal::UnknownDestination => (Stage::Destination, "the destination is not known".to_owned()),

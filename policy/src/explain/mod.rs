@@ -1,7 +1,7 @@
 //! Why a request is let in or refused: what decides is asked, and then what it looked at is told.
 //!
 //! `mesh` is what documents tell of a mesh, `question` a request, `judge` takes it through what a sidecar asks in the order
-//! in which it asks, `nearest` finds the rules that would almost have let it in, and `recorded` takes the question from a
+//! in which it asks (`tcp` one of which nothing is read), `nearest` finds the rules that would almost have let it in, and `recorded` takes the question from a
 //! decision record.
 
 mod certain;
@@ -10,6 +10,7 @@ mod mesh;
 mod nearest;
 mod question;
 pub mod recorded;
+mod tcp;
 
 use serde::Serialize;
 
@@ -38,12 +39,14 @@ pub struct Explanation {
     /// SPIFFE id; `null` for a caller without a certificate.
     pub caller: Option<String>,
     pub workload: String,
-    pub method: String,
+    /// `http`, or `tcp`: then method, paths and host are `null`, since nobody reads what is carried.
+    pub protocol: &'static str,
+    pub method: Option<String>,
     /// As it was sent.
-    pub sent_path: String,
+    pub sent_path: Option<String>,
     /// The one that was judged, and would be forwarded; `null` where no policy was asked.
     pub path: Option<String>,
-    pub host: String,
+    pub host: Option<String>,
     pub port: u16,
     /// The rule that decided, if one did.
     pub rule: Option<RulePlace>,
@@ -150,6 +153,7 @@ fn told(
     let of_access = rule.as_ref().is_some_and(|(kind, _)| *kind == Kind::AuthorizationPolicy);
     let asked = rules.iter().find(deciding).filter(|_| of_access).map(|rule| nearest::asked(&rule.trace));
     let unmatched = reason == judge::NO_ALLOW_MATCHED;
+    let read = |text: &String| (!question.tcp).then(|| text.clone());
     let misses = |role| nearest::nearest(mesh, &rules, role);
     let dry_run = observations.dry_run.map(|outcome| DryRun {
         allowed: outcome.is_ok(),
@@ -163,10 +167,11 @@ fn told(
         why,
         caller: question.caller.as_ref().map(|id| id.as_str().to_owned()),
         workload: target.snapshot.workload.id.as_str().to_owned(),
-        method: question.method.clone(),
-        sent_path: question.path.clone(),
+        protocol: if question.tcp { "tcp" } else { "http" },
+        method: read(&question.method),
+        sent_path: read(&question.path),
         path,
-        host,
+        host: read(&host),
         port: question.port,
         rule: rule.as_ref().map(|(kind, rule)| place(*kind, rule)),
         asked: asked.unwrap_or_default(),

@@ -9,9 +9,12 @@ use serde_json::{Map, Value};
 /// Where a caller is taken to be whose address is not said.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// One request. What is not said is as most requests have it.
+/// One request, or one connection. What is not said is as most requests have it.
 #[derive(Clone, Debug)]
 pub struct Question {
+    /// Whether the port is one of protocol tcp: of such a connection nothing is read, so that method, path, host, headers,
+    /// token and body say nothing.
+    pub tcp: bool,
     /// `None`: without a certificate.
     pub caller: Option<SpiffeId>,
     pub method: String,
@@ -49,6 +52,7 @@ impl Question {
     /// `GET /` at 1970.
     pub fn new(caller: Option<SpiffeId>, port: u16) -> Self {
         Self {
+            tcp: false,
             caller,
             method: "GET".into(),
             path: "/".into(),

@@ -16,12 +16,18 @@ pub const UNKNOWN: &str = "headers, query, claims beside issuer and subject, SNI
 pub struct Recorded<'r> {
     pub caller: Option<&'r SpiffeId>,
     pub service: &'r SpiffeId,
-    method: &'r str,
-    authority: &'r str,
-    path: &'r str,
+    /// `None`: the connection was raw TCP.
+    request: Option<Asked<'r>>,
     port: u16,
     source_ip: IpAddr,
     request_principal: Option<&'r str>,
+}
+
+#[derive(Debug)]
+struct Asked<'r> {
+    method: &'r str,
+    authority: &'r str,
+    path: &'r str,
 }
 
 /// Why a record is not explained by policy.
@@ -41,7 +47,7 @@ pub enum NotExplained {
     Handshake(String),
     #[error("{what}; its reason is {reason}{}", by(.rule.as_ref()))]
     NotDecided { what: &'static str, reason: String, rule: Option<NamedRule> },
-    #[error("it does not tell the {0}: a connection over TCP, or refused before it was a request")]
+    #[error("it does not tell the {0}: it was refused before it was a request")]
     Missing(&'static str),
 }
 
@@ -66,6 +72,13 @@ impl<'r> Recorded<'r> {
             (Direction::Inbound, Outcome::Allowed | Outcome::Refused) => {}
         }
         let missing = NotExplained::Missing;
+        let request = || {
+            Ok(Asked {
+                method: record.method.as_deref().ok_or(missing("method"))?,
+                authority: record.authority.as_deref().ok_or(missing("authority"))?,
+                path: record.path.as_deref().ok_or(missing("path"))?,
+            })
+        };
         Ok(Self {
             caller: record.caller.as_ref(),
             service: record
@@ -73,9 +86,7 @@ impl<'r> Recorded<'r> {
                 .as_ref()
                 .filter(|id| id.workload().is_some())
                 .ok_or(missing("service"))?,
-            method: record.method.as_deref().ok_or(missing("method"))?,
-            authority: record.authority.as_deref().ok_or(missing("authority"))?,
-            path: record.path.as_deref().ok_or(missing("path"))?,
+            request: (!record.tcp).then(request).transpose()?,
             port: record.port.filter(|port| *port != 0).ok_or(missing("port"))?,
             source_ip: record.source_ip.ok_or(missing("caller's address"))?,
             request_principal: record.request_principal.as_deref(),
@@ -85,9 +96,12 @@ impl<'r> Recorded<'r> {
     /// Puts what the record tells into a question. A token that the question has stays, since it says more.
     pub fn ask(&self, question: &mut Question) {
         question.caller = self.caller.cloned();
-        question.method = self.method.to_owned();
-        question.path = self.path.to_owned();
-        question.host = Some(self.authority.to_owned());
+        question.tcp = self.request.is_none();
+        if let Some(Asked { method, authority, path }) = self.request {
+            question.method = method.to_owned();
+            question.path = path.to_owned();
+            question.host = Some(authority.to_owned());
+        }
         question.port = self.port;
         question.source_ip = self.source_ip;
         if let (GivenToken::None, Some(claims)) =
@@ -165,6 +179,17 @@ mod tests {
             serde_json::Value::Object(claims),
             serde_json::json!({"iss": "https://auth.example", "sub": "a/b"})
         );
+    }
+
+    #[test]
+    fn the_record_of_a_tcp_connection_asks_about_a_connection() {
+        let nothing = ["method", "authority", "path"].map(|key| (key, serde_json::Value::Null));
+        let tcp = [&nothing[..], &[("protocol", "TCP".into())]].concat();
+        let record = record("inbound", "denied", "no_allow_matched", &tcp);
+        let mut question = Question::new(None, 1);
+        Recorded::of(&record).unwrap().ask(&mut question);
+        assert!(question.tcp);
+        assert_eq!((question.port, question.host), (8081, None));
     }
 
     #[test]

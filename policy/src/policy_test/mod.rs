@@ -57,6 +57,8 @@ pub struct Case {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestSpec {
+    /// `protocol: tcp`: a connection of which nothing is read.
+    pub tcp: bool,
     /// Empty: GET.
     pub methods: Vec<String>,
     /// Empty: `/`.

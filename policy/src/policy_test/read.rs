@@ -12,6 +12,9 @@ use crate::document::reader::{At, Fields, Reader};
 use crate::finding::{Position, code};
 use crate::kind::Meta;
 
+const PROTOCOLS: &[(&str, bool)] = &[("http", false), ("tcp", true)];
+/// What connections of raw TCP do not have.
+const OF_HTTP: [&str; 7] = ["methods", "paths", "host", "headers", "token", "invalidToken", "bodyBytes"];
 const DECISIONS: &[(&str, bool)] = &[("allow", true), ("deny", false)];
 
 /// Reads the spec. What is wrong is among the reader's findings.
@@ -87,6 +90,9 @@ fn title(from: &[String], to: &[String], request: &RequestSpec) -> String {
         true => default.to_owned(),
         false => list.join(","),
     };
+    if request.tcp {
+        return format!("{} to {}: TCP", from.join(","), to.join(","));
+    }
     let (methods, paths) = (or(&request.methods, "GET"), or(&request.paths, "/"));
     format!("{} to {}: {methods} {paths}", from.join(","), to.join(","))
 }
@@ -103,6 +109,12 @@ fn named(reader: &mut Reader<'_>, fields: &mut Fields<'_>, name: &'static str, h
 }
 
 fn read_request(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> RequestSpec {
+    let tcp = fields.take("protocol").and_then(|at| reader.choice(&at, PROTOCOLS)).unwrap_or_default();
+    if tcp {
+        for at in OF_HTTP.iter().filter_map(|name| fields.take(name)) {
+            refuse(reader, &at, "nothing is read on a port of protocol tcp: leave it out");
+        }
+    }
     let token_at = fields.take("token");
     let token = token_at.as_ref().and_then(|at| read_claims(reader, at));
     let invalid_token = fields.take("invalidToken").and_then(|at| reader.boolean(&at)).unwrap_or_default();
@@ -114,6 +126,7 @@ fn read_request(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> RequestSpec
         text.parse().map_err(|_no| refuse(reader, &at, format!("{text:?} is no address"))).ok()
     };
     RequestSpec {
+        tcp,
         methods: reader.texts(fields.take("methods")),
         paths: reader.texts(fields.take("paths")),
         host: fields.take("host").and_then(|at| reader.text(&at)),

@@ -139,7 +139,10 @@ impl Bench<'_, '_, '_> {
                     let target = self.target(&service)?;
                     let told = explain_reached(mesh, target, reached, &question);
                     matched.extend(told.matching.iter().cloned());
-                    let request = format!("{} {} of {to} by {from}", question.method, question.path);
+                    let request = match question.tcp {
+                        true => format!("TCP port {} of {to} by {from}", question.port),
+                        false => format!("{} {} of {to} by {from}", question.method, question.path),
+                    };
                     result.failures.extend(mismatch(&case.expect, told, request));
                 }
             }
@@ -189,6 +192,7 @@ fn refused(workload: &Workload, findings: Findings) -> TestError {
 
 fn question(request: &RequestSpec, caller: Option<&Workload>, port: u16, now: i64) -> Question {
     let mut question = Question::new(caller.map(|caller| caller.id.clone()), port);
+    question.tcp = request.tcp;
     question.host.clone_from(&request.host);
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes());

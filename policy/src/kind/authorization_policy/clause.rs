@@ -75,6 +75,8 @@ pub(super) enum Clause {
     Sni(Values<TextMatch>),
     /// An attribute of the end user's verified token.
     Token(TokenAttribute, Values<TextMatch>),
+    /// What the rule asks of HTTP, where nothing is read that could be HTTP: it never holds.
+    Http,
 }
 
 impl Clause {
@@ -100,6 +102,7 @@ impl Clause {
             Self::Header(clause, reading) => clause.matches(request.headers, *reading),
             Self::Sni(values) => values.fit_some(request.sni, ignoring_case),
             Self::Token(attribute, values) => attribute.fits(request.token, values),
+            Self::Http => false,
         }
     }
 }

@@ -64,6 +64,8 @@ impl Clause {
                 let form = |name: &TextMatch| name.form().map(Form::into_lowercase);
                 (Attribute::Sni, forms(&values.any, form)?)
             }
+            // No text will do: the rule is found for nobody, and never tried.
+            Self::Http => (Attribute::Method, Vec::new()),
             // Of all callers of a mesh hardly any has another.
             Self::TrustDomain(_) => return None,
         };

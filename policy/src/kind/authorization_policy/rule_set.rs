@@ -33,6 +33,12 @@ impl CompiledRule {
         Self { sources: sources.into(), operations: operations.into(), conditions: conditions.into() }
     }
 
+    /// The same, with one more condition.
+    pub(super) fn and(self, condition: Clause) -> Self {
+        let conditions = self.conditions.into_iter().chain([condition]).collect();
+        Self { conditions, ..self }
+    }
+
     /// The alternatives of `from`, each a list of clauses that all have to match.
     pub(super) fn sources(&self) -> &[Box<[Clause]>] {
         &self.sources

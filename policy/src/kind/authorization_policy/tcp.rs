@@ -3,12 +3,9 @@
 //! Istio's answer: a DENY or AUDIT rule loses what it says of HTTP and keeps the rest, so that it catches more; an ALLOW
 //! rule that says anything of HTTP, in whatever alternative, never matches. Either way less is let in.
 
-use std::borrow::Cow;
-
 use super::build::Builder;
-use super::clause::{Clause, Reading, Values};
+use super::clause::{Clause, Reading};
 use super::rule_set::CompiledRule;
-use super::text::TextMatch;
 use super::{AuthorizationPolicySpec, Condition, Operation, Rule, Source};
 use crate::finding::problem::Problems;
 use crate::kind::Meta;
@@ -23,21 +20,13 @@ pub(crate) fn build(
     let mut problems = Problems::default();
     let mut builder = Builder::new(meta, spec.action, domains, &mut problems);
     let permits = builder.reading == Reading::Permitting;
-    let rules = spec.rules.iter().map(|rule| match (permits, rule.asks_http()) {
-        (true, true) => None,
-        (false, true) => Some(Cow::Owned(rule.without_http())),
-        (_, false) => Some(Cow::Borrowed(rule)),
+    let rules = spec.rules.iter().map(|rule| match rule.asks_http() {
+        false => builder.rule(rule, ""),
+        // What is left of it is never enough, and says what else such a connection lacks.
+        true if permits => builder.rule(&rule.without_http(), "").and(Clause::Http),
+        true => builder.rule(&rule.without_http(), ""),
     });
-    let rules: Vec<_> = rules.map(|rule| rule.map(|rule| builder.rule(&rule, ""))).collect();
-    // Rules go by their index: those that never match keep the place of what stands behind them.
-    let last = rules.iter().rposition(Option::is_some).map_or(0, |at| at.saturating_add(1));
-    rules.into_iter().take(last).map(|rule| rule.unwrap_or_else(never)).collect()
-}
-
-/// A rule for nobody. It names its callers, of whom there are none, so it is found for none and never tried.
-fn never() -> CompiledRule {
-    let nobody = Values { any: Box::new([TextMatch::Exact(Box::default())]), none: Box::default() };
-    CompiledRule::new(vec![Box::new([Clause::Principal(nobody)])], Vec::new(), Vec::new())
+    rules.collect()
 }
 
 impl Rule {

@@ -23,6 +23,8 @@ pub enum Attribute {
     RemoteIp,
     DestinationIp,
     Port,
+    /// HTTP, or raw TCP.
+    Protocol,
     Method,
     Path,
     Host,
@@ -102,6 +104,7 @@ impl Attribute {
             Self::RemoteIp => "client address".into(),
             Self::DestinationIp => "destination address".into(),
             Self::Port => "port".into(),
+            Self::Protocol => "protocol".into(),
             Self::Method => "method".into(),
             Self::Path => "path".into(),
             Self::Host => "host".into(),
@@ -145,6 +148,7 @@ impl Clause {
             Self::Sni(_) => Attribute::Sni,
             Self::Token(TokenAttribute::Principal, _) => Attribute::RequestPrincipal,
             Self::Token(attribute, _) => Attribute::Token(attribute.key()),
+            Self::Http => Attribute::Protocol,
         }
     }
 
@@ -164,6 +168,7 @@ impl Clause {
             Self::Path(values) => wanted(values, ToString::to_string),
             Self::Host(values) => wanted(values, ToString::to_string),
             Self::Header(clause, _) => said(&clause.any, &clause.none, TextMatch::written),
+            Self::Http => "HTTP".to_owned(),
         }
     }
 
@@ -189,6 +194,7 @@ impl Clause {
                 (!values.is_empty()).then(|| values.join(" and "))
             }
             Self::Sni(_) => request.sni.map(str::to_owned),
+            Self::Http => Some("TCP".to_owned()),
             Self::Token(attribute, _) => {
                 let texts = request.token.map(|token| attribute.texts(token)).unwrap_or_default();
                 (!texts.is_empty()).then(|| texts.join(", "))
