@@ -48,6 +48,16 @@ pub struct Limits {
     pub nack_findings_max: usize,
     /// Bytes kept of one text a proxy tells about itself (host name, version, a finding's message).
     pub proxy_text_bytes_max: usize,
+    /// Addresses of callers in plaintext that are kept of one instance. 256: 64 ports by four, 16 KiB.
+    pub call_sources_max: usize,
+    /// Reports of callers that are looked at of one stream. A proxy sends one every 10 s, and one when a mode changes.
+    pub call_reports_per_minute_max: u32,
+    /// What a proxy may say that it has watched: ten years. Times are counted back from now.
+    pub calls_watched_max: Duration,
+    /// A report of callers that is older is none: six were left out.
+    pub calls_age_max: Duration,
+    /// Addresses of one port of a service in an answer.
+    pub callers_max: usize,
     /// Longest `--wait`.
     pub wait_max: Duration,
     /// Files in one apply.
@@ -117,6 +127,11 @@ impl Default for Limits {
             served_ports_max: 64,
             nack_findings_max: 32,
             proxy_text_bytes_max: KIB,
+            call_sources_max: 256,
+            call_reports_per_minute_max: 30,
+            calls_watched_max: Duration::from_secs(3650 * DAY),
+            calls_age_max: Duration::from_secs(60),
+            callers_max: 100,
             wait_max: Duration::from_secs(60),
             files_max: 10_000,
             objects_max: 50_000,

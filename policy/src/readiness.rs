@@ -1,4 +1,6 @@
-//! Whether STRICT mutual TLS would shut anybody out: from what sidecars recorded.
+//! Whether STRICT mutual TLS would shut anybody out: from what sidecars recorded, or [reported](reported) while they run.
+
+pub mod reported;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,6 +1,7 @@
 //! The data plane: a sidecar today, the edge with the same stages.
 
 pub mod admin;
+pub mod calls;
 pub mod config;
 mod control;
 pub mod drain;

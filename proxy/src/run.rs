@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::{self, Admin};
+use crate::calls::Calls;
 use crate::config::Source as ConfigSource;
 use crate::config::status::Status;
 use crate::drain::{Drain, Phase, wind_down};
@@ -118,6 +119,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         settings: Arc::new(settings),
         drain: drain.clone(),
         telemetry: telemetry.clone(),
+        calls: Calls::default(),
         keys: Arc::default(),
         certificates: Arc::default(),
         store_status: Arc::default(),
@@ -155,7 +157,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
                 () = accepting => Ok(()),
                 () = jwt::keep(shared.keys.clone(), shared.live.clone()) => Ok(()),
                 () = certificates::keep(&shared, &limits) => Ok(()),
-                result = source.run(orders.refresh.clone()) => result,
+                result = source.run(orders.refresh.clone(), &shared) => result,
             }
         };
         let ending = async {

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::calls::{Calls, WorkerCalls};
 use crate::drain::{Drain, Phase};
 use crate::edge::certificates::Certificates;
 use crate::error::ProxyError;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     pub drain: Drain,
     pub telemetry: Telemetry,
+    /// Who called the ports of this sidecar.
+    pub calls: Calls,
     /// Of the issuers of tokens.
     pub keys: Arc<KeyRing>,
     /// What the edge shows its clients; empty at a sidecar.
@@ -158,6 +161,7 @@ async fn work(shared: Shared, index: usize, activity: Activity, mut inbox: mpsc:
 pub(crate) struct Worker {
     pub(crate) shared: Shared,
     pub(crate) telemetry: WorkerTelemetry,
+    pub(crate) calls: WorkerCalls,
     index: usize,
     activity: Activity,
     pub(crate) pool: Pool,
@@ -198,11 +202,13 @@ impl Direction {
 impl Worker {
     pub(crate) fn new(shared: Shared, index: usize, activity: Activity) -> Self {
         let telemetry = shared.telemetry.worker(&shared.limits);
+        let calls = shared.calls.worker(shared.limits.plaintext_sources_max);
         let timeout = shared.settings.limit_store.as_ref().map(|store| store.timeout);
         Self {
             mesh: mesh::Mesh::new(timeout, shared.limits.store_in_flight_max),
             shared,
             telemetry,
+            calls,
             index,
             activity,
             pool: Pool::default(),

@@ -99,6 +99,14 @@ impl v1::admin_server::Admin for Service {
         Ok(Response::new(proxies::list(&call)))
     }
 
+    async fn mtls_readiness(
+        &self,
+        request: Request<v1::MtlsReadinessRequest>,
+    ) -> Result<Response<v1::MtlsReadinessResponse>, Status> {
+        let call = self.call(&request)?;
+        Ok(Response::new(proxies::readiness(&call)))
+    }
+
     async fn evict_proxy(
         &self,
         request: Request<v1::EvictProxyRequest>,

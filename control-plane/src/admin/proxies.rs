@@ -1,16 +1,23 @@
-//! Proxies: who is there and how far, and the eviction of one.
+//! Proxies: who is there and how far, who called them, and the eviction of one.
 
 use palisade_proto::v1;
 use tonic::Status;
 
 use super::Call;
 use crate::context::unavailable;
+use crate::registry::Bounds;
 
 const REASON_BYTES_MAX: usize = 1024;
 
 pub(super) fn list(call: &Call) -> v1::ListProxiesResponse {
     let version = call.context.hub.current().version;
     v1::ListProxiesResponse { proxies: call.context.registry.proxies(), version }
+}
+
+pub(super) fn readiness(call: &Call) -> v1::MtlsReadinessResponse {
+    let context = &call.context;
+    let bounds = Bounds { age_max: context.limits.calls_age_max, callers_max: context.limits.callers_max };
+    v1::MtlsReadinessResponse { ports: context.registry.calls(context.clock.now(), bounds) }
 }
 
 pub(super) async fn evict(

@@ -1,5 +1,6 @@
 //! The configuration service: one stream per proxy.
 
+mod calls;
 mod hello;
 mod session;
 
@@ -59,6 +60,7 @@ impl v1::configuration_server::Configuration for Service {
             address,
             incoming: request.into_inner(),
             outgoing: sender,
+            ports: Vec::new(),
         };
         context.tasks.spawn(session.run());
         Ok(Response::new(ReceiverStream::new(receiver)))

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Status, Streaming};
 
+use super::calls::{self, Allowance};
 use super::hello::{self, bounded};
 use crate::context::Context;
 use crate::peer::expired;
@@ -32,6 +33,8 @@ pub(super) struct Session {
     pub(super) address: SocketAddr,
     pub(super) incoming: Streaming<v1::ProxyMessage>,
     pub(super) outgoing: mpsc::Sender<Outgoing>,
+    /// What it serves, as Hello says.
+    pub(super) ports: Vec<u16>,
 }
 
 /// How a stream ends.
@@ -79,6 +82,7 @@ impl Session {
                 Err(status) => return End::Status(status),
             },
         };
+        self.ports = about.serves.iter().map(|served| served.number).collect();
         let context = Arc::clone(&self.context);
         let now = context.clock.now();
         tracing::info!(
@@ -116,13 +120,13 @@ impl Session {
         let mut worlds = context.hub.watch();
         let mut tick = tokio::time::interval(context.limits.certificate_check_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut sent, mut due) = (Sent::default(), true);
+        let (mut sent, mut due, mut reports) = (Sent::default(), true, Allowance::new());
         loop {
             tokio::select! {
                 () = context.stop.cancelled() => return End::Status(stopping()),
                 _ = stopped.changed() => return stop_reason(stopped.borrow().clone()),
                 message = self.incoming.message() => match message {
-                    Ok(Some(message)) => if let Err(status) = self.take(stream, message, &mut sent) {
+                    Ok(Some(message)) => if let Err(status) = self.take(stream, message, &mut sent, &mut reports) {
                         return End::Status(status);
                     },
                     Ok(None) | Err(_) => return End::Gone,
@@ -163,7 +167,13 @@ impl Session {
         Some(v1::ControlMessage { message: Some(Control::Snapshot(snapshot)) })
     }
 
-    fn take(&self, stream: StreamId, message: v1::ProxyMessage, sent: &mut Sent) -> Result<(), Status> {
+    fn take(
+        &self,
+        stream: StreamId,
+        message: v1::ProxyMessage,
+        sent: &mut Sent,
+        reports: &mut Allowance,
+    ) -> Result<(), Status> {
         let registry = &self.context.registry;
         match message.message {
             Some(Said::Ack(ack)) => self.answered(stream, sent, ack.version, &ack.digest, None),
@@ -176,6 +186,13 @@ impl Session {
             }
             Some(Said::Draining(_)) => {
                 registry.drain(&self.instance, stream);
+                Ok(())
+            }
+            Some(Said::Calls(calls)) => {
+                if reports.take(&self.context.limits) {
+                    let calls = calls::read(calls, &self.ports, &self.context.limits)?;
+                    registry.called(&self.instance, stream, calls);
+                }
                 Ok(())
             }
             Some(Said::Hello(_)) => Err(Status::invalid_argument("Hello is sent once")),

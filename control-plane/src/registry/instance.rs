@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::StreamId;
+use super::{Calls, StreamId};
 use crate::clock::{rfc3339, to_seconds};
 
 /// What a proxy tells about itself.
@@ -71,6 +71,8 @@ pub(crate) struct Instance {
     pub(super) serves: Vec<Served>,
     pub(super) presence: Presence,
     pub(super) answer: Option<Answer>,
+    /// Who called it, as its sidecar said last. Stays when it goes away, until it is forgotten.
+    pub(super) calls: Option<Calls>,
     about: About,
     ready: bool,
     draining: bool,
@@ -87,6 +89,7 @@ impl Instance {
             serves: Vec::new(),
             presence: Presence::Away { until: None },
             answer: None,
+            calls: None,
             about: About::default(),
             ready: false,
             draining: false,

@@ -4,6 +4,7 @@
 //! those of its join token. Its endpoints are published while it is connected and ready; after a disconnect for a
 //! grace more, since a reconnect must withdraw nothing.
 
+mod calls;
 mod instance;
 mod services;
 
@@ -16,6 +17,7 @@ use palisade_proto::v1;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub(crate) use calls::{Bounds, Calls, PortCalls, Source};
 use instance::Presence;
 pub(crate) use instance::{About, Answer, Instance, Served, StopReason};
 
@@ -123,6 +125,18 @@ impl Registry {
             instance.take_answer(answer);
         }
         self.answered();
+    }
+
+    /// Notes who called an instance.
+    pub(crate) fn called(&self, id: &str, stream: StreamId, calls: Calls) {
+        if let Some(instance) = self.lock().current(id, stream) {
+            instance.calls = Some(calls);
+        }
+    }
+
+    /// Who called the ports of every service.
+    pub(crate) fn calls(&self, now: SystemTime, bounds: Bounds) -> Vec<v1::ServiceCalls> {
+        calls::services(&self.lock().instances, now, bounds)
     }
 
     /// Withdraws what has been away too long, and forgets instances whose certificates have ended.

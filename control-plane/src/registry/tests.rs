@@ -2,6 +2,7 @@ use std::time::UNIX_EPOCH;
 
 use palisade_identity::SpiffeId;
 use palisade_policy::kind::service_entry::Protocol;
+use palisade_proto::v1::peer_authentication::Mode;
 
 use super::*;
 
@@ -202,4 +203,70 @@ async fn knows_the_name_of_a_workload_that_only_calls() {
     let (_stream, _stop) = join(&registry, "a", &[]);
     assert!(registry.services().is_empty());
     assert_eq!(registry.known_workloads(), ["ledger.payments"]);
+}
+
+const BOUNDS: Bounds = Bounds { age_max: Duration::from_secs(60), callers_max: 2 };
+
+/// A report of port 8080: watched for so many seconds, plaintext from `sources` (last byte, seconds ago).
+fn calls(watched: u64, sources: &[(u8, u64)]) -> Calls {
+    let source = |(last, ago): &(u8, u64)| Source {
+        address: [10, 0, 0, *last].into(),
+        calls: 1,
+        ago: Duration::from_secs(*ago),
+    };
+    let port = PortCalls {
+        mode: Mode::Permissive,
+        mutual_tls: 1,
+        plaintext: u64::try_from(sources.len()).unwrap(),
+        refused: 0,
+        plaintext_ago: sources.iter().map(|(_, ago)| Duration::from_secs(*ago)).min(),
+        sources: sources.iter().map(source).collect(),
+        more: false,
+    };
+    Calls { at: Instant::now(), watched: Duration::from_secs(watched), ports: BTreeMap::from([(8080, port)]) }
+}
+
+fn called(registry: &Registry) -> v1::ServiceCalls {
+    let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let [port] = <[_; 1]>::try_from(registry.calls(now, BOUNDS)).unwrap();
+    port
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_was_watched_since_all_of_its_instances_were() {
+    let registry = empty();
+    let (a, _s1) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
+    let (b, _s2) = join(&registry, "b", &[served(8080, "10.0.0.2:1")]);
+    assert_eq!((called(&registry).instances, called(&registry).reporting), (2, 0));
+    registry.called("a", a, calls(100, &[]));
+    let half = called(&registry);
+    assert_eq!((half.reporting, half.watched_seconds, half.watched_since.as_str()), (1, None, ""));
+    registry.called("b", b, calls(30, &[]));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let both = called(&registry);
+    assert_eq!((both.reporting, both.watched_seconds, both.mutual_tls), (2, Some(35), 2));
+    assert_eq!(both.watched_since, "1970-01-12T13:46:05Z");
+    // A proxy that stopped to report is one without a report.
+    tokio::time::advance(BOUNDS.age_max).await;
+    assert_eq!((called(&registry).reporting, called(&registry).watched_seconds), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_callers_in_plaintext_the_last_are_shown_and_stay_when_their_instance_goes() {
+    let registry = empty();
+    let (a, _s1) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
+    let (b, _s2) = join(&registry, "b", &[served(8080, "10.0.0.2:1")]);
+    registry.called("a", a, calls(100, &[(1, 50), (2, 9)]));
+    registry.called("b", b, calls(100, &[(1, 3), (3, 70)]));
+    registry.disconnect("a", a);
+    tokio::time::advance(GRACE).await;
+    registry.sweep(UNIX_EPOCH);
+    let port = called(&registry);
+    assert_eq!((port.instances, port.plaintext, port.plaintext_seconds_ago), (1, 4, Some(8)));
+    let callers = port.callers.iter().map(|c| (c.address.as_str(), c.calls, c.seconds_ago));
+    assert_eq!(callers.collect::<Vec<_>>(), [("10.0.0.1", 2, 8), ("10.0.0.2", 1, 14)]);
+    assert!(port.more_callers);
+    // What an ended stream still says counts for nothing.
+    registry.called("a", a, calls(1, &[]));
+    assert_eq!(called(&registry).plaintext, 4);
 }

@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::world::{PATIENCE, Proxy, World, domain};
+use crate::world::{PATIENCE, Proxy, World, domain, eventually};
+use palisade_proto::v1::proxy_message::Message as Said;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn admin_is_for_operators_only() {
@@ -118,5 +119,45 @@ async fn a_connection_without_certificate_does_not_stay() {
     let mut tls = connector.connect(name, tcp).await.unwrap();
     let mut rest = Vec::new();
     let _ = tokio::time::timeout(PATIENCE, tls.read_to_end(&mut rest)).await.expect("not closed");
+    world.stop().await;
+}
+
+/// A proxy is believed about its own ports only, and what is no report costs it its stream, not the control plane.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_false_report_of_callers_ends_its_stream_and_changes_nothing() {
+    let world = World::new().await;
+    let reported = async || {
+        let answer = world.admin().await.mtls_readiness(v1::MtlsReadinessRequest {}).await;
+        answer.unwrap().into_inner().ports
+    };
+    let source = |address: String| v1::PlaintextSource { address, calls: u64::MAX, ms_ago: u64::MAX };
+    let report = |port, sources| {
+        let counts =
+            v1::PortCalls { port, plaintext: u64::MAX, mutual_tls: u64::MAX, ..v1::PortCalls::default() };
+        let ports = vec![v1::PortCalls { sources, ..counts }];
+        Said::Calls(v1::Calls { watched_ms: u64::MAX, ports })
+    };
+    let (first, second) = (world.join("ledger").await, world.join("ledger").await);
+    let mut one = first.stream(&world, &[(8080, "127.0.0.1:4001")]).await;
+    let mut other = second.stream(&world, &[(8080, "127.0.0.1:4002")]).await;
+    let many = || (0..5000).map(|n| source(format!("10.0.{}.{}", n / 250, n % 250))).collect();
+    one.say(report(8080, many())).await;
+    other.say(report(8080, many())).await;
+    eventually("both reports to be there", async || reported().await.iter().any(|p| p.reporting == 2)).await;
+    let before = reported().await;
+    let [port] = before.as_slice() else { panic!("{before:?}") };
+    assert_eq!((port.plaintext, port.mutual_tls), (u64::MAX, u64::MAX), "sums do not wrap round");
+    assert!(port.callers.len() <= 100 && port.more_callers, "{}", port.callers.len());
+
+    // Nobody is told of ports that it does not serve, and nobody loses their own by it.
+    one.say(report(9090, many())).await;
+    eventually("the port to be gone", async || reported().await[0].reporting == 1).await;
+    assert_eq!(reported().await.len(), 1);
+    for (port, address) in [(0, "10.0.0.1"), (70_000, "10.0.0.1"), (8080, "ledger"), (8080, "\u{1b}[2J")] {
+        let mut liar = first.stream(&world, &[(8080, "127.0.0.1:4001")]).await;
+        liar.say(report(port, vec![source(address.to_owned())])).await;
+        assert_eq!(liar.end().await.code(), Code::InvalidArgument, "{port} {address:?}");
+    }
+    assert_eq!(reported().await[0].plaintext, u64::MAX, "what the other said stays");
     world.stop().await;
 }

@@ -6,24 +6,37 @@ use super::scalar::{each_port, enumeration, meta, named, unspecified};
 use crate::v1;
 use crate::v1::peer_authentication::Mode;
 
+impl From<MtlsMode> for Mode {
+    fn from(mode: MtlsMode) -> Self {
+        match mode {
+            MtlsMode::Unset => Self::Unset,
+            MtlsMode::Disable => Self::Disable,
+            MtlsMode::Permissive => Self::Permissive,
+            MtlsMode::Strict => Self::Strict,
+        }
+    }
+}
+
 fn mode_to_wire(mode: MtlsMode) -> i32 {
-    let mode = match mode {
-        MtlsMode::Unset => Mode::Unset,
-        MtlsMode::Disable => Mode::Disable,
-        MtlsMode::Permissive => Mode::Permissive,
-        MtlsMode::Strict => Mode::Strict,
-    };
-    mode.into()
+    Mode::from(mode).into()
+}
+
+impl TryFrom<Mode> for MtlsMode {
+    type Error = WireError;
+
+    fn try_from(mode: Mode) -> Result<Self, WireError> {
+        match mode {
+            Mode::Unspecified => Err(unspecified("mode")),
+            Mode::Unset => Ok(Self::Unset),
+            Mode::Disable => Ok(Self::Disable),
+            Mode::Permissive => Ok(Self::Permissive),
+            Mode::Strict => Ok(Self::Strict),
+        }
+    }
 }
 
 fn mode_from_wire(number: i32) -> Result<MtlsMode, WireError> {
-    match enumeration("mode", number)? {
-        Mode::Unspecified => Err(unspecified("mode")),
-        Mode::Unset => Ok(MtlsMode::Unset),
-        Mode::Disable => Ok(MtlsMode::Disable),
-        Mode::Permissive => Ok(MtlsMode::Permissive),
-        Mode::Strict => Ok(MtlsMode::Strict),
-    }
+    enumeration::<Mode>("mode", number)?.try_into()
 }
 
 impl From<&Named<PeerAuthenticationSpec>> for v1::PeerAuthentication {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Notify;
 
-use crate::control::{ControlPlaneSettings, ControlPlaneSource};
+use crate::control::{CallsTold, ControlPlaneSettings, ControlPlaneSource};
 use crate::drain::Drain;
 use crate::identity::Clock;
 use crate::listen::Addresses;
@@ -13,6 +13,7 @@ use crate::live::Live;
 use crate::run::RunError;
 use crate::settings::control::ControlLimits;
 use crate::settings::{self, Settings};
+use crate::worker::Shared;
 use files::{FileSettings, FileSource};
 use read::CredentialPaths;
 use status::{Link, Status};
@@ -79,13 +80,16 @@ impl Source {
     }
 
     /// Goes on until something ends it that trying again cannot mend.
-    pub(crate) async fn run(&mut self, refresh: Arc<Notify>) -> Result<(), RunError> {
+    pub(crate) async fn run(&mut self, refresh: Arc<Notify>, shared: &Shared) -> Result<(), RunError> {
         match self {
             Self::Files(source) => {
                 source.watch(refresh).await;
                 Ok(())
             }
-            Self::ControlPlane(source) => Box::pin(source.run(refresh)).await,
+            Self::ControlPlane(source) => {
+                let sources_max = shared.limits.plaintext_sources_max;
+                Box::pin(source.run(refresh, CallsTold { calls: &shared.calls, sources_max })).await
+            }
         }
     }
 }

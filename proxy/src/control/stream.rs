@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use palisade_policy::kind::peer_authentication::MtlsMode;
 use palisade_policy::{Findings, Projection, Snapshot};
 use palisade_proto::v1;
 use palisade_proto::v1::configuration_client::ConfigurationClient;
@@ -11,9 +12,11 @@ use palisade_proto::v1::control_message::Message as Said;
 use palisade_proto::v1::proxy_message::Message as Say;
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
+use super::calls::{CallsTold, modes};
 use super::channel;
 use super::issue::{Issue, mesh_config, trust_bundle};
 use super::source::Shared;
@@ -38,7 +41,7 @@ pub(super) enum End {
 }
 
 /// Opens a stream with `identity` and follows it to its end.
-pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity) -> End {
+pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity, calls: CallsTold<'_>) -> End {
     let lost = |reason: String| End::Lost { reason, was_open: false };
     let config = match mesh_config(identity) {
         Ok(config) => config,
@@ -64,7 +67,15 @@ pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity) ->
     };
     shared.status.set_link(Link::Connected);
     tracing::info!(control_plane = %shared.settings.address, "connected to the control plane");
-    let mut session = Session { shared, outbox, last: None, told_ready: None, told_draining: false };
+    let mut session = Session {
+        shared,
+        outbox,
+        last: None,
+        told_ready: None,
+        told_draining: false,
+        calls,
+        told_modes: Vec::new(),
+    };
     let end = session.run(incoming, identity.generation).await;
     shared.status.set_link(Link::Disconnected);
     end
@@ -77,6 +88,9 @@ struct Session<'s, I> {
     last: Option<KeptSnapshot>,
     told_ready: Option<bool>,
     told_draining: bool,
+    calls: CallsTold<'s>,
+    /// The modes that the control plane was told of last.
+    told_modes: Vec<(u16, Option<MtlsMode>)>,
 }
 
 impl<I: Issue> Session<'_, I> {
@@ -84,6 +98,8 @@ impl<I: Issue> Session<'_, I> {
         let mut changes = self.shared.live.changes();
         let mut drain = self.shared.drain.clone();
         let mut generations: watch::Receiver<u64> = self.shared.generations.subscribe();
+        let mut reports = tokio::time::interval(self.shared.limits.calls_interval);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if *generations.borrow_and_update() != generation {
                 return End::Renewed;
@@ -101,6 +117,9 @@ impl<I: Issue> Session<'_, I> {
                     Err(status) => return ended(&status, true),
                 },
                 _ = changes.changed() => {}
+                _ = reports.tick() => if let Err(end) = self.tell_calls(true).await {
+                    return end;
+                },
                 _ = generations.changed() => {}
                 () = drain.reached(Phase::Withdrawn), if !self.told_draining => {}
             }
@@ -112,6 +131,8 @@ impl<I: Issue> Session<'_, I> {
         let phase = self.shared.drain.phase();
         if phase >= Phase::Withdrawn && !self.told_draining {
             self.told_draining = true;
+            // The last word on who called.
+            self.tell_calls(true).await?;
             return self.say(Say::Draining(v1::Draining {})).await;
         }
         let ready = self.shared.live.missing(self.shared.clock.now(), phase).is_empty();
@@ -119,6 +140,18 @@ impl<I: Issue> Session<'_, I> {
             self.told_ready = Some(ready);
             self.say(Say::Readiness(v1::Readiness { ready })).await?;
         }
+        self.tell_calls(false).await
+    }
+
+    /// Says who called: when it is `due`, and when a mode is another than was said.
+    async fn tell_calls(&mut self, due: bool) -> Result<(), End> {
+        let ports = self.shared.settings.serves.iter().map(|serve| serve.port);
+        let modes = modes(ports, self.shared.live.snapshot().as_deref());
+        if modes.is_empty() || !(due || modes != self.told_modes) {
+            return Ok(());
+        }
+        self.say(Say::Calls(self.calls.message(&modes))).await?;
+        self.told_modes = modes;
         Ok(())
     }
 

@@ -19,10 +19,11 @@ use super::connection::Slot;
 use super::detect;
 use super::drive::{FOR_EVER, Patience, drive};
 use super::refused;
+use crate::calls::OpenPlaintext;
 use crate::drain::Phase;
 use crate::error::ProxyError;
 use crate::http::transport::Transport;
-use crate::pipeline::inbound::{open_record, serve};
+use crate::pipeline::inbound::{open_record, record, serve};
 use crate::pipeline::tcp;
 use crate::settings::Serve;
 use crate::stage::identify::client_cert_header;
@@ -58,6 +59,8 @@ pub(crate) struct Inbound {
     /// `x-forwarded-client-cert` for the application.
     pub(crate) client_cert: Option<HeaderValue>,
     slot: Slot,
+    /// Counts it as open, where it is in plaintext.
+    open_plaintext: Option<OpenPlaintext>,
 }
 
 /// Serves an accepted connection to its end.
@@ -117,6 +120,7 @@ impl Inbound {
             expires: None,
             client_cert: None,
             slot,
+            open_plaintext: None,
         }
     }
 
@@ -167,12 +171,26 @@ impl Inbound {
         }
     }
 
-    async fn open_plaintext(self, stream: TcpStream) -> Option<(Self, Opened)> {
-        let refusal = match self.mtls_mode() {
-            Some(MtlsMode::Permissive | MtlsMode::Disable) if self.carries_tcp() => {
-                return Some((self, Opened::Tcp(Transport::Plain(stream))));
+    /// Counts a request or a connection by what its caller showed.
+    pub(crate) fn called(&self) {
+        let (calls, port) = (&self.worker.calls, self.serve.port);
+        match self.peer {
+            Some(_) => calls.mutual_tls(port),
+            None => {
+                let let_in = matches!(self.mtls_mode(), Some(MtlsMode::Permissive | MtlsMode::Disable));
+                calls.plaintext(port, self.source.address.ip(), !let_in);
             }
+        }
+    }
+
+    async fn open_plaintext(mut self, stream: TcpStream) -> Option<(Self, Opened)> {
+        let refusal = match self.mtls_mode() {
             Some(MtlsMode::Permissive | MtlsMode::Disable) => {
+                let open = self.worker.calls.opened(self.serve.port, self.source.address.ip());
+                self.open_plaintext = Some(open);
+                if self.carries_tcp() {
+                    return Some((self, Opened::Tcp(Transport::Plain(stream))));
+                }
                 let (wire, io) = detect::wire(Transport::Plain(stream)).await.ok()??;
                 return Some((self, Opened::Http(wire, io)));
             }
@@ -241,7 +259,8 @@ impl Inbound {
     fn refuse_handshake(&self, reason: &'static str) {
         tracing::info!(peer.addr = %self.source.address, port = self.serve.port, reason, "handshake failed");
         handshake_ended(&self.worker, HandshakeOutcome::Failed(reason));
-        open_record(self).connection_refused(&ProxyError::Handshake(reason), "handshake_failed");
+        // Of whom it was, with a certificate or without, it tells nothing.
+        record(self).connection_refused(&ProxyError::Handshake(reason), "handshake_failed");
     }
 
     async fn run(self, wire: Wire, io: detect::Rewound<Transport>) {

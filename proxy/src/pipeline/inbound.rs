@@ -61,8 +61,14 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     }
 }
 
-/// A record with all that the connection knows.
+/// Opens the record of a request or a connection, and counts it.
 pub(crate) fn open_record(connection: &Inbound) -> Box<Record> {
+    connection.called();
+    record(connection)
+}
+
+/// A record with all that the connection knows.
+pub(crate) fn record(connection: &Inbound) -> Box<Record> {
     let mut record = Record::open(&connection.worker, Direction::Inbound, &connection.source);
     record.source = connection.peer.as_ref().map(|peer| peer.id.clone());
     record.destination = connection.own.clone();

@@ -171,6 +171,9 @@ pub struct Limits {
     pub store_warn_interval: Duration,
     /// Different label sets kept per worker; beyond it new ones are counted under `other`. 2 000.
     pub metric_series_max: usize,
+    /// Addresses that are kept of callers in plaintext, for each port and worker: those seen last. 20: an operator looks after
+    /// one after the other.
+    pub plaintext_sources_max: usize,
     /// Spans that wait for the collector; what comes on top is lost, and counted. 8 192: some 10 MiB, and 40
     /// where strangers make them as large as they can.
     pub spans_waiting_max: usize,
@@ -254,6 +257,7 @@ impl Default for Limits {
             store_answer_bytes_max: 4 * 1024,
             store_warn_interval: Duration::from_mins(1),
             metric_series_max: 2_000,
+            plaintext_sources_max: 20,
             spans_waiting_max: 8_192,
             spans_handed_max: 64,
             span_batches_max: 256,

@@ -13,6 +13,7 @@ use palisade_identity::SpiffeId;
 
 use super::Telemetry;
 use super::record::{Record, Source};
+use crate::calls::Calls;
 use crate::drain::Drain;
 use crate::limit::Limiter;
 use crate::listen::ClientRequests;
@@ -40,6 +41,7 @@ impl Scribe {
             settings: Arc::new(settings(log, &limits)),
             drain: Drain::new().1,
             telemetry: Telemetry::start(Some(log))?,
+            calls: Calls::default(),
             keys: Arc::default(),
             certificates: Arc::default(),
             limiter: Arc::new(Limiter::new(1)),

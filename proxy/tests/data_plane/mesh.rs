@@ -134,6 +134,7 @@ impl Sidecar {
             limits: Arc::new(limits),
             drain,
             telemetry: telemetry.clone(),
+            calls: palisade_proxy::calls::Calls::default(),
             keys: Arc::default(),
             certificates: Arc::default(),
             client_requests: Arc::new(client_requests),

@@ -47,6 +47,7 @@ mod paths;
 mod privacy;
 mod protocols;
 mod push;
+mod readiness;
 mod records;
 mod registry;
 mod reload;
