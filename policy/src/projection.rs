@@ -9,6 +9,7 @@ use palisade_identity::SpiffeId;
 use crate::compile::authorization::Authorization;
 use crate::finding::Findings;
 use crate::kind::authorization_policy::DRY_RUN_ANNOTATION;
+use crate::kind::destination_rule::SUCCESS_RATE_ANNOTATION;
 use crate::kind::gateway::HSTS_ANNOTATION;
 use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
@@ -253,8 +254,8 @@ fn is_exported(meta: &Meta, spec: &ServiceEntrySpec, namespace: &str) -> bool {
 
 /// Labels and annotations that mean nothing to a proxy stay behind: a changed comment is no push.
 fn named<T: Clone>(meta: &Meta, spec: &T) -> Named<T> {
-    let means = |key: &str| key == DRY_RUN_ANNOTATION || key == HSTS_ANNOTATION;
-    let annotations = meta.annotations.iter().filter(|(key, _)| means(key));
+    const MEANING: [&str; 3] = [DRY_RUN_ANNOTATION, HSTS_ANNOTATION, SUCCESS_RATE_ANNOTATION];
+    let annotations = meta.annotations.iter().filter(|(key, _)| MEANING.contains(&key.as_str()));
     let meta = Meta {
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),

@@ -52,7 +52,7 @@ fn outside_the_mesh_the_protocol_says_how_to_connect() {
     assert_eq!((settings.mode, &**server_name), (TlsMode::Simple, "api.example.com"));
     let plain = find(&snapshot, "API.example.com.");
     assert_eq!((plain.port, &plain.transport), (80, &Transport::Plaintext));
-    assert_eq!(plain.endpoints, [Target::Name { host: "api.example.com".into(), port: 80 }]);
+    assert_eq!(plain.endpoints, [Target::Name { host: "api.example.com".into(), port: 80, weight: 1 }]);
     assert_eq!(find(&snapshot, "api.example.com:5432").protocol, Protocol::Tcp);
     for unknown in
         ["api.example.com:81", "x.api.example.com", "api", "api.example.com:http", "api.example.com:"]

@@ -196,9 +196,9 @@ fn service_entries() {
         "spec.endpoints[0].ports.http",
     );
     error(
-        &with("resolution: DNS, endpoints: [{address: a, weight: 2}]"),
+        &with("resolution: DNS, endpoints: [{address: a, network: n}]"),
         "PAL0009",
-        "spec.endpoints[0].weight",
+        "spec.endpoints[0].network",
     );
     error(&with("resolution: DNS, location: MESH_INTERNAL"), "PAL1203", "spec.endpoints");
     error(&with("resolution: DNS, exportTo: [bank]"), "PAL1206", "spec.exportTo[0]");
@@ -230,10 +230,6 @@ fn destination_rules() {
     found(&tls("mode: DISABLE, sni: x"), "PAL1301", at);
     found(&tls("mode: SIMPLE, credentialName: x"), "PAL0009", &format!("{at}.credentialName"));
     found(&tls("mode: SIMPLE, insecureSkipVerify: true"), "PAL0009", &format!("{at}.insecureSkipVerify"));
-    for field in ["loadBalancer", "connectionPool", "outlierDetection"] {
-        let text = rule(&format!("{{host: a.example, trafficPolicy: {{{field}: {{}}}}}}"));
-        found(&text, "PAL0009", &format!("spec.trafficPolicy.{field}"));
-    }
     found(&rule("{host: '*.example'}"), "PAL1201", "spec.host");
     let unknown = one(&rule("{host: a.example}"), "PAL0102", "spec.host");
     assert_eq!(unknown.severity, Severity::Warning);

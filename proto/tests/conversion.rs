@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use palisade_identity::SpiffeId;
 use palisade_policy::kind::authorization_policy::{Action, Condition, Operation, Rule, Source};
-use palisade_policy::kind::destination_rule::{TlsMode, TlsSettings};
+use palisade_policy::kind::destination_rule::{PortSettings, Settings, TlsMode, TlsSettings, TrafficPolicy};
 use palisade_policy::kind::gateway::{
     GatewayPort, GatewayProtocol, GatewayServer, GatewaySpec, GatewayTls, GatewayTlsMode, TlsVersion,
 };
@@ -134,8 +134,12 @@ fn tls() -> impl Strategy<Value = TlsSettings> {
 }
 
 fn destination() -> impl Strategy<Value = DestinationRuleSpec> {
-    (text(), option::of(tls()), btree_map(1..=u16::MAX, tls(), 0..3))
-        .prop_map(|(host, tls, port_level_tls)| DestinationRuleSpec { host, tls, port_level_tls })
+    let settings = || option::of(tls()).prop_map(|tls| Settings { tls, ..Settings::default() });
+    let port = (1..=u16::MAX, settings()).prop_map(|(port, settings)| PortSettings { port, settings });
+    (text(), settings(), vec(port, 0..3)).prop_map(|(host, settings, ports)| {
+        let policy = TrafficPolicy { settings: Box::new(settings), ports, retry_budget: None };
+        DestinationRuleSpec { host, policy, subsets: Vec::new() }
+    })
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {

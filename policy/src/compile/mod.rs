@@ -80,7 +80,9 @@ pub struct Destination {
     /// Stable across snapshots while host and port stay the same; pools hang on it.
     pub host: Arc<str>,
     pub port: u16,
-    /// What records call it, in Envoy's form: `outbound|port||host`.
+    /// `Some`: these are the endpoints of a subset only. Routes lead there, no name does.
+    pub subset: Option<Arc<str>>,
+    /// What records call it, in Envoy's form: `outbound|port|subset|host`.
     pub cluster: Arc<str>,
     pub protocol: Protocol,
     /// For records and metrics, where the destination is a mesh service.
@@ -102,18 +104,28 @@ pub enum Transport {
     Tls { settings: Arc<TlsSettings>, server_name: Arc<str> },
 }
 
-/// One address of a destination.
+/// One address of a destination. Its `weight` beside the others is 1 or more; what weighs nothing is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     Address {
         instance: Arc<str>,
         address: SocketAddr,
+        weight: u32,
     },
     /// To be resolved by the proxy (DNS resolution of a ServiceEntry).
     Name {
         host: Arc<str>,
         port: u16,
+        weight: u32,
     },
+}
+
+impl Target {
+    pub fn weight(&self) -> u32 {
+        match self {
+            Self::Address { weight, .. } | Self::Name { weight, .. } => *weight,
+        }
+    }
 }
 
 impl Snapshot {
@@ -251,7 +263,17 @@ impl Snapshot {
         self.destinations.find(authority, default_port)
     }
 
-    /// Every destination under every name it may be called by.
+    /// A subset of a destination, by its name in the DestinationRule.
+    pub fn subset(&self, of: &Destination, name: &str) -> Option<&Arc<Destination>> {
+        self.destinations.subset(of, name)
+    }
+
+    /// The subsets of a destination, in the order of its DestinationRule.
+    pub fn subsets(&self, of: &Destination) -> &[Arc<Destination>] {
+        self.destinations.subsets(of)
+    }
+
+    /// Every destination under every name it may be called by, without subsets.
     pub fn destinations(&self) -> impl Iterator<Item = (&str, &Arc<Destination>)> {
         self.destinations.iter()
     }
@@ -336,7 +358,7 @@ fn check(projection: &Projection, findings: &mut Findings) {
     }
     for Named { meta, spec } in &projection.destination_rules {
         let object = format!("{} {}/{}", Kind::DestinationRule.name(), meta.namespace, meta.name);
-        report(findings, &object, |p| destination_rule::check(spec, p));
+        report(findings, &object, |p| destination_rule::check(meta, spec, p));
     }
     for Named { meta, spec } in &projection.gateways {
         if !selected(meta, &spec.selector) {

@@ -72,9 +72,15 @@ codes! {
     BAD_EXPORT = "PAL1206", "exportTo takes \".\" and \"*\"";
     BAD_ALT_NAME = "PAL1207", "The subjectAltName does not fit the location";
     UNKNOWN_PORT_NAME = "PAL1208", "An endpoint names a port that the entry does not have";
+    ENDPOINT_WEIGHT = "PAL1209", "The weight of an endpoint is out of its range";
     // DestinationRule.
     TLS_FIELDS = "PAL1301", "The TLS fields do not fit the mode";
     MESH_TLS = "PAL1302", "A service of the mesh is reached by mesh TLS only";
+    TRAFFIC_RANGE = "PAL1303", "A number or a duration of a traffic policy is out of its range";
+    LOAD_BALANCER = "PAL1304", "The load balancing cannot be done so";
+    BAD_SUBSET = "PAL1305", "The name of a subset cannot be one, or is there twice";
+    PORT_WITHOUT_TLS = "PAL1306", "Settings of a port do without the TLS of the other ports";
+    SUCCESS_RATE = "PAL1307", "The annotation about success rates is neither on nor off";
     // MeshConfig.
     BAD_TRUST_DOMAIN = "PAL1401", "The text is no trust domain";
     // RateLimitPolicy.

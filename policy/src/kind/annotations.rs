@@ -1,5 +1,6 @@
 //! Annotations that mean something here. One with our prefix and another name would be a setting that nobody reads.
 
+use super::destination_rule::SUCCESS_RATE_ANNOTATION;
 use super::gateway::HSTS_ANNOTATION;
 use super::{Kind, Meta};
 use crate::finding::code;
@@ -11,6 +12,7 @@ const PREFIX: &str = "palisade.mesh/";
 pub(super) fn check(kind: Kind, meta: &Meta, problems: &mut Problems) {
     let known: &[&str] = match kind {
         Kind::Gateway => &[IGNORE_ANNOTATION, HSTS_ANNOTATION],
+        Kind::DestinationRule => &[IGNORE_ANNOTATION, SUCCESS_RATE_ANNOTATION],
         _ => &[IGNORE_ANNOTATION],
     };
     for key in meta.annotations.keys().filter(|key| key.starts_with(PREFIX) && !known.contains(&key.as_str()))

@@ -190,7 +190,7 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         }
         Spec::PeerAuthentication(spec) => peer_authentication::check(meta, spec, problems),
         Spec::ServiceEntry(spec) => service_entry::check(meta, spec, problems),
-        Spec::DestinationRule(spec) => destination_rule::check(spec, problems),
+        Spec::DestinationRule(spec) => destination_rule::check(meta, spec, problems),
         Spec::MeshConfig(spec) => mesh_config::check(meta, spec, problems),
         Spec::RateLimitPolicy(spec) => {
             rate_limit_policy::build(meta, spec, problems);

@@ -140,8 +140,7 @@ impl<'o> Checker<'o> {
 
     fn rule_host(&mut self, object: &Object, spec: &DestinationRuleSpec) {
         let names: Vec<String> = resolve(&spec.host, &object.meta.namespace).collect();
-        let modes = spec.tls.iter().chain(spec.port_level_tls.values()).map(|t| t.mode);
-        let modes: Vec<TlsMode> = modes.collect();
+        let modes: Vec<TlsMode> = spec.all_tls().map(|tls| tls.mode).collect();
         let service = names.iter().find(|n| self.services.contains(n.as_str()));
         if let Some(host) = service {
             if modes.iter().any(|m| *m != TlsMode::IstioMutual) {

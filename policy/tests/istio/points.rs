@@ -10,7 +10,7 @@ use palisade_policy::request::path::normalize;
 use palisade_policy::request::token::Token;
 use palisade_policy::{Decision, Snapshot};
 
-use super::support::{Ask, findings, parse_ok, snapshot, workload};
+use super::support::{Ask, findings, parse_ok, service, snapshot, workload};
 
 fn object(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
     let group = match kind {
@@ -295,10 +295,15 @@ fn point_18_the_first_route_that_fits_is_taken_and_no_second_object_has_the_host
 }
 
 #[test]
-fn point_19_subsets_retries_and_retry_budgets_are_refused_by_name() {
-    let rule = |field: &str| object("DestinationRule", "d", "bank", &format!("{{host: ledger, {field}}}"));
-    assert!(codes(&rule("subsets: [{name: v1, labels: {version: v1}}]")).contains(&"PAL0009"));
-    assert!(codes(&rule("trafficPolicy: {retryBudget: {percent: 20}}")).contains(&"PAL0009"));
+fn point_19_a_subset_has_no_name_to_call_it_by_and_retries_are_refused_by_name() {
+    let spec = "{host: ledger, subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {connectionPool: {http: \
+                {http2MaxRequests: 1}}}}], trafficPolicy: {retryBudget: {percent: 20}}}";
+    let set = parse_ok(&object("DestinationRule", "d", "bank", spec)).0;
+    let snapshot = snapshot(&set, &[service("bank", "ledger")], &workload("bank", "payments"));
+    let whole = snapshot.destination("ledger", 8080).unwrap();
+    assert_eq!(whole.traffic.pool.max_requests, 1024);
+    assert_eq!(snapshot.subset(whole, "v1").unwrap().traffic.pool.max_requests, 1);
+    assert!(snapshot.destination("v1.ledger.bank", 8080).is_none());
     let route = |more: &str| {
         let spec = format!(
             "{{hosts: [a.example], gateways: [g], http: [{{route: [{{destination: {{host: ledger, {more}}}}}]}}]}}"

@@ -3,6 +3,7 @@
 
 mod authorization_policy;
 mod destination_rule;
+mod destination_rule_parts;
 mod finding;
 mod gateway;
 mod jwt_policy;

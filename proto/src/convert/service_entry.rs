@@ -48,6 +48,7 @@ fn endpoint_to_wire(endpoint: &EntryEndpoint) -> wire::Endpoint {
         ports: endpoint.ports.iter().map(|(name, port)| (name.clone(), u32::from(*port))).collect(),
         labels: endpoint.labels.clone(),
         service_account: endpoint.service_account.clone().unwrap_or_default(),
+        weight: Some(endpoint.weight),
     }
 }
 
@@ -98,5 +99,6 @@ fn endpoint_from_wire(wire: wire::Endpoint) -> Result<EntryEndpoint, WireError> 
         ports: ports.collect::<Result<_, WireError>>()?,
         labels: wire.labels,
         service_account: optional_text(wire.service_account),
+        weight: wire.weight.unwrap_or(1),
     })
 }

@@ -54,7 +54,7 @@ pub(crate) async fn candidates(worker: &Worker, destination: &Destination) -> Re
     for endpoint in &destination.endpoints {
         match endpoint {
             Endpoint::Address { address, .. } => candidates.push(*address),
-            Endpoint::Name { host, port } => {
+            Endpoint::Name { host, port, .. } => {
                 let resolved = worker.resolver.resolve(host, *port, limits).await;
                 candidates.extend_from_slice(&resolved.map_err(ProxyError::Connection)?);
             }

@@ -10,6 +10,9 @@ use crate::finding::code;
 use crate::finding::problem::{Problems, did_you_mean};
 use crate::kind::Meta;
 
+/// A thousand endpoints of it still fit into the sum of 32 bits that balancers keep.
+const WEIGHT_MAX: u32 = 1_000_000;
+
 pub(crate) fn check(meta: &Meta, spec: &ServiceEntrySpec, problems: &mut Problems) {
     check_hosts(spec, problems);
     check_ports(spec, problems);
@@ -101,6 +104,10 @@ fn check_endpoint(spec: &ServiceEntrySpec, endpoint: &EntryEndpoint, path: &str,
                 problems.help(format!("did you mean {near:?}?"));
             }
         }
+    }
+    if endpoint.weight > WEIGHT_MAX {
+        let message = format!("{} is not within 0 and {WEIGHT_MAX}", endpoint.weight);
+        problems.error(code::ENDPOINT_WEIGHT, format!("{path}.weight"), message);
     }
     if let Some(Err(_)) = endpoint.service_account.as_ref().map(|a| ServiceAccount::parse(a)) {
         problems.error(

@@ -52,6 +52,8 @@ pub struct EntryEndpoint {
     pub labels: BTreeMap<String, String>,
     /// MESH_INTERNAL: the service account the endpoint must prove, in the entry's namespace.
     pub service_account: Option<String>,
+    /// Its share beside the others; 0: it gets nothing. 1 where nothing is written.
+    pub weight: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 const ENDPOINT_UNSUPPORTED: &[(&str, &str)] = &[
     ("network", "there is one network; leave it out"),
     ("locality", "endpoints are not chosen by locality; leave it out"),
-    ("weight", "all endpoints weigh the same; leave it out"),
 ];
 
 const LOCATIONS: &[(&str, Location)] =
@@ -128,6 +127,15 @@ fn read_endpoint(reader: &mut Reader<'_>, at: &At<'_>) -> Option<EntryEndpoint> 
     }
     let labels = reader.text_map(fields.take("labels"));
     let service_account = fields.take("serviceAccount").and_then(|at| reader.text(&at));
+    let weight = match fields.take("weight") {
+        Some(at) => read_weight(reader, &at),
+        None => Some(1),
+    };
     reader.finish(fields, ENDPOINT_UNSUPPORTED);
-    Some(EntryEndpoint { address: address?, ports, labels, service_account })
+    Some(EntryEndpoint { address: address?, ports, labels, service_account, weight: weight? })
+}
+
+/// What is too large for the type is too large for the range: `check` says so.
+fn read_weight(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
+    reader.number(at).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
 }

@@ -19,7 +19,7 @@ pub(crate) use conflict::conflicts;
 pub use cors::CorsPolicy;
 pub(crate) use header_operations::is_of_proxy;
 pub use header_operations::{HeaderChanges, Headers};
-pub(crate) use read::read;
+pub(crate) use read::{percent, read};
 pub use redirect::{DirectResponse, Redirect};
 pub use rewrite::Rewrite;
 pub use text::StringMatch;

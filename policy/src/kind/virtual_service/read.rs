@@ -220,7 +220,7 @@ fn read_share(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
 }
 
 /// Percent with up to four decimals, as parts per million.
-fn percent(text: &str) -> Option<u32> {
+pub(crate) fn percent(text: &str) -> Option<u32> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |t: &str, max| (1..=max).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole, 3) || !digits(decimals, 4) {
