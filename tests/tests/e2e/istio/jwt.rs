@@ -174,5 +174,5 @@ async fn a_sidecar_gives_istios_answers_to_tokens_and_the_service_gets_what_it_w
         cases += of_policies.len();
     }
     eprintln!("{cases} cases of tokens over the wire");
-    assert_eq!(cases, 41);
+    assert_eq!(cases, 51);
 }
