@@ -55,7 +55,7 @@ codes! {
     INNER_WILDCARD = "PAL1010", "A * inside a value is an ordinary character";
     EMPTY_PART = "PAL1011", "A part of a rule says nothing";
     BAD_SERVICE_ACCOUNT = "PAL1012", "The text is no service account";
-    BAD_DRY_RUN = "PAL1013", "The dry-run annotation is neither true nor false";
+    BAD_DRY_RUN = "PAL1013", "The dry-run annotation is neither true nor false, or tries what decides nothing";
     NEEDS_TOKEN = "PAL1014", "The attribute comes from a token, and no RequestAuthentication reads one here";
     UNSUPPORTED_CONDITION_KEY = "PAL1015", "The condition key exists in Istio and is not taken here";
     NEVER_MATCHES = "PAL1016", "The value can never match";

@@ -15,6 +15,7 @@ mod documents;
 mod normalization;
 mod points;
 mod table;
+mod validation;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -330,6 +330,9 @@ fn point_21_a_dry_run_allow_does_not_end_allow_by_default() {
     let would_have = REQUEST().with_view(|view| ledger(&dry).observe(view)).dry_run;
     assert_eq!(would_have, Some(Err(Refusal::NoAllowMatched)));
     assert_eq!(codes(&dry.replace("'true'", "maybe")), ["PAL1013"]);
+    let audit = dry.replace("spec: {}", "spec: {action: AUDIT, rules: [{}]}");
+    assert_ne!(audit, dry);
+    assert_eq!(codes(&audit), ["PAL1013"], "it decides nothing that could be tried");
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub fn set() -> impl Strategy<Value = PolicySet> {
             meta: Meta {
                 namespace: "bank".into(),
                 name: format!("p{i}"),
-                annotations: dry_run
+                // An AUDIT has none.
+                annotations: (dry_run && action != Action::Audit)
                     .then(|| ("istio.io/dry-run".to_owned(), "true".to_owned()))
                     .into_iter()
                     .collect(),

@@ -49,6 +49,15 @@ pub(crate) fn build(
         let path = "metadata.annotations.istio.io/dry-run";
         problems.error(code::BAD_DRY_RUN, path, format!("{value:?} is neither true nor false"));
     }
+    if spec.action == Action::Audit && is_dry_run(meta) == Ok(true) {
+        let path = "metadata.annotations.istio.io/dry-run";
+        problems.error(
+            code::BAD_DRY_RUN,
+            path,
+            "an AUDIT policy decides nothing, so that there is nothing to try",
+        );
+        problems.help("remove the annotation, or write the action that is to be tried");
+    }
     if spec.rules.is_empty() && spec.action != Action::Allow {
         problems.error(code::NO_RULES, "spec", "a DENY or AUDIT policy without rules never matches");
         problems.help("write rules: [{}] to match every request, or delete the policy");

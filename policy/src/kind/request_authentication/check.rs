@@ -67,7 +67,7 @@ fn check_rule(rule: &JwtRuleSpec, path: &str, problems: &mut Problems) {
     let claims = rule.output_claim_to_headers.iter().map(|output| &output.header);
     for name in claims.chain(&rule.output_payload_to_header) {
         let lower = name.to_ascii_lowercase().replace('_', "-");
-        if !is_name(name) || RESERVED.contains(&lower.as_str()) || lower.starts_with("x-palisade-") {
+        if !is_plain_name(name) || RESERVED.contains(&lower.as_str()) || lower.starts_with("x-palisade-") {
             let message = format!("{name:?} is no header that a claim may be written to");
             problems.error(code::JWT_OUTPUT, path, message);
             problems.help("choose a name of your own, for example x-jwt-subject");
@@ -152,6 +152,10 @@ impl Url {
         };
         // Credentials in a URL end up in logs.
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        // A port that is no number.
+        if authority.port_u16().is_none() && authority.as_str() != authority.host() {
+            return None;
+        }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let private = match host.parse() {
             Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_private(),
@@ -160,6 +164,11 @@ impl Url {
         };
         (!host.is_empty()).then_some(Self { tls, private })
     }
+}
+
+/// A name of a header as Istio takes it for claims: servers drop or rewrite names of other characters.
+fn is_plain_name(name: &str) -> bool {
+    is_name(name) && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 fn is_name(name: &str) -> bool {
