@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Output;
 
-use support::{palisade, root, stdout};
+use support::{documented, palisade, root, stdout};
 
 /// The command on the policies of the examples.
 fn of_examples<'w>(words: &[&'w str]) -> Vec<&'w str> {
@@ -96,11 +96,72 @@ fn tokens_at_an_edge_are_judged_but_for_their_signature() {
             .concat()
     };
     let taken = "signature is taken to be good";
-    check(&transfer(&["--claim", "scope=payments:write"]), 0, &["ALLOWED", taken, "this is an edge"]);
+    check(&transfer(&["--claim", "scope=payments:write"]), 0, &["ALLOWED", taken, "fintech/edge/transfers"]);
     check(
         &transfer(&["--claim", "scope=accounts:read"]),
         1,
         &["token_scope", "JwtPolicy fintech/users, rule 2"],
     );
-    check(&["--plaintext", "--to", "edge", "--invalid-token"], 1, &["token_signature"]);
+    check(
+        &["--plaintext", "--to", "edge", "--path", "/accounts/1", "--invalid-token"],
+        1,
+        &["token_signature", "route     fintech/api/balances, at examples/fintech/edge.yaml:39:7"],
+    );
+}
+
+#[test]
+fn what_an_edge_refuses_before_rules_of_access_is_told_with_the_object_and_its_line() {
+    let edge = |more: &[&'static str]| [&["--plaintext", "--to", "edge"][..], more].concat();
+    let page = "docs/reference/cli.md";
+    let command = of_examples(&edge(&["--path", "/transfers"])).join(" ");
+    let output = explain(&edge(&["--path", "/transfers"]));
+    assert_eq!(stdout(&output), documented(page, &format!("palisade {command}"), "$ palisade"));
+    assert_eq!(output.status.code(), Some(1));
+    let post = ["--method", "POST", "--path", "/transfers"];
+    let command = of_examples(&edge(&post)).join(" ");
+    let shown = documented(page, &format!("palisade {command}"), "```");
+    assert_eq!(stdout(&explain(&edge(&post))), shown);
+    check(
+        &edge(&["--host", "www.shop.example"]),
+        1,
+        &[
+            "unknownName",
+            "port 443 serves api.shop.example",
+            "Gateway fintech/public, at examples/fintech/edge.yaml:2:1",
+        ],
+    );
+    check(&edge(&["--port", "80"]), 0, &["ALLOWED", "https_redirect"]);
+    check(&edge(&["--port", "8443"]), 1, &["no Gateway of this edge serves port 8443; theirs: 80, 443"]);
+    let login = edge(&["--method", "POST", "--path", "/login"]);
+    check(
+        &[&login[..], &["--body-bytes", "9", "--header", "content-type: text/xml"]].concat(),
+        1,
+        &[
+            "guard_content_type",
+            "RequestGuard fintech/edge, rule 0, at examples/fintech/edge-guards.yaml:13:7",
+        ],
+    );
+    check(&["--from", "accounts", "--to", "edge", "--path", "/login"], 1, &["ask with --plaintext"]);
+}
+
+#[test]
+fn an_edge_with_several_hosts_is_asked_about_one_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: public, namespace: shop}
+spec:
+  selector: {app: edge}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [a.example, b.example]}
+";
+    std::fs::write(folder.path().join("edge.yaml"), gateway).unwrap();
+    let words = ["explain", "--policies", ".", "--plaintext", "--to", "edge", "-n", "shop"];
+    let parts = ["shop/sa/edge has several hosts: say which one with --host, of a.example, b.example"];
+    support::check(folder.path(), &words, 2, &parts);
+    let test = "apiVersion: palisade.mesh/v1\nkind: PolicyTest\nmetadata: {name: t, namespace: shop}\nspec:
+  cases: [{from: [plaintext], to: [edge], expect: deny}]\n";
+    std::fs::write(folder.path().join("test.yaml"), test).unwrap();
+    let parts = ["./test.yaml:5:11: ", "has several hosts: say which one with host, of a.example, b.example"];
+    support::check(folder.path(), &["test", "."], 2, &parts);
 }

@@ -231,6 +231,60 @@ fn a_connection_of_tcp_is_explained_by_the_rules_as_they_read_there() {
     assert!(told.asked.iter().all(|asked| asked.field == "caller" && asked.holds), "{:?}", told.asked);
 }
 
+const DOOR: &str = "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: public, namespace: bank}
+spec:
+  selector: {app: edge}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: api, namespace: bank}
+spec:
+  hosts: ['*']
+  gateways: [public]
+  http:
+  - {match: [{uri: {exact: /shut}}], route: [{destination: {host: vault.deep}}]}
+  - {match: [{uri: {exact: /gone}}], route: [{destination: {host: api.nowhere.example}}]}
+  - name: shared
+    match: [{uri: {exact: /shared}}]
+    route: [{destination: {host: vault.deep}, weight: 1}, {destination: {host: ledger, port: {number: 9000}}, weight: 9}]
+  - {name: open, route: [{destination: {host: ledger}}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: vault, namespace: deep}
+spec: {action: ALLOW, rules: [{from: [{source: {principals: [corp.example/ns/bank/sa/ledger]}}]}]}
+";
+
+#[test]
+fn a_route_of_an_edge_that_leads_nowhere_is_told_and_where_it_is_written() {
+    let set = parse_ok(DOOR).0;
+    let mesh = Mesh::new(&set, None).unwrap();
+    let edge = mesh.target(&workload("bank", "edge")).unwrap();
+    let get = |path: &str| {
+        let mut question = Question::new(None, edge.usual_port());
+        question.path = path.to_owned();
+        explain(&mesh, &edge, None, &question).unwrap()
+    };
+    for (path, host, line) in [("/shut", "vault.deep", 15), ("/gone", "api.nowhere.example", 16)] {
+        let told = get(path);
+        assert_eq!(
+            (told.stage, told.reason.as_str()),
+            (Stage::Destination, "route_target_unknown"),
+            "{path}"
+        );
+        assert!(told.why.contains(host), "{}", told.why);
+        assert_eq!(told.route.unwrap().position.unwrap().line, line);
+    }
+    let told = get("/shared");
+    assert_eq!((told.allowed, told.reason.as_str()), (true, "no_policy"));
+    assert!(told.notes[0].contains("not told of vault.deep"), "{:?}", told.notes);
+    let told = get("/anything");
+    assert_eq!((told.allowed, told.route.unwrap().id.as_str()), (true, "bank/api/open"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

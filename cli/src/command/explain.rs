@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue};
-use palisade_identity::TrustDomain;
-use palisade_policy::explain::{GivenToken, Mesh, Question, explain};
+use palisade_identity::{SpiffeId, TrustDomain};
+use palisade_policy::explain::{GivenToken, Mesh, Question, Target, explain};
 use palisade_proxy::settings::parse_label;
 
 use crate::exit::{Failure, Outcome};
@@ -87,13 +87,12 @@ struct Request {
     /// As the caller sends it, perhaps with a query; it is normalized before it is judged. [default: /]
     #[arg(long, env = "PALISADE_PATH", value_name = "PATH")]
     path: Option<String>,
-    /// [default: `name.namespace:port` of the service]
+    /// [default: `name.namespace:port` of the service; at an edge the only host that it has]
     #[arg(long, env = "PALISADE_HOST", value_name = "HOST[:PORT]")]
     host: Option<String>,
-    /// The service's port.
-    #[arg(long, env = "PALISADE_PORT", value_name = "PORT", default_value_t = 8080,
-          value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
+    /// The service's port; at an edge that of a Gateway. [default: 8080; at an edge the lowest in TLS, else the lowest]
+    #[arg(long, env = "PALISADE_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// May be repeated; `;` separates several in the variable.
     #[arg(long, env = "PALISADE_HEADER", value_name = "NAME: VALUE", value_parser = parse_header, value_delimiter = ';')]
     header: Vec<(HeaderName, HeaderValue)>,
@@ -143,23 +142,19 @@ impl Explain {
         let caller = self.from.as_deref().map(|from| mesh.identity(from, namespace)).transpose();
         let caller = caller.map_err(Failure::input)?;
         let from = caller.clone().map(|id| mesh.workload(id, [].into()));
-        let port = self.request.port;
         let outside = policies::is_entry(&set, to);
         if let (true, Some(from)) = (outside, &from) {
-            let way = mesh.way_to_host(from, to, port).map_err(|e| print_findings_of(&e, &files))?;
+            let way = mesh
+                .way_to_host(from, to, self.request.service_port())
+                .map_err(|e| print_findings_of(&e, &files))?;
             return self.told_of_host(to, way.is_some());
         }
         let to = mesh.identity(to, namespace).map_err(Failure::input)?;
         let workload = mesh.workload(to, self.label.iter().cloned().collect());
         let target = mesh.target(&workload).map_err(|errors| print_findings_of(&errors, &files))?;
-        let question = self.request.question(caller)?;
-        if question.tcp && target.is_edge() {
-            let edge = target.id().principal();
-            let why = format!(
-                "{edge} is an edge, and an edge serves HTTP and HTTPS alone: leave --protocol tcp out"
-            );
-            return Err(Failure::input(anyhow::anyhow!(why)));
-        }
+        let port = self.request.port.unwrap_or_else(|| target.usual_port());
+        let question = self.request.question(caller, port)?;
+        check_edge(&target, &question)?;
         let told = explain(&mesh, &target, from.as_ref(), &question)
             .map_err(|errors| print_findings_of(&errors, &files))?;
         match self.output {
@@ -171,7 +166,7 @@ impl Explain {
 
     /// Outside the mesh nobody is asked but the caller's own sidecar.
     fn told_of_host(&self, host: &str, known: bool) -> Outcome {
-        let port = self.request.port;
+        let port = self.request.service_port();
         let (word, reason, why) = match known {
             true => (
                 "ALLOWED",
@@ -197,8 +192,13 @@ impl Explain {
 }
 
 impl Request {
-    fn question(&self, caller: Option<palisade_identity::SpiffeId>) -> Result<Question, Failure> {
-        let mut question = Question::new(caller, self.port);
+    /// Of what is no edge.
+    fn service_port(&self) -> u16 {
+        self.port.unwrap_or(8080)
+    }
+
+    fn question(&self, caller: Option<SpiffeId>, port: u16) -> Result<Question, Failure> {
+        let mut question = Question::new(caller, port);
         question.tcp = self.protocol == Protocol::Tcp;
         if question.tcp {
             self.refuse_http()?;
@@ -239,6 +239,20 @@ impl Request {
             None => Ok(()),
         }
     }
+}
+
+/// What cannot be asked of an edge, or not without a choice.
+fn check_edge(target: &Target, question: &Question) -> Result<(), Failure> {
+    let edge = target.id().principal();
+    let hosts = target.unchosen_hosts(question);
+    let why = if question.tcp && target.is_edge() {
+        format!("{edge} is an edge, and an edge serves HTTP and HTTPS alone: leave --protocol tcp out")
+    } else if !hosts.is_empty() {
+        format!("{edge} has several hosts: say which one with --host, of {}", hosts.join(", "))
+    } else {
+        return Ok(());
+    };
+    Err(Failure::input(anyhow::anyhow!(why)))
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -45,7 +45,7 @@ impl Test {
         let ran =
             run(&set, &tests, self.trust_domain.as_ref(), policies::now()).map_err(|error| match &error {
                 TestError::Compile { findings, .. } => print_findings_of(findings, &files),
-                TestError::Name { .. } | TestError::TooMany => Failure::input(error),
+                TestError::Name { .. } | TestError::Host { .. } | TestError::TooMany => Failure::input(error),
             })?;
         if let Some(file) = &self.junit {
             let written = std::fs::write(file, junit::render(&ran));

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use palisade_policy::explain::recorded::UNKNOWN;
 use palisade_policy::explain::{Asked, Explanation, NearMiss, RulePlace};
+use palisade_policy::finding::Position;
 use palisade_policy::record::{Outcome, Record};
 
 use super::printable;
@@ -20,6 +21,9 @@ pub(crate) fn render(told: &Explanation) -> String {
     let sent = told.sent_path.as_deref().and_then(|path| path.split('?').next());
     if let Some(path) = told.path.as_deref().filter(|path| Some(*path) != sent) {
         line(&mut text, "judged as", path);
+    }
+    if let Some(route) = &told.route {
+        line(&mut text, "route", &at(&route.id, route.position.as_ref()));
     }
     why(&mut text, told);
     for rule in &told.audited {
@@ -76,6 +80,9 @@ pub(crate) fn why(text: &mut String, told: &Explanation) {
         line(text, "rule", &rule_name(rule));
         asked(text, &told.asked);
     }
+    if let Some(object) = &told.object {
+        line(text, "object", &rule_name(object));
+    }
     told.nearest.iter().for_each(|miss| near_miss(text, miss));
 }
 
@@ -102,8 +109,9 @@ pub(crate) fn rule_name(place: &RulePlace) -> String {
     if let Some(rule) = place.rule {
         let _infallible = write!(text, ", rule {rule}");
     }
-    if let Some(position) = &place.position {
-        let _infallible = write!(text, ", at {position}");
-    }
-    text
+    at(&text, place.position.as_ref())
+}
+
+fn at(text: &str, position: Option<&Position>) -> String {
+    position.map_or_else(|| text.to_owned(), |position| format!("{text}, at {position}"))
 }

@@ -25,6 +25,9 @@ pub use crate::kind::virtual_service::matcher::RouteView;
 /// The routes of one VirtualService, in its order.
 #[derive(Debug, Default)]
 pub struct RouteTable {
+    /// Of the VirtualService.
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
     routes: Box<[Arc<Route>]>,
 }
 
@@ -83,7 +86,12 @@ pub struct MirrorTarget {
 impl RouteTable {
     /// The first route that the request fits, in the order of the document.
     pub fn find(&self, view: &RouteView<'_>) -> Option<&Arc<Route>> {
-        self.routes.iter().find(|route| route.matches(view))
+        self.position(view).map(|(_, route)| route)
+    }
+
+    /// The same, with its place in the document, from 0.
+    pub fn position(&self, view: &RouteView<'_>) -> Option<(usize, &Arc<Route>)> {
+        self.routes.iter().enumerate().find(|(_, route)| route.matches(view))
     }
 
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
@@ -128,6 +136,11 @@ impl Forward {
                 false
             }
         })
+    }
+
+    /// Those that [`Self::choose`] gives: of a weight above 0.
+    pub fn drawn(&self) -> impl Iterator<Item = &Arc<RouteTarget>> {
+        self.targets.iter().filter(|target| target.weight > 0)
     }
 
     pub fn targets(&self) -> &[Arc<RouteTarget>] {
@@ -186,7 +199,11 @@ impl<'p> Routes<'p> {
                 meta,
                 gateways: gateways(meta, spec).collect(),
                 hosts: spec.hosts.iter().filter_map(|host| HostPattern::parse(host)).collect(),
-                table: Arc::new(RouteTable { routes: routes.into_iter().map(bind).collect() }),
+                table: Arc::new(RouteTable {
+                    namespace: meta.namespace.as_str().into(),
+                    name: meta.name.as_str().into(),
+                    routes: routes.into_iter().map(bind).collect(),
+                }),
             }
         });
         Self { bound: bound.collect() }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId, TrustDomain};
 
+use super::target::{Target, registered, routed};
 use crate::compile::{Destination, Snapshot};
 use crate::decision::RuleRef;
 use crate::document::Places;
 use crate::finding::problem::did_you_mean;
 use crate::finding::{Findings, Position};
 use crate::kind::authorization_policy::{AuthorizationPolicySpec, Condition};
-use crate::kind::service_entry::Protocol;
 use crate::kind::{Kind, Spec};
-use crate::projection::{Endpoint, MeshService, Projection, ServicePort, Workload, project};
+use crate::projection::{MeshService, Workload, project};
 use crate::set::{PolicySet, ROOT_NAMESPACE};
 
 /// What stands for the mesh's own trust domain where no document names one.
@@ -26,13 +26,6 @@ pub struct Mesh<'s> {
     domain: TrustDomain,
     /// Service accounts that policies name, and values of `app` that they select, `namespace/name`.
     accounts: BTreeSet<String>,
-}
-
-/// One workload with its policies, ready to be asked.
-#[derive(Debug)]
-pub struct Target {
-    pub snapshot: Snapshot,
-    pub(super) projection: Projection,
 }
 
 /// Why a name means no workload of this mesh.
@@ -102,8 +95,19 @@ impl<'s> Mesh<'s> {
 
     /// Compiles the policies of a workload.
     pub fn target(&self, workload: &Workload) -> Result<Target, Findings> {
-        let projection = project(self.set, &[], workload);
+        let mut projection = project(self.set, &[], workload);
+        let services: Vec<_> =
+            routed(self.set, &projection).iter().filter_map(|(name, p)| self.service(name, p)).collect();
+        if !services.is_empty() {
+            projection = project(self.set, &services, workload);
+        }
         Ok(Target { snapshot: Snapshot::compile(0, &projection)?, projection })
+    }
+
+    fn service(&self, (namespace, name): &(String, String), ports: &BTreeSet<u16>) -> Option<MeshService> {
+        let (namespace, account) = (Namespace::parse(namespace).ok()?, ServiceAccount::parse(name).ok()?);
+        let id = SpiffeId::of_workload(&self.domain, &namespace, &account);
+        registered(&self.workload(id, BTreeMap::new()), ports)
     }
 
     /// Where a caller's sidecar sends what is for a service of the mesh. `None`: the caller is not told of the service,
@@ -114,23 +118,11 @@ impl<'s> Mesh<'s> {
         service: &Workload,
         port: u16,
     ) -> Result<Option<Arc<Destination>>, Findings> {
-        let Some(name) = service.id.workload() else { return Ok(None) };
-        let (account, namespace) = (name.service_account.as_str(), name.namespace.as_str());
-        let registered = MeshService {
-            name: account.to_owned(),
-            namespace: namespace.to_owned(),
-            ports: vec![ServicePort { number: port, name: "http".to_owned(), protocol: Protocol::Http }],
-            identities: BTreeSet::from([service.id.clone()]),
-            endpoints: vec![Endpoint {
-                instance: account.to_owned(),
-                labels: service.labels.clone(),
-                // Never connected to.
-                addresses: BTreeMap::from([(port, (std::net::Ipv4Addr::LOCALHOST, port).into())]),
-            }],
-        };
+        let Some(registered) = registered(service, &BTreeSet::from([port])) else { return Ok(None) };
+        let host = format!("{}.{}", registered.name, registered.namespace);
         let projection = project(self.set, &[registered], caller);
         let snapshot = Snapshot::compile(0, &projection)?;
-        Ok(snapshot.destination(&format!("{account}.{namespace}"), port).cloned())
+        Ok(snapshot.destination(&host, port).cloned())
     }
 
     /// Where a caller's sidecar sends what is for a host of a ServiceEntry.
@@ -144,10 +136,16 @@ impl<'s> Mesh<'s> {
         Ok(snapshot.destination(authority, port).cloned())
     }
 
-    /// Where a rule is written.
+    /// Where a rule is written, or a route of a VirtualService.
     pub fn place(&self, kind: Kind, rule: &RuleRef) -> Option<Position> {
         let object = self.set.get(kind, &rule.namespace, &rule.policy)?;
-        Places::new(object).find(&format!("spec.rules[{}]", rule.rule))
+        let list = if kind == Kind::VirtualService { "http" } else { "rules" };
+        Places::new(object).find(&format!("spec.{list}[{}]", rule.rule))
+    }
+
+    /// Where an object is written.
+    pub(super) fn object_place(&self, kind: Kind, namespace: &str, name: &str) -> Option<Position> {
+        self.set.get(kind, namespace, name)?.position.clone()
     }
 
     /// A name that documents know and that looks like this one, which they do not know.

@@ -1,31 +1,35 @@
 //! Why a request is let in or refused: what decides is asked, and then what it looked at is told.
 //!
 //! `mesh` is what documents tell of a mesh, `question` a request, `judge` takes it through what a sidecar asks in the order
-//! in which it asks (`tcp` one of which nothing is read), `nearest` finds the rules that would almost have let it in, and `recorded` takes the question from a
+//! in which it asks (`tcp` one of which nothing is read, `edge` what an edge asks), `nearest` finds the rules that would almost have let it in, and `recorded` takes the question from a
 //! decision record.
 
 mod certain;
+mod edge;
 mod judge;
 mod mesh;
 mod nearest;
 mod question;
+mod received;
 pub mod recorded;
+mod target;
 mod tcp;
 
 use serde::Serialize;
 
 pub use crate::compile::{Role, TracedRule};
-use crate::decision::{Grant, RuleRef};
+use crate::decision::{Grant, Refusal, RuleRef};
 use crate::finding::{Findings, Position};
 use crate::kind::Kind;
 pub use crate::kind::authorization_policy::trace::{Attribute, ClauseTrace, RuleTrace};
 use crate::projection::Workload;
 pub use certain::{Verdict, verdict};
 pub use judge::Stage;
-use judge::{Judged, Refused, judge};
-pub use mesh::{Mesh, MeshError, Target};
+use judge::{Decider, End, Judged, Passed, inbound, judge};
+pub use mesh::{Mesh, MeshError};
 pub(crate) use mesh::{authorization, principals};
 pub use question::{GivenToken, Question};
+pub use target::Target;
 
 /// What becomes of a request, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,6 +54,10 @@ pub struct Explanation {
     pub port: u16,
     /// The rule that decided, if one did.
     pub rule: Option<RulePlace>,
+    /// Where no rule decided: the Gateway or VirtualService that has no such host or route.
+    pub object: Option<RulePlace>,
+    /// The route that the request takes at an edge.
+    pub route: Option<RoutePlace>,
     /// What that rule asks for.
     pub asked: Vec<Asked>,
     /// For a refusal because no ALLOW rule matched: those that lack least, the nearest first.
@@ -73,6 +81,14 @@ pub struct RulePlace {
     pub policy: String,
     /// From 0.
     pub rule: Option<usize>,
+    pub position: Option<Position>,
+}
+
+/// A route of a VirtualService.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoutePlace {
+    /// `namespace/virtualservice/name-or-index`, as decision records name it.
+    pub id: String,
     pub position: Option<Position>,
 }
 
@@ -119,19 +135,19 @@ pub fn explain_reached(mesh: &Mesh<'_>, target: &Target, known: bool, question: 
     let mut judged = Judged::new(target, question);
     let outcome = match known {
         true => judge(target, question, &mut judged),
-        false => Err(Refused::unknown(&target.snapshot.workload)),
+        false => Err(End::unknown(&target.snapshot.workload)),
     };
     told(mesh, target, question, judged, outcome)
 }
 
-/// What becomes of a request that reaches the workload's sidecar: the rule that lets it in (`None`: no ALLOW policy is
+/// What rules make of a request that reaches the workload's proxy, at an edge without regard to routes: the rule that lets it in (`None`: no ALLOW policy is
 /// there), or the reason for refusing it.
 pub(crate) fn decide(target: &Target, question: &Question) -> Result<Option<RuleRef>, String> {
     let mut judged = Judged { traced: false, ..Judged::new(target, question) };
-    match judge(target, question, &mut judged) {
+    match inbound(target, question, &mut judged) {
         Ok(Grant::Rule(rule)) => Ok(Some(rule)),
         Ok(_) => Ok(None),
-        Err(refused) => Err(refused.reason),
+        Err(end) => Err(end.reason),
     }
 }
 
@@ -140,14 +156,22 @@ fn told(
     target: &Target,
     question: &Question,
     judged: Judged,
-    outcome: Result<Grant, Refused>,
+    outcome: Result<Passed, End>,
 ) -> Explanation {
-    let Judged { host, path, rules, observations, mut notes, .. } = judged;
+    let Judged { host, path, route, rules, observations, mut notes, .. } = judged;
     notes.extend(names(mesh, target, question));
     let place = |kind, rule: &RuleRef| RulePlace::of(mesh, kind, rule);
-    let (allowed, reason, stage, why, rule) = match outcome {
-        Ok(grant) => judge::granted(target, &grant),
-        Err(refused) => (false, refused.reason, refused.stage, refused.why, refused.rule),
+    let (allowed, end) = match outcome {
+        Ok(passed) => (true, passed.told(target)),
+        Err(end) => (false, end),
+    };
+    let End { stage, reason, why, decider } = end;
+    let (rule, object) = match decider {
+        Some(Decider::Rule(kind, rule)) => (Some((kind, rule)), None),
+        Some(Decider::Object(kind, namespace, name)) => {
+            (None, Some(RulePlace::of_object(mesh, kind, &namespace, &name)))
+        }
+        None => (None, None),
     };
     let deciding = |traced: &&TracedRule| rule.as_ref().is_some_and(|(_, name)| *name == traced.name);
     let of_access = rule.as_ref().is_some_and(|(kind, _)| *kind == Kind::AuthorizationPolicy);
@@ -155,11 +179,7 @@ fn told(
     let unmatched = reason == judge::NO_ALLOW_MATCHED;
     let read = |text: &String| (!question.tcp).then(|| text.clone());
     let misses = |role| nearest::nearest(mesh, &rules, role);
-    let dry_run = observations.dry_run.map(|outcome| DryRun {
-        allowed: outcome.is_ok(),
-        rule: judge::rule_of(&outcome).map(|rule| place(Kind::AuthorizationPolicy, rule)),
-        nearest: if outcome.is_ok() { Vec::new() } else { misses(Role::DryRunAllow) },
-    });
+    let dry_run = observations.dry_run.map(|outcome| dry_run(mesh, &rules, &outcome));
     Explanation {
         allowed,
         reason,
@@ -174,6 +194,8 @@ fn told(
         host: read(&host),
         port: question.port,
         rule: rule.as_ref().map(|(kind, rule)| place(*kind, rule)),
+        object,
+        route: route.map(|(id, place)| RoutePlace::of(mesh, &id, &place)),
         asked: asked.unwrap_or_default(),
         nearest: if unmatched { misses(Role::Allow) } else { Vec::new() },
         audited: observations.audited.iter().map(|rule| place(Kind::AuthorizationPolicy, rule)).collect(),
@@ -183,11 +205,27 @@ fn told(
     }
 }
 
+fn dry_run(mesh: &Mesh<'_>, rules: &[TracedRule], outcome: &Result<Grant, Refusal>) -> DryRun {
+    let nearest = || nearest::nearest(mesh, rules, Role::DryRunAllow);
+    DryRun {
+        allowed: outcome.is_ok(),
+        rule: judge::rule_of(outcome).map(|rule| RulePlace::of(mesh, Kind::AuthorizationPolicy, rule)),
+        nearest: if outcome.is_ok() { Vec::new() } else { nearest() },
+    }
+}
+
 /// Names that may be misspelled: policies know others that look like them.
 fn names(mesh: &Mesh<'_>, target: &Target, question: &Question) -> Vec<String> {
-    let asked = [question.caller.as_ref(), Some(&target.snapshot.workload.id)];
+    // An edge is known by its Gateway.
+    let asked = [question.caller.as_ref(), Some(target.id()).filter(|_| !target.is_edge())];
     let near = asked.into_iter().flatten().filter_map(|id| Some((id, mesh.near_name(id)?)));
     near.map(|(id, near)| format!("no policy names {}; did you mean {near}?", id.principal())).collect()
+}
+
+impl RoutePlace {
+    fn of(mesh: &Mesh<'_>, id: &str, place: &RuleRef) -> Self {
+        Self { id: id.to_owned(), position: mesh.place(Kind::VirtualService, place) }
+    }
 }
 
 impl RulePlace {
@@ -198,6 +236,16 @@ impl RulePlace {
             policy: rule.policy.to_string(),
             rule: Some(rule.rule),
             position: mesh.place(kind, rule),
+        }
+    }
+
+    fn of_object(mesh: &Mesh<'_>, kind: Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind: kind.name(),
+            namespace: namespace.to_owned(),
+            policy: name.to_owned(),
+            rule: None,
+            position: mesh.object_place(kind, namespace, name),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What a sidecar asks of a connection to a port of protocol tcp (`pipeline/tcp.rs` of the proxy).
 
 use super::Target;
-use super::judge::{Judged, Refused, decided};
+use super::judge::{End, Judged, decided};
 use super::question::Question;
 use crate::decision::Grant;
 use crate::request::connection::ConnectionView;
 
 const UNREAD: &str = "nothing is read of what the port carries: guards, tokens and rate limits are not asked";
 
-pub(super) fn judge(target: &Target, question: &Question, judged: &mut Judged) -> Result<Grant, Refused> {
+pub(super) fn judge(target: &Target, question: &Question, judged: &mut Judged) -> Result<Grant, End> {
     let snapshot = &target.snapshot;
     let connection = ConnectionView {
         peer: question.caller.as_ref(),

@@ -14,9 +14,6 @@ use crate::finding::{Findings, Position};
 use crate::projection::Workload;
 use crate::set::PolicySet;
 
-/// The port of services whose port no test names.
-const PORT: u16 = 8080;
-
 /// What came of all tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Run {
@@ -52,6 +49,8 @@ pub enum TestError {
     Name { position: Option<Position>, source: MeshError },
     #[error("the policies do not compile for {workload}")]
     Compile { workload: String, findings: Findings },
+    #[error("{}{edge} has several hosts: say which one with host, of {}", at(.position.as_ref()), .hosts.join(", "))]
+    Host { position: Option<Position>, edge: String, hosts: Vec<String> },
     #[error("the tests have more than {REQUESTS_MAX} requests; split matrices, or run fewer files at once")]
     TooMany,
 }
@@ -120,7 +119,7 @@ impl Bench<'_, '_, '_> {
         left: usize,
         matched: &mut HashSet<RuleRef>,
     ) -> Result<CaseResult, TestError> {
-        let mesh = self.mesh;
+        let (mesh, now) = (self.mesh, self.now);
         let test = format!("{}/{}", self.test.meta.namespace, self.test.meta.name);
         let (name, position) = (case.name.clone(), case.position.clone());
         let mut result = CaseResult { test, case: name, position, requests: 0, failures: Vec::new() };
@@ -129,7 +128,14 @@ impl Bench<'_, '_, '_> {
             for to in &case.to {
                 let service = self.workload(to, case)?;
                 let port = case.request.port.or_else(|| self.spec(to).and_then(|spec| spec.port));
-                let base = question(&case.request, caller.as_ref(), port.unwrap_or(PORT), self.now);
+                let target = self.target(&service)?;
+                let port = port.unwrap_or_else(|| target.usual_port());
+                let base = question(&case.request, caller.as_ref(), port, now);
+                let hosts = target.unchosen_hosts(&base);
+                if !hosts.is_empty() {
+                    let (position, edge) = (case.position.clone(), service.id.principal().to_owned());
+                    return Err(TestError::Host { position, edge, hosts });
+                }
                 let reached = self.is_reached(caller.as_ref(), &service, base.port)?;
                 for question in spread(&case.request, &base) {
                     if result.requests >= left {

@@ -8,6 +8,7 @@ use token::Token;
 
 pub mod connection;
 pub mod json;
+pub mod origin;
 pub mod path;
 pub mod readings;
 pub mod token;

@@ -8,8 +8,7 @@ use http::header::{
     HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use http::{Method, Response};
-use palisade_policy::kind::virtual_service::cors::{AllowedOrigin, Cors, UnmatchedPreflights};
-use palisade_policy::request::is_preflight;
+use palisade_policy::kind::virtual_service::cors::{AllowedOrigin, Cors, one_origin};
 
 /// All that an upstream could say about other origins. The edge's policy is the only one.
 const ANSWERS: [HeaderName; 7] = [
@@ -73,13 +72,10 @@ impl Leave {
 /// The answer to a preflight, which carries no token and reaches no upstream. `None` where the request is none, or is
 /// to be a request like others.
 pub fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Option<Response<Bytes>> {
-    if !is_preflight(method.as_str(), headers) {
+    if !cors.answers_preflight(method.as_str(), headers) {
         return None;
     }
     let leave = Leave::of(cors, headers);
-    if leave.origin.is_none() && cors.unmatched_preflights == UnmatchedPreflights::Forward {
-        return None;
-    }
     let mut response = Response::new(Bytes::new());
     leave.write(response.headers_mut());
     response.headers_mut().remove(ACCESS_CONTROL_EXPOSE_HEADERS);
@@ -96,10 +92,4 @@ pub fn preflight(cors: &Cors, method: &Method, headers: &HeaderMap) -> Option<Re
         }
     }
     Some(response)
-}
-
-/// Two origins would be read differently by two readers.
-fn one_origin(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut origins = headers.get_all(ORIGIN).iter();
-    origins.next().filter(|_| origins.next().is_none())
 }

@@ -78,7 +78,7 @@ impl Explain {
             None => mesh.workload(id, given.collect()),
         };
         let target = mesh.target(&workload).map_err(|errors| print_findings_of(&errors, &asks.files))?;
-        let mut question = self.request.question(recorded.caller.cloned())?;
+        let mut question = self.request.question(recorded.caller.cloned(), self.request.service_port())?;
         recorded.ask(&mut question);
         // The request has reached the service's sidecar, whatever the caller's was told.
         Ok(explain_reached(&mesh, &target, true, &question))

@@ -1,6 +1,7 @@
 //! Hosts of a Gateway: patterns, and the namespaces whose routes may use them.
 
 use std::borrow::Cow;
+use std::fmt;
 
 /// Which namespaces' VirtualServices may bind to a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,17 @@ impl GatewayHost {
             Namespaces::Any => true,
             Namespaces::Own => namespace == own,
             Namespaces::Named(name) => namespace == name,
+        }
+    }
+}
+
+/// As documents write it.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*{suffix}"),
+            Self::Any => f.write_str("*"),
         }
     }
 }

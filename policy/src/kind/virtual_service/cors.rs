@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::StringMatch;
 use super::text::TextMatcher;
 use crate::finding::code;
 use crate::finding::problem::Problems;
+use crate::request::is_preflight;
 
 /// Browsers keep the answer to a preflight for a day at most.
 const MAX_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -67,6 +69,12 @@ pub enum AllowedOrigin {
     This,
 }
 
+/// The origin of a request. Two would be read differently by two readers.
+pub fn one_origin(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    origins.next().filter(|_| origins.next().is_none())
+}
+
 impl Cors {
     pub(crate) fn new(policy: &CorsPolicy, path: &str, problems: &mut Problems) -> Self {
         if policy.allow_origins.is_empty() {
@@ -111,6 +119,14 @@ impl Cors {
             allow_credentials: credentials,
             unmatched_preflights: policy.unmatched_preflights,
         }
+    }
+
+    /// Whether the edge answers this request itself: a preflight, unless its origin has no leave and it is to go on as a
+    /// request like others.
+    pub fn answers_preflight(&self, method: &str, headers: &HeaderMap) -> bool {
+        let has_leave = || one_origin(headers).is_some_and(|origin| self.allows(origin).is_some());
+        is_preflight(method, headers)
+            && (self.unmatched_preflights == UnmatchedPreflights::Ignore || has_leave())
     }
 
     /// `None` where this origin has no leave.
