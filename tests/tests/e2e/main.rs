@@ -20,6 +20,7 @@ mod deny_by_default;
 mod edge;
 mod eviction;
 mod explain_record;
+mod explain_wire;
 mod false_control_plane;
 mod fleet;
 mod framing;

@@ -148,7 +148,7 @@ impl Place {
 }
 
 /// A caller in plaintext speaks first, lest it be waited for.
-async fn is_greeted<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> bool {
+pub(crate) async fn is_greeted<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> bool {
     let _refused_already = stream.write_all(b"?").await;
     let _refused_already = stream.flush().await;
     let mut greeting = vec![0; GREETING.len()];
