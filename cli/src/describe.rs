@@ -1,5 +1,7 @@
 //! What the policies in force make of one workload, or what one object is for.
 
+pub(crate) mod destination;
+
 use std::collections::BTreeMap;
 
 use palisade_identity::SpiffeId;

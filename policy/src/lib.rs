@@ -10,6 +10,7 @@
 
 pub mod compile;
 pub mod decision;
+pub mod describe;
 pub mod difference;
 pub mod document;
 pub mod explain;

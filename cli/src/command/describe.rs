@@ -1,29 +1,31 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use palisade_identity::Namespace;
 use palisade_policy::kind::{Kind, Object};
 use palisade_policy::{PolicySet, Workload};
 use palisade_proto::v1::{GetRequest, GetResponse, ListProxiesRequest, ListProxiesResponse};
 use serde_json::json;
 
 use super::kind;
-use crate::describe::{self, Described};
+use crate::describe::{self, Described, destination};
 use crate::exit::{Failure, Outcome};
 use crate::output::data::Format;
 use crate::output::{describe as shown, print, print_findings_of};
 use crate::{admin, plan};
 
 /// Show what the policies in force make of a workload: its mode of mutual TLS by port, what is asked in which order, who
-/// could call it. Or what an object is for: its document, and the workloads that it concerns.
+/// could call it. Or what holds for calls to a host: every value, and whether a DestinationRule says so or it is a default. Or
+/// what an object is for: its document, and the workloads that it concerns.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Describe {
-    /// `workload`, or a kind, for example AuthorizationPolicy.
+    /// `workload`, `destination`, or a kind, for example AuthorizationPolicy.
     #[arg(value_name = "KIND", value_parser = parse)]
     what: What,
-    /// Of a workload also a SPIFFE id.
+    /// Of a workload also a SPIFFE id; of a destination its host, with or without port.
     #[arg(value_name = "[NAMESPACE/]NAME")]
     name: String,
-    /// [default: any, where the name is there once]
+    /// Of a destination: the namespace of those who call [default: the host's own; else any, where the name is there once]
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "table")]
@@ -35,6 +37,7 @@ pub(crate) struct Describe {
 #[derive(Clone, Copy, Debug)]
 enum What {
     Workload,
+    Destination,
     Kind(Kind),
 }
 
@@ -42,7 +45,12 @@ fn parse(text: &str) -> Result<What, String> {
     if text.eq_ignore_ascii_case("workload") {
         return Ok(What::Workload);
     }
-    kind::parse(text).map(What::Kind).map_err(|problem| format!("neither workload nor a kind: {problem}"))
+    if text.eq_ignore_ascii_case("destination") {
+        return Ok(What::Destination);
+    }
+    kind::parse(text)
+        .map(What::Kind)
+        .map_err(|problem| format!("neither workload nor destination nor a kind: {problem}"))
 }
 
 impl Describe {
@@ -57,6 +65,7 @@ impl Describe {
             };
             match self.what {
                 What::Workload => self.workload(&set, &proxies),
+                What::Destination => self.destination(&set, &proxies),
                 What::Kind(kind) => self.object(kind, &set, &stored, &proxies),
             }
         })
@@ -89,6 +98,34 @@ impl Describe {
         let table = || found.iter().map(shown::workload).collect::<Vec<_>>().join("\n\n");
         let data = serde_json::to_value(&found)?;
         print(&self.output.render(table, || json!({ "version": proxies.version, "workloads": data }))?)?;
+        Ok(())
+    }
+
+    fn destination(&self, set: &PolicySet, proxies: &ListProxiesResponse) -> Outcome {
+        let host = &self.name;
+        let namespace = match &self.namespace {
+            Some(text) => Some(
+                Namespace::parse(text)
+                    .map_err(|problem| Failure::input(anyhow!("--namespace: {problem}")))?,
+            ),
+            None => destination::owner(set, host, &proxies.proxies),
+        };
+        let found = match &namespace {
+            Some(namespace) => destination::destination(set, host, namespace, &proxies.proxies)
+                .map_err(|findings| print_findings_of(&findings, &[]))?,
+            None => Vec::new(),
+        };
+        let Some(namespace) = namespace.filter(|_| !found.is_empty()) else {
+            let whom = self.namespace.as_deref().map(|n| format!(" to callers of {n}")).unwrap_or_default();
+            return Err(Failure::from(anyhow!(
+                "no service that has joined and no ServiceEntry is known{whom} as {host}"
+            )));
+        };
+        let data = serde_json::to_value(&found)?;
+        let table = || shown::destination(&found, namespace.as_str());
+        let data =
+            || json!({ "version": proxies.version, "callers": namespace.as_str(), "destinations": data });
+        print(&self.output.render(table, data)?)?;
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use palisade_policy::describe::{Described as Destination, DescribedEndpoint, Value};
 use palisade_proto::v1::StoredObject;
 
-use super::{or_dash, printable};
+use super::{or_dash, printable, table};
 use crate::describe::{Described, Stage};
 
 pub(crate) fn workload(described: &Described) -> String {
@@ -38,6 +39,59 @@ pub(crate) fn workload(described: &Described) -> String {
         let _infallible = writeln!(text, "  {word:<14} {}", caller.spiffe_id);
     }
     printable(text.trim_end())
+}
+
+/// Subsets show what differs from their port; data has all of it.
+pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
+    let mut text = String::new();
+    let Some(first) = found.first() else { return text };
+    line(&mut text, "host", &first.host);
+    line(&mut text, "callers", &format!("of the namespace {callers}"));
+    let none = || "none: all values are defaults".to_owned();
+    line(&mut text, "rule", &first.rule.as_ref().map_or_else(none, |rule| format!("DestinationRule {rule}")));
+    let mut whole: &[Value] = &[];
+    for Destination { port, subset, cluster, endpoints, values, .. } in found {
+        let _infallible = match subset {
+            None => writeln!(text, "\nport {port}, {cluster}"),
+            Some(name) => writeln!(text, "\nsubset {name} of port {port}, {cluster}"),
+        };
+        let names: Vec<String> = endpoints.iter().map(endpoint).collect();
+        let _infallible = writeln!(
+            text,
+            "  endpoints: {}",
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        );
+        let own: Vec<&Value> = match subset {
+            None => {
+                whole = values;
+                values.iter().collect()
+            }
+            Some(_) => values.iter().filter(|value| !whole.contains(value)).collect(),
+        };
+        if own.is_empty() {
+            text.push_str("  all values as for the port\n");
+        }
+        let rows = own.into_iter().map(|value| [value.name.to_owned(), value.value.clone(), place(value)]);
+        let settings =
+            if rows.len() == 0 { String::new() } else { table(["SETTING", "VALUE", "FROM"], rows) };
+        for row in settings.lines() {
+            let _infallible = writeln!(text, "  {row}");
+        }
+    }
+    printable(text.trim_end())
+}
+
+/// Where a value stands, without its own name.
+fn place(value: &Value) -> String {
+    let Some(from) = value.from.as_deref() else { return "default".into() };
+    from.strip_suffix(value.name).map_or(from, |place| place.trim_end_matches('.')).to_owned()
+}
+
+fn endpoint(endpoint: &DescribedEndpoint) -> String {
+    match endpoint.weight {
+        1 => endpoint.name.clone(),
+        weight => format!("{} (weight {weight})", endpoint.name),
+    }
 }
 
 pub(crate) fn object(row: &StoredObject, concerned: &[String]) -> String {

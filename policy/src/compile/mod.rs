@@ -91,6 +91,8 @@ pub struct Destination {
     pub transport: Transport,
     pub endpoints: Vec<Target>,
     pub traffic: Arc<Traffic>,
+    /// The DestinationRule that it was made by, `namespace/name`.
+    pub rule: Option<Arc<str>>,
 }
 
 /// How a destination is reached.

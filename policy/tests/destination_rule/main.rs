@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod describe;
 mod effect;
 mod refusals;
 mod subsets;

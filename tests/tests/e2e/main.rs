@@ -17,6 +17,7 @@ mod bad_flags;
 mod data_dir;
 mod demo;
 mod deny_by_default;
+mod destination_rule;
 mod edge;
 mod eviction;
 mod explain_record;

@@ -33,6 +33,7 @@ struct Host<'p> {
     service_name: Arc<str>,
     service_namespace: Arc<str>,
     rule: Option<&'p Named<DestinationRuleSpec>>,
+    rule_name: Option<Arc<str>>,
 }
 
 /// An endpoint with what subsets go by.
@@ -57,12 +58,8 @@ impl<'p> Compiler<'p> {
         let identities = Arc::new(service.identities.clone());
         // Its rules say nothing of how it is reached: that is by mesh TLS, always.
         let transport = || Transport::Mesh { identities: Arc::clone(&identities) };
-        let common = Host {
-            host: host.into(),
-            service_name: service.name.as_str().into(),
-            service_namespace: service.namespace.as_str().into(),
-            rule: self.rule(host, &service.namespace),
-        };
+        let rule = self.rule(host, &service.namespace);
+        let common = Host::new(host, &service.name, &service.namespace, rule);
         let port = |port: &ServicePort| {
             let target = |e: &'p Endpoint| {
                 let address = *e.addresses.get(&port.number)?;
@@ -82,12 +79,7 @@ impl<'p> Compiler<'p> {
             Some((name, namespace)) if internal => (name, namespace),
             _ => (host, entry.meta.namespace.as_str()),
         };
-        let common = Host {
-            host: host.into(),
-            service_name: name.into(),
-            service_namespace: namespace.into(),
-            rule: self.rule(canonical_host, &entry.meta.namespace),
-        };
+        let common = Host::new(host, name, namespace, self.rule(canonical_host, &entry.meta.namespace));
         let identities = Arc::new(self.identities(entry));
         let mut ports = Vec::with_capacity(entry.spec.ports.len());
         for port in &entry.spec.ports {
@@ -126,7 +118,22 @@ impl<'p> Compiler<'p> {
     }
 }
 
-impl Host<'_> {
+impl<'p> Host<'p> {
+    fn new(
+        host: &str,
+        service_name: &str,
+        service_namespace: &str,
+        rule: Option<&'p Named<DestinationRuleSpec>>,
+    ) -> Self {
+        Self {
+            host: host.into(),
+            service_name: service_name.into(),
+            service_namespace: service_namespace.into(),
+            rule,
+            rule_name: rule.map(|rule| format!("{}/{}", rule.meta.namespace, rule.meta.name).into()),
+        }
+    }
+
     fn port(
         &self,
         number: u16,
@@ -147,6 +154,7 @@ impl Host<'_> {
                 transport: transport(effective.tls.map(|(_, tls)| tls)),
                 endpoints,
                 traffic: Arc::new(effective.traffic(protocol)),
+                rule: self.rule_name.clone(),
             })
         };
         let whole = make(None, None, endpoints.iter().map(|(_, target)| target.clone()).collect());

@@ -6,7 +6,8 @@ use super::super::service_entry::valid_host;
 use super::outliers::{self, SUCCESS_RATE_ANNOTATION};
 use super::range::{COUNT, Within};
 use super::{
-    DestinationRuleSpec, RetryBudget, Settings, Subset, TlsMode, TrafficPolicy, balancing, pool, tls,
+    DestinationRuleSpec, RetryBudget, Settings, Subset, TlsMode, TlsSettings, TrafficPolicy, balancing, pool,
+    tls,
 };
 use crate::finding::code;
 use crate::finding::problem::Problems;
@@ -67,7 +68,9 @@ fn check_policy(policy: &TrafficPolicy, path: &str, problems: &mut Problems) {
             problems.error(code::DUPLICATE_PORT, format!("{path}.port"), message);
         }
         check_settings(&port.settings, &path, problems);
-        let secured = |settings: &Settings| settings.tls.as_ref().is_some_and(|t| t.mode != TlsMode::Disable);
+        // Inside the mesh, ISTIO_MUTUAL is what there is without a word.
+        let outside = |tls: &TlsSettings| matches!(tls.mode, TlsMode::Simple | TlsMode::Mutual);
+        let secured = |settings: &Settings| settings.tls.as_ref().is_some_and(outside);
         if port.settings.tls.is_none() && secured(&policy.settings) {
             let message = format!("the port {} does not have the tls of the other ports", port.port);
             problems.warning(code::PORT_WITHOUT_TLS, path, message);

@@ -1,7 +1,7 @@
 //! What a rule makes of one port of its host, or of a subset there. As in Istio: settings of a port stand in for those of all
 //! ports as a whole; what a subset says of its own takes the place of what the host says, part by part.
 
-use super::outliers::by_success_rate;
+use super::outliers::{SUCCESS_RATE_ANNOTATION, by_success_rate};
 use super::{
     ConnectionPool, DestinationRuleSpec, LoadBalancer, Outliers, RetryBudget, Settings, TlsSettings,
     TrafficPolicy,
@@ -30,6 +30,20 @@ pub struct Place {
     pub subset: Option<usize>,
     /// Index in `portLevelSettings`; `None`: of all ports.
     pub port: Option<usize>,
+}
+
+impl Place {
+    /// Path of a field there: `spec.trafficPolicy.portLevelSettings[0].tls`.
+    pub fn path(self, field: &str) -> String {
+        let mut path = match self.subset {
+            Some(index) => format!("spec.subsets[{index}].trafficPolicy."),
+            None => "spec.trafficPolicy.".to_owned(),
+        };
+        if let Some(index) = self.port {
+            path.push_str(&format!("portLevelSettings[{index}]."));
+        }
+        path + field
+    }
 }
 
 impl<'r> Effective<'r> {
@@ -73,8 +87,12 @@ impl<'r> Effective<'r> {
     }
 
     /// Whether endpoints that succeed less often than others are left out, where any are.
-    pub fn by_success_rate(&self) -> bool {
+    fn by_success_rate(&self) -> bool {
         self.meta.is_none_or(|meta| by_success_rate(meta).unwrap_or(true))
+    }
+
+    pub(super) fn annotates_success_rate(&self) -> bool {
+        self.meta.is_some_and(|meta| meta.annotations.contains_key(SUCCESS_RATE_ANNOTATION))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod pool;
 mod range;
 mod read;
 pub mod tls;
+pub mod values;
 
 use std::collections::BTreeMap;
 
