@@ -22,6 +22,7 @@ pub mod projection;
 pub mod readiness;
 pub mod record;
 pub mod request;
+pub mod schema;
 pub mod set;
 pub mod suggest;
 pub mod traffic;

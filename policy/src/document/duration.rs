@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// What [`parse`] takes as a regular expression, but for its upper end.
+pub(crate) fn pattern() -> String {
+    let units: String = UNITS.iter().map(|(unit, _)| format!("([0-9]{{1,10}}{unit})?")).collect();
+    format!("^{units}$")
+}
+
 /// Numbers with a unit (`h`, `m`, `s`, `ms`), largest unit first, each at most once. Whole numbers only; at most ten
 /// digits each. `None` for anything else: a bare number has no unit, and guessing one would be wrong by a thousand.
 pub fn parse(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let mut rest = text;
     let mut units = UNITS.iter();
     let mut milliseconds: u64 = 0;
@@ -26,6 +33,8 @@ pub fn parse(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+
     use super::*;
 
     #[test]
@@ -49,8 +58,11 @@ mod tests {
             ("1d", None),
             ("99999999999s", None),
         ];
+        let pattern = regex::Regex::new(&pattern()).unwrap();
         for (text, expected) in rows {
             assert_eq!(parse(text), expected.map(Duration::from_millis), "{text}");
+            let fits = !text.is_empty() && pattern.is_match(text);
+            assert_eq!(fits, expected.is_some(), "{text} and the pattern");
         }
     }
 }

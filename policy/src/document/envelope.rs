@@ -43,6 +43,16 @@ const METADATA_UNSUPPORTED: &[(&str, &str)] = &[
     ("finalizers", "leave it out"),
 ];
 
+/// What may stand in a document's `apiVersion`, today's first.
+pub(crate) fn api_versions(kind: Kind) -> Vec<String> {
+    let version = kind.api_version();
+    let mut versions = vec![version.to_owned()];
+    if let Some((group, _)) = version.split_once('/').filter(|(group, _)| group.ends_with("istio.io")) {
+        versions.extend(OLDER_VERSIONS.iter().map(|older| format!("{group}/{older}")));
+    }
+    versions
+}
+
 /// Reads everything but the spec. `None` where the spec could not be read in the right way.
 /// `empty` stands in for a spec that is not written.
 pub(crate) fn read<'n>(reader: &mut Reader<'_>, root: &'n Node, empty: &'n Node) -> Option<Envelope<'n>> {
@@ -152,16 +162,7 @@ fn check_api_version(
         return;
     };
     let Some(text) = text else { return };
-    if text == expected {
-        return;
-    }
-    let older = match (text.split_once('/'), expected.split_once('/')) {
-        (Some((group, version)), Some((expected_group, _))) => {
-            group == expected_group && group.ends_with("istio.io") && OLDER_VERSIONS.contains(&version)
-        }
-        _ => false,
-    };
-    if !older {
+    if !api_versions(kind).contains(&text) {
         let message = format!("{text:?} is not the apiVersion of {}", kind.name());
         let help = Some(format!("write apiVersion: {expected}"));
         reader.error(code::UNKNOWN_API_VERSION, at.mark(), &at.path, message, help);

@@ -2,11 +2,12 @@
 
 pub mod changes;
 pub mod duration;
-mod envelope;
+pub(crate) mod envelope;
 pub mod limits;
 pub(crate) mod node;
 pub(crate) mod reader;
-mod yaml;
+pub(crate) mod recording;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 
@@ -19,6 +20,7 @@ use crate::policy_test::{self, PolicyTest};
 use limits::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX};
 use node::{Mark, Node, Value};
 use reader::Reader;
+use recording::Recording;
 
 /// A text and where it came from.
 #[derive(Clone, Debug)]
@@ -78,7 +80,7 @@ fn parse_file(file: &SourceFile, parsed: &mut Parsed) {
         if matches!(document.root.value, Value::Null) {
             continue;
         }
-        let mut reader = Reader { file: &file.name, object: None, findings };
+        let mut reader = Reader::new(&file.name, findings);
         if envelope::is_test(&document.root) {
             parsed.tests.extend(read_test(&mut reader, &document.root));
         } else if let Some(object) = read_object(&mut reader, &document.root, document.text) {
@@ -116,6 +118,20 @@ fn read_test(reader: &mut Reader<'_>, root: &Node) -> Option<PolicyTest> {
     let (meta, spec) = envelope::read_test(reader, root, &empty)?;
     let start = position(reader.file, root.mark);
     policy_test::read::read(reader, meta, &spec, start)
+}
+
+/// Reads the form of a document and tells `recording` what was asked of it. True: nothing is wrong with the form.
+pub(crate) fn record(root: &Node, recording: &mut Recording) -> bool {
+    let mut findings = Findings::default();
+    let mut reader = Reader { recording: Some(recording), ..Reader::new("", &mut findings) };
+    let empty = Node { mark: root.mark, value: Value::Mapping(Vec::new()) };
+    if envelope::is_test(root) {
+        read_test(&mut reader, root);
+    } else if let Some(envelope) = envelope::read(&mut reader, root, &empty) {
+        kind::read(&mut reader, envelope.kind, &envelope.spec);
+    }
+    recording.end_reading();
+    !findings.has_errors()
 }
 
 /// Where the fields of an object stand in its file.

@@ -1,5 +1,7 @@
 //! YAML as a tree that knows where everything stands.
 
+use serde_json::{Number, Value as Json};
+
 /// A place within one file. Counts from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
@@ -55,6 +57,24 @@ impl Value {
 }
 
 impl Node {
+    /// The same without places. A number that JSON cannot write is a text.
+    pub(crate) fn json(&self) -> Json {
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Number(text) => {
+                let float = || text.parse().ok().and_then(Number::from_f64);
+                let number = text.parse::<i64>().ok().map(Number::from).or_else(float);
+                number.map_or_else(|| Json::String(text.clone()), Json::Number)
+            }
+            Value::Text(text) => Json::String(text.clone()),
+            Value::Sequence(items) => Json::Array(items.iter().map(Self::json).collect()),
+            Value::Mapping(entries) => {
+                Json::Object(entries.iter().map(|entry| (entry.key.clone(), entry.value.json())).collect())
+            }
+        }
+    }
+
     /// The place of a path such as `spec.rules[0].to`, or of the longest part of it that exists.
     pub(crate) fn locate(&self, path: &str) -> Mark {
         let mut node = self;

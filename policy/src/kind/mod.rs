@@ -29,8 +29,7 @@ pub use request_guard::RequestGuardSpec;
 pub use service_entry::ServiceEntrySpec;
 pub use virtual_service::VirtualServiceSpec;
 
-use crate::document::node::{Entry, Value};
-use crate::document::reader::{At, Fields, Reader, join};
+use crate::document::reader::{At, Fields, Reader};
 use crate::finding::problem::Problems;
 use crate::finding::{Position, code};
 use trust_domains::TrustDomains;
@@ -214,28 +213,26 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
 fn read_selector(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Selector {
     let Some(at) = fields.take("selector") else { return Selector::new() };
     let Some(mut selector) = reader.mapping(&at) else { return Selector::new() };
-    let at = selector.take("matchLabels");
-    if let Some(at) = &at {
-        check_labels(reader, at);
-    }
-    let labels = reader.text_map(at);
+    let labels = selector.take("matchLabels").map(|at| read_labels(reader, &at)).unwrap_or_default();
     reader.finish(selector, &[("matchExpressions", "write the labels out under matchLabels")]);
     labels
 }
 
 /// As Istio does: a selector names labels as they are.
-fn check_labels(reader: &mut Reader<'_>, at: &At<'_>) {
-    let Value::Mapping(entries) = &at.node.value else { return };
-    for Entry { key, mark, value } in entries {
-        let has_star = key.contains('*') || matches!(&value.value, Value::Text(text) if text.contains('*'));
+fn read_labels(reader: &mut Reader<'_>, at: &At<'_>) -> Selector {
+    let mut labels = Selector::new();
+    for (key, value) in reader.entries(at) {
+        let text = reader.any_text(&value);
         if key.is_empty() {
-            reader.error(code::EMPTY_VALUE, *mark, &at.path, "a label has a name", None);
-        } else if has_star {
+            reader.error(code::EMPTY_VALUE, value.mark(), &at.path, "a label has a name", None);
+        } else if key.contains('*') || text.as_ref().is_some_and(|text| text.contains('*')) {
             let message = "a * in a selector is no pattern: labels are compared whole";
             let help = "name the label as workloads have it, or leave it out to select all";
-            reader.error(code::BAD_NAME, *mark, &join(&at.path, key), message, Some(help.to_owned()));
+            reader.error(code::BAD_NAME, value.mark(), &value.path, message, Some(help.to_owned()));
         }
+        labels.extend(text.map(|text| (key.to_owned(), text)));
     }
+    labels
 }
 
 /// Whether an object of `namespace` is for this workload.

@@ -39,16 +39,12 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<PeerAuthentic
     let mode = fields.take("mtls").and_then(|at| read_mode(reader, &at)).unwrap_or_default();
     let mut port_level = BTreeMap::new();
     if let Some(at) = fields.take("portLevelMtls") {
-        let entries = reader.entries(&at);
-        if entries.is_empty() {
+        if at.is_empty_mapping() {
             let help = "name a port, or leave portLevelMtls out".to_owned();
             reader.error(code::EMPTY_VALUE, at.mark(), &at.path, "no port is named", Some(help));
         }
-        for (key, at) in entries {
-            let mode = read_mode(reader, &at);
-            if let (Some(port), Some(mode)) = (reader.port_text(key, &at), mode) {
-                port_level.insert(port, mode);
-            }
+        for (port, at) in reader.entries_by_port(&at) {
+            port_level.extend(read_mode(reader, &at).map(|mode| (port, mode)));
         }
     }
     reader.finish(fields, &[]);

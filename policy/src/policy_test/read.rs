@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, HeaderValue};
 use palisade_identity::TrustDomain;
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Map, Value as Json};
 
 use super::{Case, Expect, PLAINTEXT, PolicyTest, RequestSpec, WorkloadSpec};
-use crate::document::node::{Node, Value};
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::{Position, code};
 use crate::kind::Meta;
@@ -153,31 +152,13 @@ fn read_headers(reader: &mut Reader<'_>, at: At<'_>) -> BTreeMap<String, String>
 }
 
 fn read_claims(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Map<String, Json>> {
-    let Json::Object(claims) = json(at.node) else {
-        reader.mapping(at)?;
-        return None;
-    };
+    let entries = reader.mapping(at).map(|_| reader.entries(at))?;
+    let claims: Map<String, Json> =
+        entries.into_iter().map(|(name, at)| (name.to_owned(), reader.anything(&at).json())).collect();
     if !claims.contains_key("iss") {
         refuse(reader, at, "a token has an issuer: write iss");
     }
     Some(claims)
-}
-
-fn json(node: &Node) -> Json {
-    match &node.value {
-        Value::Null => Json::Null,
-        Value::Bool(value) => Json::Bool(*value),
-        Value::Number(text) => {
-            let float = || text.parse().ok().and_then(Number::from_f64);
-            let number = text.parse::<i64>().ok().map(Number::from).or_else(float);
-            number.map_or_else(|| Json::String(text.clone()), Json::Number)
-        }
-        Value::Text(text) => Json::String(text.clone()),
-        Value::Sequence(items) => Json::Array(items.iter().map(json).collect()),
-        Value::Mapping(entries) => {
-            Json::Object(entries.iter().map(|entry| (entry.key.clone(), json(&entry.value))).collect())
-        }
-    }
 }
 
 /// Callers and endpoints: what a caller's list names is allowed, everything else is refused.

@@ -1,7 +1,6 @@
 //! From YAML to the spec. Only the form is looked at here; the meaning is `build`'s.
 
 use super::{Action, AuthorizationPolicySpec, Condition, Operation, Rule, Source};
-use crate::document::node::Value;
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 use crate::kind::read_selector;
@@ -13,7 +12,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Authorization
     let mut fields = reader.mapping(at)?;
     let selector = read_selector(reader, &mut fields);
     for name in ["targetRef", "targetRefs"] {
-        if let Some(at) = fields.take(name) {
+        if let Some(at) = fields.refused(name) {
             let help = Some(TARGET_REFS_HELP.to_owned());
             reader.error(
                 code::TARGET_REFS,
@@ -29,7 +28,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Authorization
         None => Some(Action::Allow),
     };
     // Belongs to CUSTOM, which is reported where it stands.
-    let provider = fields.take("provider");
+    let provider = fields.refused("provider");
     if let (Some(at), Some(_)) = (provider, action) {
         let help = Some("leave it out".to_owned());
         reader.error(code::CUSTOM_ACTION, at.mark(), &at.path, "provider belongs to the action CUSTOM", help);
@@ -76,7 +75,7 @@ fn read_rule(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Rule> {
 /// An empty list would match everything, which nobody means who wrote the field.
 fn not_empty<'n>(reader: &mut Reader<'_>, at: &At<'n>, name: &str) -> Vec<At<'n>> {
     let items = reader.items(at);
-    if matches!(&at.node.value, Value::Sequence(items) if items.is_empty()) {
+    if at.is_empty_list() {
         let help = Some(format!("leave {name} out to match everything, or write an item"));
         reader.error(code::EMPTY_PART, at.mark(), &at.path, format!("{name} has no items"), help);
     }

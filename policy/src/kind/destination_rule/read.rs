@@ -5,7 +5,6 @@ use super::{
     DestinationRuleSpec, PortSettings, RetryBudget, Settings, Subset, TrafficPolicy, balancing, outliers,
     pool, tls,
 };
-use crate::document::node::Value;
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 use crate::kind::virtual_service::percent;
@@ -106,10 +105,7 @@ fn read_budget(reader: &mut Reader<'_>, at: &At<'_>) -> Option<RetryBudget> {
 }
 
 fn read_percent(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
-    let share = match &at.node.value {
-        Value::Number(text) => percent(text),
-        _ => None,
-    };
+    let share = reader.percent(at).and_then(percent);
     if share.is_none() {
         let help = Some("0 to 100 without quotes, with up to three decimals".to_owned());
         reader.error(code::TRAFFIC_RANGE, at.mark(), &at.path, "this is no percentage", help);

@@ -33,7 +33,9 @@ const MODES: &[(&str, GatewayTlsMode)] = &[
     ("OPTIONAL_MUTUAL", GatewayTlsMode::OptionalMutual),
 ];
 
-const VERSIONS: &[(&str, TlsVersion)] = &[("TLSV1_2", TlsVersion::V1_2), ("TLSV1_3", TlsVersion::V1_3)];
+/// Istio's `TLS_AUTO` is what the proxy takes by default, which is 1.2 there too.
+const VERSIONS: &[(&str, TlsVersion)] =
+    &[("TLSV1_2", TlsVersion::V1_2), ("TLSV1_3", TlsVersion::V1_3), ("TLS_AUTO", TlsVersion::V1_2)];
 
 pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<GatewaySpec> {
     let mut fields = reader.mapping(at)?;
@@ -159,8 +161,6 @@ fn read_mode(reader: &mut Reader<'_>, at: &At<'_>) -> Option<GatewayTlsMode> {
 
 fn read_version(reader: &mut Reader<'_>, at: &At<'_>) -> Option<TlsVersion> {
     match reader.text(at)?.as_str() {
-        // Istio: what the proxy takes by default, which is 1.2 there too.
-        "TLS_AUTO" => Some(TlsVersion::default()),
         "TLSV1_0" | "TLSV1_1" => {
             let help = Some("RFC 8996 forbids it; write TLSV1_2 or TLSV1_3".to_owned());
             reader.error(code::UNSUPPORTED_FIELD, at.mark(), &at.path, "this version is not spoken", help);

@@ -3,7 +3,6 @@
 use super::read_parts::{read_cors, read_headers, read_match, read_rewrite};
 use super::redirect::{DirectResponse, Redirect};
 use super::{DestinationRef, HttpRoute, Mirror, RouteDestination, VirtualServiceSpec, WHOLE_PPM};
-use crate::document::node::Value;
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 
@@ -208,10 +207,7 @@ fn read_share(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
     }
     reader.finish(fields, &[]);
     let at = value?;
-    let share = match &at.node.value {
-        Value::Number(text) => percent(text),
-        _ => None,
-    };
+    let share = reader.percent(&at).and_then(percent);
     if share.is_none() {
         let help = Some("0 to 100 without quotes, with up to four decimals".to_owned());
         reader.error(code::ROUTE_RANGE, at.mark(), &at.path, "this is no percentage", help);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::cors::{CorsPolicy, UnmatchedPreflights};
 use super::rewrite::{RegexRewrite, Rewrite};
 use super::{HeaderChanges, Headers, HttpMatch, StringMatch};
-use crate::document::node::Value;
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 
@@ -45,8 +44,7 @@ fn read_string(reader: &mut Reader<'_>, at: &At<'_>) -> Option<StringMatch> {
     for (name, form) in FORMS {
         let Some(at) = fields.take(name) else { continue };
         // A parameter may have the empty value, and only `exact` can say so.
-        let empty = *name == "exact" && matches!(&at.node.value, Value::Text(text) if text.is_empty());
-        let text = if empty { Some(String::new()) } else { reader.text(&at) };
+        let text = if *name == "exact" { reader.any_text(&at) } else { reader.text(&at) };
         found.push(text.map(form));
     }
     reader.finish(fields, &[]);
@@ -67,7 +65,7 @@ fn read_strings(reader: &mut Reader<'_>, at: Option<At<'_>>) -> BTreeMap<String,
     let Some(at) = at else { return BTreeMap::new() };
     let mut out = BTreeMap::new();
     for (name, value) in reader.entries(&at) {
-        let presence = matches!(&value.node.value, Value::Mapping(entries) if entries.is_empty());
+        let presence = value.is_empty_mapping();
         let pattern = if presence { None } else { read_string(reader, &value) };
         out.insert(name.to_owned(), pattern);
     }
@@ -111,9 +109,7 @@ fn read_regex_rewrite(reader: &mut Reader<'_>, at: &At<'_>) -> Option<RegexRewri
     });
     let pattern = pattern.and_then(|at| reader.text(&at));
     // What matched may be meant to go.
-    let empty = |at: &At<'_>| matches!(&at.node.value, Value::Text(text) if text.is_empty());
-    let replacement =
-        replacement.and_then(|at| if empty(&at) { Some(String::new()) } else { reader.text(&at) });
+    let replacement = replacement.and_then(|at| reader.any_text(&at));
     reader.finish(fields, &[]);
     Some(RegexRewrite { pattern: pattern?, replacement: replacement? })
 }
