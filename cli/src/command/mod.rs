@@ -27,6 +27,7 @@ mod posture;
 mod proxies;
 mod proxy;
 mod rollback;
+mod schema;
 mod suggest;
 mod test;
 mod token;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Test(test::Test),
     Diff(diff::Diff),
     Suggest(suggest::Suggest),
+    Schema(schema::SchemaOf),
     Apply(apply::Apply),
     Get(get::Get),
     Describe(describe::Describe),
@@ -82,6 +84,7 @@ impl Command {
             Self::Test(command) => command.run(),
             Self::Diff(command) => command.run(),
             Self::Suggest(command) => command.run(),
+            Self::Schema(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),
             Self::Describe(command) => command.run(),
