@@ -75,20 +75,25 @@ pub struct PoolBounds {
     pub keepalive: Option<Keepalive>,
 }
 
+impl PoolBounds {
+    /// What holds where a document says nothing.
+    pub const DEFAULT: Self = Self {
+        max_connections: 1024,
+        max_pending: 1024,
+        max_requests: 1024,
+        max_retries: None,
+        max_requests_per_connection: None,
+        max_concurrent_streams: None,
+        connect_timeout: None,
+        idle_timeout: None,
+        max_connection_duration: None,
+        keepalive: None,
+    };
+}
+
 impl Default for PoolBounds {
     fn default() -> Self {
-        Self {
-            max_connections: 1024,
-            max_pending: 1024,
-            max_requests: 1024,
-            max_retries: None,
-            max_requests_per_connection: None,
-            max_concurrent_streams: None,
-            connect_timeout: None,
-            idle_timeout: None,
-            max_connection_duration: None,
-            keepalive: None,
-        }
+        Self::DEFAULT
     }
 }
 

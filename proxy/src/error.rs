@@ -12,6 +12,7 @@ use crate::stage::authenticate::TokenError;
 use crate::stage::guard::Breach;
 use crate::stage::limit::Exceeded;
 use crate::stage::open::Why;
+use crate::upstream::cluster::Overflow;
 use crate::upstream::connect::ConnectError;
 
 /// Whose fault a failure is.
@@ -81,6 +82,12 @@ pub enum ProxyError {
     UpgradeNeedsHttp1,
     #[error("the service has no endpoint")]
     NoEndpoint,
+    #[error("all endpoints of the service are left out")]
+    NoHealthyEndpoint,
+    #[error("as many {} under way as the destination's connectionPool allows", .0.name())]
+    UpstreamOverflow(Overflow),
+    #[error("nobody waits for the answer any longer")]
+    RequestTimeout,
     #[error("no connection to an endpoint")]
     Connection(#[source] ConnectError),
     #[error("no response in time")]
@@ -329,6 +336,21 @@ impl ProxyError {
             Self::NoEndpoint => {
                 row(Upstream, "no_endpoint", "UH", busy, UNAVAILABLE, "No healthy upstream", true)
             }
+            Self::NoHealthyEndpoint => {
+                row(Upstream, "no_healthy_endpoint", "UH", busy, UNAVAILABLE, "No healthy upstream", true)
+            }
+            Self::UpstreamOverflow(_) | Self::Connection(ConnectError::Overflow(_)) => {
+                row(Us, "upstream_overflow", "UO", busy, UNAVAILABLE, "Upstream overloaded", true)
+            }
+            Self::RequestTimeout => row(
+                Upstream,
+                "request_timeout",
+                "UT",
+                S::GATEWAY_TIMEOUT,
+                DEADLINE_EXCEEDED,
+                "Request timeout",
+                true,
+            ),
             Self::Connection(why) => {
                 row(Upstream, why.code(), why.flag(), busy, UNAVAILABLE, "Upstream unreachable", true)
             }

@@ -123,6 +123,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         keys: Arc::default(),
         certificates: Arc::default(),
         store_status: Arc::default(),
+        upstreams: Arc::default(),
     };
     if let Some(trace) = &shared.settings.trace {
         telemetry.export(trace, &shared.limits, &live).map_err(RunError::Runtime)?;
@@ -143,6 +144,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         certificates: shared.certificates.clone(),
         store: shared.settings.limit_store.is_some(),
         store_status: shared.store_status.clone(),
+        upstreams: shared.upstreams.clone(),
     };
     let result = {
         let accepting = async {
@@ -158,6 +160,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
                 () = jwt::keep(shared.keys.clone(), shared.live.clone()) => Ok(()),
                 () = certificates::keep(&shared, &limits) => Ok(()),
                 result = source.run(orders.refresh.clone(), &shared) => result,
+                () = shared.upstreams.keep() => Ok(()),
             }
         };
         let ending = async {

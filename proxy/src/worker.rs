@@ -28,7 +28,8 @@ use crate::settings::Settings;
 use crate::settings::limits::Limits;
 use crate::stage::open::Open;
 use crate::telemetry::{Telemetry, WorkerTelemetry};
-use crate::upstream::balance::Balancer;
+use crate::upstream::cluster::Upstreams;
+use crate::upstream::members::Known;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::Resolver;
 
@@ -57,6 +58,8 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
     /// Requests under way at the edge, by client.
     pub client_requests: Arc<ClientRequests>,
+    /// The endpoints of destinations, as all workers know them together.
+    pub upstreams: Arc<Upstreams>,
     /// Of the store that limits of scope `mesh` are counted in.
     pub store_status: Arc<mesh::Status>,
 }
@@ -166,7 +169,8 @@ pub(crate) struct Worker {
     activity: Activity,
     pub(crate) pool: Pool,
     pub(crate) resolver: Resolver,
-    pub(crate) balancer: Balancer,
+    /// Endpoints of the destinations that were asked of late.
+    pub(crate) known: Known,
     pub(crate) tokens: TokenCache,
     /// Copies of requests under way.
     pub(crate) mirrors: Cell<usize>,
@@ -213,7 +217,7 @@ impl Worker {
             activity,
             pool: Pool::default(),
             resolver: Resolver::default(),
-            balancer: Balancer::default(),
+            known: Known::default(),
             tokens: TokenCache::default(),
             mirrors: Cell::default(),
             load: Load::default(),
@@ -263,9 +267,9 @@ impl Worker {
             }
             let limits = &self.shared.limits;
             let generation = self.shared.live.identity().as_ref().map(|identity| identity.generation);
-            self.pool.tidy(generation, limits);
+            self.pool.tidy(generation);
             self.resolver.tidy(limits);
-            self.balancer.tidy(limits);
+            self.known.tidy();
             self.shared.limiter.tidy();
         }
     }

@@ -1,4 +1,4 @@
-//! The admin listener: loopback only, five pages, nothing that changes anything and nothing secret.
+//! The admin listener: loopback only, a few pages, nothing that changes anything and nothing secret.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,8 +24,10 @@ use crate::live::Live;
 use crate::run::RunError;
 use crate::settings::control::ControlLimits;
 use crate::telemetry::Telemetry;
+use crate::upstream::cluster::Upstreams;
 
 mod pages;
+mod upstreams;
 
 /// What the pages are made of.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub(crate) struct Admin {
     /// Whether there is a store for limits of scope `mesh`.
     pub(crate) store: bool,
     pub(crate) store_status: Arc<mesh::Status>,
+    pub(crate) upstreams: Arc<Upstreams>,
 }
 
 /// A bound admin socket.
@@ -117,8 +120,9 @@ fn answer<B>(request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
         "/metrics" => page(StatusCode::OK, pages::PROMETHEUS, pages::metrics(admin)),
         "/config" => pages::config(admin),
         "/certs" => pages::certificates(admin),
+        "/upstreams" => pages::upstreams(admin),
         _ => {
-            let known = "/live, /ready, /metrics, /config, /certs\n";
+            let known = "/live, /ready, /metrics, /config, /certs, /upstreams\n";
             page(StatusCode::NOT_FOUND, pages::TEXT, known.into())
         }
     }

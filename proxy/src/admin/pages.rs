@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use serde::Serialize;
 
-use super::{Admin, page};
+use super::{Admin, page, upstreams};
 use crate::config::status::{Applied, Link};
 use crate::identity::{Identity, show, unix_seconds};
 use crate::limit::mesh;
@@ -98,6 +98,11 @@ impl Certificate {
     }
 }
 
+pub(super) fn upstreams(admin: &Admin) -> Response<Full<Bytes>> {
+    let views: Vec<_> = admin.upstreams.all().iter().map(|cluster| upstreams::view(cluster)).collect();
+    json(StatusCode::OK, &views)
+}
+
 /// The data plane's metrics, then those of the control thread.
 pub(super) fn metrics(admin: &Admin) -> String {
     let mut text = admin.telemetry.render_prometheus();
@@ -143,6 +148,7 @@ pub(super) fn metrics(admin: &Admin) -> String {
             admin.store_status.connections(),
         );
     }
+    upstreams::metrics(&mut text, &admin.upstreams.all());
     let missing = admin.live.missing(now, admin.drain.phase());
     gauge(&mut text, "palisade_ready", "1 when /ready says yes.", u64::from(missing.is_empty()));
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();

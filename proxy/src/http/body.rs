@@ -12,11 +12,13 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use palisade_policy::kind::request_guard::rule::GuardRule;
+use tokio::time::{Instant, sleep_until};
 
 use super::codec::is_malformed;
 use super::copy::{CopyError, CopyReader, CopyWriter};
 use super::headers::strip_trailers;
 use super::pace::Pace;
+use super::replay::{Playback, Replay};
 use super::silence::{Alarm, Silence};
 use crate::stage::guard::BodyGuard;
 use crate::stage::open::{Leash, Why};
@@ -38,6 +40,9 @@ pub(crate) enum BodyError {
     /// We broke it off: no byte went either way for too long.
     #[error("the stream was silent for too long")]
     Idle,
+    /// We broke it off: its time was over.
+    #[error("the request's time is over")]
+    Late,
     /// We broke it off: policy changed.
     #[error("the stream is not allowed any longer")]
     Closed,
@@ -74,6 +79,10 @@ pub(crate) struct Tally {
     pub(crate) request_ended: Cell<bool>,
     /// The request body broke its own framing: the caller's fault, and not to be taken for the upstream's.
     pub(crate) request_malformed: Cell<bool>,
+    /// The request body ended before its end, whoever's fault that is: not the upstream's.
+    pub(crate) request_broke: Cell<bool>,
+    /// When nobody waits for the answer any more.
+    pub(crate) deadline: Cell<Option<Instant>>,
     /// A mirror's body broke off: our fault or the original caller's, never the mirror's.
     pub(crate) copy_broke: Cell<bool>,
     /// Why we broke the request body off.
@@ -90,6 +99,11 @@ impl Tally {
     pub(crate) fn new(idle_timeout: Option<Duration>) -> Self {
         Self { silence: idle_timeout.map(Silence::new), ..Self::default() }
     }
+
+    /// How far the request's body is.
+    pub(crate) fn progress(&self) -> (u64, bool) {
+        (self.received.get(), self.request_ended.get())
+    }
 }
 
 /// Why a request body may not go on.
@@ -105,7 +119,20 @@ pub(crate) enum Cut {
 
 /// A request body on its way upstream.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
+pub(crate) struct RequestBody(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    None,
+    /// It can be sent once.
+    Once(Source),
+    /// What was sent is kept, and may be sent again.
+    Again(Playback),
+}
+
+/// Where a request body comes from, and what is made of it before it goes on.
+#[derive(Debug)]
+pub(crate) struct Source {
     from: From,
     tally: Rc<Tally>,
     /// Who gets a copy of what passes by; hardly ever anybody.
@@ -138,14 +165,37 @@ impl RequestBody {
         if incoming.is_end_stream() {
             copies.iter().for_each(CopyWriter::end);
         }
-        Self { from: From::Caller { incoming, http2 }, tally, copies, guard, pace }
+        Self(Inner::Once(Source { from: From::Caller { incoming, http2 }, tally, copies, guard, pace }))
     }
 
     /// The body of a mirror.
     pub(crate) fn copy(reader: CopyReader, tally: Rc<Tally>) -> Self {
-        Self { from: From::Original(reader), tally, copies: Vec::new(), guard: None, pace: None }
+        let from = From::Original(reader);
+        Self(Inner::Once(Source { from, tally, copies: Vec::new(), guard: None, pace: None }))
     }
 
+    /// Makes a body that can be sent once one that can be sent again, as long as no more than `max` bytes of it were sent.
+    pub(crate) fn kept(self, max: usize) -> (Self, Option<Rc<Replay>>) {
+        match self.0 {
+            Inner::Once(source) => {
+                let replay = Rc::new(Replay::new(source, max));
+                (Self::again(&replay), Some(replay))
+            }
+            other @ (Inner::None | Inner::Again(_)) => (Self(other), None),
+        }
+    }
+
+    pub(crate) fn none() -> Self {
+        Self(Inner::None)
+    }
+
+    /// The body once more, from its beginning.
+    pub(crate) fn again(replay: &Rc<Replay>) -> Self {
+        Self(Inner::Again(Playback::of(replay)))
+    }
+}
+
+impl Source {
     fn saw(&self, frame: &Frame<Bytes>) {
         if let Some(silence) = &self.tally.silence {
             silence.broken();
@@ -154,7 +204,7 @@ impl RequestBody {
             add(&self.tally.received, data.len());
             self.copies.iter().for_each(|copy| copy.data(data));
         }
-        if frame.is_trailers() || self.is_end_stream() {
+        if frame.is_trailers() || self.is_end() {
             self.ended();
         }
     }
@@ -235,12 +285,40 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Inner::None => Poll::Ready(None),
+            Inner::Once(source) => source.poll(cx),
+            Inner::Again(playback) => playback.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::None => true,
+            Inner::Once(source) => source.is_end(),
+            Inner::Again(playback) => playback.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::None => SizeHint::with_exact(0),
+            Inner::Once(source) => source.left(),
+            Inner::Again(playback) => playback.left(),
+        }
+    }
+}
+
+impl Source {
+    /// The next frame.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(self.poll_source(cx));
         let frame = frame.map(|frame| frame.and_then(|frame| self.guarded(frame)));
         match &frame {
             Some(Ok(frame)) => self.saw(frame),
             Some(Err(error)) => {
                 self.tally.request_ended.set(true);
+                self.tally.request_broke.set(true);
                 self.tally.request_malformed.set(error.is_framing());
                 self.tally.copy_broke.set(matches!(error, BodyError::Copy(_)));
             }
@@ -249,7 +327,7 @@ impl Body for RequestBody {
         Poll::Ready(frame)
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         match &self.from {
             From::Caller { incoming, .. } => incoming.is_end_stream(),
             From::Original(reader) => reader.is_end_stream(),
@@ -257,7 +335,7 @@ impl Body for RequestBody {
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(super) fn left(&self) -> SizeHint {
         match &self.from {
             From::Caller { incoming, .. } => incoming.size_hint(),
             From::Original(reader) => reader.size_hint(),
@@ -305,9 +383,17 @@ enum Kind {
 struct Wait {
     under_way: bool,
     alarm: Alarm,
+    deadline: Alarm,
 }
 
 impl Wait {
+    /// Ready when nobody waits for the rest any more.
+    fn poll_deadline(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let alarm = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        alarm.as_mut().poll(cx)
+    }
+
     /// Nothing has come. Ready when no byte has gone either way for too long.
     fn poll_too_long(&mut self, silence: Option<&Silence>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(silence) = silence else { return Poll::Pending };
@@ -352,6 +438,12 @@ impl Body for ResponseBody {
         let this = &mut *self;
         if let Some(why) = this.not_allowed() {
             return Poll::Ready(Some(this.end_closed(why)));
+        }
+        let deadline = this.record.as_ref().and_then(|record| record.tally.deadline.get());
+        if let Kind::Upstream { wait, .. } = &mut this.kind
+            && wait.poll_deadline(deadline, cx).is_ready()
+        {
+            return Poll::Ready(Some(this.end_late()));
         }
         let frame = match &mut this.kind {
             Kind::Own(text) => {
@@ -426,6 +518,13 @@ impl ResponseBody {
         self.kind = Kind::Own(None);
         let told = self.record.as_mut().and_then(|record| record.idle());
         told.map(Frame::trailers).ok_or(BodyError::Idle)
+    }
+
+    /// Ends an answer whose caller does not wait any longer, as `end_idle` does.
+    fn end_late(&mut self) -> Result<Frame<Bytes>, BodyError> {
+        self.kind = Kind::Own(None);
+        let told = self.record.as_mut().and_then(|record| record.late());
+        told.map(Frame::trailers).ok_or(BodyError::Late)
     }
 
     /// Why the rest of an upstream's answer may not be passed on.

@@ -15,6 +15,17 @@ pub(crate) fn is_malformed(error: &hyper::Error) -> bool {
     error.is_parse() || matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }
 
+/// Whether the peer says that it did nothing with the request: a stream refused (RFC 9113 section 8.7), or one behind the last
+/// that its GOAWAY names (section 6.8).
+pub(crate) fn was_refused(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(|error| {
+        error.is_remote()
+            && (error.is_go_away()
+                || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
+    })
+}
+
 fn bytes(limit: u32) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }

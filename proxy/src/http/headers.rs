@@ -13,6 +13,8 @@ use crate::edge::claims::is_claim;
 
 pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("x-palisade-decision-id");
+/// What a sidecar says of a refusal of its own to another one; see `stage::again::Refused`.
+pub(crate) const REFUSED: HeaderName = HeaderName::from_static("x-palisade-refused");
 pub(crate) const FLAGGED: HeaderName = HeaderName::from_static("x-palisade-flagged");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

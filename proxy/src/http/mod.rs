@@ -19,5 +19,6 @@ pub mod normalize;
 pub(crate) mod pace;
 pub mod patience;
 pub(crate) mod refusal;
+pub(crate) mod replay;
 pub(crate) mod silence;
 pub(crate) mod transport;

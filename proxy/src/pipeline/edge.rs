@@ -27,8 +27,10 @@ use crate::http::normalize::{self, Target};
 use crate::identity::Identity;
 use crate::limit::Asked;
 use crate::listen::edge::EdgeConnection;
+use crate::stage::again::is_idempotent;
 use crate::stage::authenticate::{Believed, authenticate, with_outputs_kept};
 use crate::stage::cors::{Leave, preflight};
+use crate::stage::deadline::Told;
 use crate::stage::demand::demand;
 use crate::stage::forward::{address, forward};
 use crate::stage::guard::{self, Guarded};
@@ -77,6 +79,7 @@ pub(crate) async fn serve(
     let worker = &connection.worker;
     let (mut exchange, mut head, body) =
         Exchange::begin(worker, Direction::Edge, open_record(&connection), request);
+    let told = Told::by_stranger(&head.headers, exchange.grpc);
     let going = match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
         Ok(Verdict::Forward(going)) => *going,
         Ok(Verdict::Answer(answer, details)) => return exchange.respond(answer, details, body),
@@ -92,10 +95,13 @@ pub(crate) async fn serve(
             return exchange.refuse(&error, Some(body));
         }
     };
-    if let Some(timeout) = forwarding.timeout() {
-        // As in Istio, 0 waits for ever.
-        way.response_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+    let timeout = forwarding.timeout();
+    if timeout.is_some() {
+        way.response_timeout = timeout;
     }
+    way.deadline = told.deadline(exchange.record.began().0, timeout);
+    way.repeatable = is_idempotent(&head.method);
+    exchange.stick(&mut way, &head.headers, &forwarding.path, held.origin.client);
     let original =
         Original { worker, head: &head, forwarding: &forwarding, identity: &identity, grpc: exchange.grpc };
     let copies = original.send_copies(mirrors);

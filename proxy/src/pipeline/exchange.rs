@@ -1,24 +1,30 @@
 //! What every way through has in common: taking a request apart, and ending it with an answer or a refusal.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
+};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use uuid::Uuid;
 
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::copy::CopyWriter;
-use crate::http::headers;
+use crate::http::headers::{self, REFUSED};
 use crate::http::pace::Pace;
 use crate::http::refusal::{self, Manner};
 use crate::stage::cors::Leave;
-use crate::stage::forward::Answer;
+use crate::stage::forward::{Answer, Route, To};
 use crate::stage::guard::{BodyGuard, BodyOutline};
 use crate::stage::route::Forwarding;
+use crate::stage::sticky::Sticky;
 use crate::stage::tunnel::{Ends, Wanted};
 use crate::telemetry::record::Record;
 use crate::worker::{Direction, Worker};
@@ -29,6 +35,8 @@ pub(super) struct Dress {
     /// Refusals too: a page that may not read a 401 cannot ask its user to log in.
     pub(super) leave: Option<Leave>,
     pub(super) forwarding: Option<Forwarding>,
+    /// What a caller is to keep, so that it comes to the same endpoint again.
+    pub(super) cookie: Option<HeaderValue>,
     /// `Strict-Transport-Security`, for every answer.
     pub(super) hsts: Option<HeaderValue>,
 }
@@ -87,6 +95,21 @@ impl Exchange {
             expects_continue: head.headers.contains_key(EXPECT),
         };
         (exchange, head, body)
+    }
+
+    /// Chooses the endpoint by what the destination wants it chosen by.
+    pub(super) fn stick(
+        &mut self,
+        route: &mut Route,
+        headers: &HeaderMap,
+        path: &PathAndQuery,
+        source: IpAddr,
+    ) {
+        let To::Members(members) = &route.to else { return };
+        let Some(key) = members.hash_key() else { return };
+        let sticky = Sticky::of(key, headers, path, source, Uuid::new_v4);
+        route.hash = sticky.hash;
+        self.dress.cookie = sticky.set_cookie;
     }
 
     /// The request to send upstream. `copies`: who gets the body, too.
@@ -155,7 +178,11 @@ impl Exchange {
         let close = self.leaves_unread(body) || self.leaves_half_read() || !consequence.keep;
         let bare = error.is_bare() || self.is_head;
         let manner = Manner { grpc: self.grpc, close: close && self.is_http1(), bare };
-        let mut response = refusal::respond(&consequence, error.headers(), manner, self.record);
+        let mut told = error.headers();
+        if let Some(refused) = self.record.refused(error) {
+            told.insert(REFUSED, HeaderValue::from_static(refused.name()));
+        }
+        let mut response = refusal::respond(&consequence, told, manner, self.record);
         self.dress.any(response.headers_mut());
         if error.is_bare() && !manner.grpc {
             response.headers_mut().remove(CONTENT_TYPE);
@@ -216,6 +243,9 @@ impl Exchange {
     fn dress(&self, headers: &mut HeaderMap) {
         if let Some(forwarding) = &self.dress.forwarding {
             forwarding.change_response(headers);
+        }
+        if let Some(cookie) = &self.dress.cookie {
+            headers.append(SET_COOKIE, cookie.clone());
         }
         self.dress.any(headers);
     }

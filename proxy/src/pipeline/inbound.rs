@@ -7,7 +7,6 @@ use hyper::body::Incoming;
 use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::request::token::Token;
 use palisade_policy::{Decision, Permit, RequestView, Snapshot};
-use smallvec::smallvec;
 
 use super::exchange::Exchange;
 use super::standing;
@@ -18,8 +17,9 @@ use crate::http::normalize::{self, Target};
 use crate::limit::Asked;
 use crate::listen::inbound::Inbound;
 use crate::stage::authenticate::{Believed, authenticate};
+use crate::stage::deadline::Told;
 use crate::stage::demand::demand;
-use crate::stage::forward::{Route, address, forward};
+use crate::stage::forward::{Route, To, address, forward};
 use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
@@ -35,17 +35,26 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     let record = open_record(&connection);
     let (mut exchange, mut head, body) =
         Exchange::begin(&connection.worker, Direction::Inbound, record, request);
+    let told = match connection.peer {
+        Some(_) => Told::by_sidecar(&head.headers, exchange.grpc),
+        None => Told::by_stranger(&head.headers, exchange.grpc),
+    };
     let Judged { permit, target, believed, kept } =
         match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
             Ok(judged) => judged,
             Err(error) => return exchange.refuse(&error, Some(body)),
         };
-    let route = match route(&connection, &exchange) {
+    let mut route = match route(&connection, &exchange) {
         Ok(route) => route,
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
     identify::set_client_cert(&mut head.headers, connection.client_cert.as_ref());
     exchange.record.limits.mark(&mut head.headers);
+    let began = exchange.record.began();
+    route.deadline = told.deadline(began.0, None);
+    if let Some(deadline) = &route.deadline {
+        deadline.tell_application(&mut head.headers, began);
+    }
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
     address(&mut head, &target, route.wire, &route.security);
@@ -169,11 +178,15 @@ fn route(connection: &Inbound, exchange: &Exchange) -> Result<Route, ProxyError>
     let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
     let limits = &connection.worker.shared.limits;
     Ok(Route {
-        candidates: smallvec![connection.serve.app],
+        to: To::Application(connection.serve.app),
         wire: manner.wire(connection.serve.protocol)?,
         security: Security::Plaintext,
         identity: None,
         response_timeout: (!exchange.grpc).then_some(limits.response_timeout),
+        deadline: None,
+        retries: None,
+        repeatable: false,
+        hash: None,
     })
 }
 

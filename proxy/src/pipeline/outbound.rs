@@ -18,9 +18,12 @@ use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
 use crate::identity::Identity;
 use crate::listen::outbound::Outbound;
+use crate::stage::again::is_idempotent;
+use crate::stage::deadline::Told;
 use crate::stage::forward::{address, forward};
 use crate::stage::identify;
 use crate::stage::reach::reach;
+use crate::stage::tries::ATTEMPT_COUNT;
 use crate::stage::tunnel::Ends;
 use crate::stage::wire::Manner;
 use crate::telemetry::record::Record;
@@ -41,6 +44,8 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
     let record = Record::open(&connection.worker, Direction::Outbound, &connection.source);
     let (mut exchange, mut head, body) =
         Exchange::begin(&connection.worker, Direction::Outbound, record, request);
+    let (began, clock) = exchange.record.began();
+    let told = Told::by_application(&head.headers, exchange.grpc, clock);
     let Judged { permit, target, destination, identity } =
         match judge(&connection, &mut head, &mut exchange.record) {
             Ok(judged) => judged,
@@ -49,10 +54,14 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
     let id = identify::request_id(&mut head.headers, || exchange.record.decision_id());
     exchange.record.set_request_id(id);
     let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
-    let route = match reach(&connection.worker, &destination, identity, manner).await {
+    let mut route = match reach(&connection.worker, &destination, identity, manner).await {
         Ok(route) => route,
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
+    route.deadline = told.deadline(began, None);
+    route.repeatable = is_idempotent(&head.method);
+    exchange.stick(&mut route, &head.headers, &target.path, connection.source.address.ip());
+    head.headers.remove(ATTEMPT_COUNT);
     address(&mut head, &target, route.wire, &route.security);
     let held = Held { _connection: connection.clone(), destination };
     if let Err(error) = exchange.record.tie(Terms::Outbound(held)) {

@@ -1,13 +1,17 @@
 //! Raw TCP, both ways: who calls is known from the handshake, and judged before a byte goes further. What is carried is
 //! never looked at, so that a server may speak first.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_policy::compile::Destination;
 use palisade_policy::kind::service_entry::Protocol;
+use palisade_policy::traffic::PoolBounds;
 use palisade_policy::{ConnectionView, Decision, Permit, Snapshot};
+
+use smallvec::SmallVec;
 
 use super::inbound::open_record;
 use super::outbound::describe;
@@ -17,10 +21,13 @@ use crate::http::transport::Transport;
 use crate::identity::Identity;
 use crate::listen::inbound::Inbound;
 use crate::listen::outbound::Outbound;
-use crate::stage::reach::{candidates, security};
+use crate::stage::reach::{members, security};
 use crate::stage::relay::{Terms, linger, relay};
 use crate::telemetry::record::Record;
-use crate::upstream::connect::{ConnectError, Security, connect_tcp};
+use crate::upstream::cluster::Visit;
+use crate::upstream::connect::{Security, connect_tcp};
+use crate::upstream::endpoint::{Local, Seen};
+use crate::upstream::members::Picked;
 use crate::worker::{Direction, Worker};
 
 /// A connection from the mesh to the application, to its end.
@@ -33,7 +40,7 @@ pub(crate) async fn inbound(connection: &Inbound, caller: Transport) {
     };
     let app = connection.serve.app;
     record.upstream_host = Some(app);
-    let application = match connect_tcp(worker, app, &Security::Plaintext, None).await {
+    let application = match connect_tcp(worker, app, &Security::Plaintext, None, &PoolBounds::DEFAULT).await {
         Ok(application) => application,
         Err(error) => return refuse(&caller, record, &ProxyError::Connection(error)),
     };
@@ -113,28 +120,44 @@ fn judge_outbound(
 /// Opens a connection to the first endpoint that takes one. Nothing was sent yet, so that the next may be tried.
 async fn reach(
     worker: &Rc<Worker>,
-    destination: &Destination,
+    destination: &Arc<Destination>,
     identity: &Identity,
     record: &mut Record,
 ) -> Result<Transport, ProxyError> {
     let security = security(destination, identity);
-    let mut failure = ProxyError::NoEndpoint;
-    let attempts = worker.shared.limits.attempts_max;
-    let candidates = candidates(worker, destination).await?;
-    for (attempt, address) in candidates.iter().take(attempts).enumerate() {
-        record.retries = u64::try_from(attempt).unwrap_or(u64::MAX);
-        record.upstream_host = Some(*address);
-        match connect_tcp(worker, *address, &security, Some(identity)).await {
-            Ok(server) => return Ok(server),
-            Err(error @ ConnectError::NoIdentity) => return Err(ProxyError::Connection(error)),
-            Err(error) => {
-                worker.balancer.failed(*address);
-                tracing::debug!(upstream.addr = %address, %error, "no connection to an endpoint");
-                failure = ProxyError::Connection(error);
+    let members = members(worker, destination).await?;
+    let (cluster, bounds) = (&members.cluster, &destination.traffic.pool);
+    // One connection is one request here.
+    let admitted = cluster.enter_request(bounds).map_err(ProxyError::UpstreamOverflow)?;
+    record.admitted = Some(admitted);
+    let mut tried = SmallVec::<[SocketAddr; 4]>::new();
+    loop {
+        let endpoint = match members.pick(None, &tried) {
+            Picked::Member(member) => &member.endpoint,
+            Picked::Nobody => return Err(ProxyError::NoEndpoint),
+            Picked::AllOut => return Err(ProxyError::NoHealthyEndpoint),
+        };
+        record.retries = u64::try_from(tried.len()).unwrap_or(u64::MAX);
+        record.upstream_host = Some(endpoint.address);
+        let visit = Visit::at(cluster, endpoint);
+        let error = match connect_tcp(worker, endpoint.address, &security, Some(identity), bounds).await {
+            Ok(server) => {
+                visit.saw(Seen::Status(200));
+                record.visit = Some(visit);
+                return Ok(server);
             }
+            Err(error) => error,
+        };
+        if error.is_of_endpoint() {
+            visit.saw(Seen::Local(Local::Connect));
+            cluster.avoid(endpoint, worker.shared.limits.endpoint_penalty);
+            tracing::debug!(upstream.addr = %endpoint.address, %error, "no connection to an endpoint");
+        }
+        tried.push(endpoint.address);
+        if !error.is_of_endpoint() || tried.len() >= members.len().min(worker.shared.limits.attempts_max) {
+            return Err(ProxyError::Connection(error));
         }
     }
-    Err(failure)
 }
 
 /// Nobody can be told why in bytes: the connection is reset, so that it is not taken for one that ended.

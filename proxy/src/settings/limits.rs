@@ -105,8 +105,11 @@ pub struct Limits {
     /// From the sent request head to the response head. 60 s by default, as gateways use; gRPC streams are exempt,
     /// since a server may stay silent until the client has spoken.
     pub response_timeout: Duration,
-    /// Attempts of one request, the first included. Only what was never sent is tried again.
+    /// Tries of one request on kept connections that turn out to be closed, the first included; nothing of it was sent then.
     pub attempts_max: usize,
+    /// Of a request's body, what is kept to send it again. 64 KiB: Envoy and Linkerd keep about as much; with a larger one
+    /// the request is sent once. At 1 024 requests under way to a destination 64 MiB at most, and nothing once answered.
+    pub retry_body_bytes_max: usize,
     /// Idle HTTP/1.1 connections kept per worker and upstream, and for how long. 32; 50 s: under the 60 s that
     /// many servers close after, so that we close first and the stale race is rare.
     pub idle_connections_max: usize,
@@ -230,6 +233,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             attempts_max: 3,
+            retry_body_bytes_max: 64 * 1024,
             idle_connections_max: 32,
             idle_timeout: Duration::from_secs(50),
             http2_connections_max: 4,

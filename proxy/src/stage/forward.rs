@@ -1,5 +1,6 @@
 //! The one place that sends a request upstream. It wants a permit.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,43 +10,62 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use palisade_policy::Permit;
+use palisade_policy::traffic::Retries;
 use tokio::time::Instant;
 
+use super::attempt::{Attempted, attempt};
+use super::deadline::Deadline;
+use super::tries::{Leave, Tries};
 use crate::error::ProxyError;
-use crate::http::body::{RequestBody, Tally};
-use crate::http::codec::is_malformed;
-use crate::http::normalize::{Malformed, Target, has_plain_length};
-use crate::http::silence::too_long;
+use crate::http::body::RequestBody;
+use crate::http::normalize::Target;
 use crate::identity::Identity;
 use crate::telemetry::record::Record;
-use crate::upstream::balance::Candidates;
-use crate::upstream::connect::{ConnectError, Key, Security, Wire};
+use crate::upstream::connect::{Security, Wire};
+use crate::upstream::members::Members;
 use crate::upstream::pool::Lease;
 use crate::worker::Worker;
 
 /// Where to, and how.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// In the order to be tried; none means that the service has no endpoint.
-    pub(crate) candidates: Candidates,
+    pub(crate) to: To,
     pub(crate) wire: Wire,
     pub(crate) security: Security,
     /// The identity that the request was judged with: a new one may come in force before the connection is made.
     pub(crate) identity: Option<Arc<Identity>>,
     /// Until the response head. `None` for calls that may stay silent: where the stream's own limit lets them.
     pub(crate) response_timeout: Option<Duration>,
+    /// When nobody waits for the answer any more.
+    pub(crate) deadline: Option<Deadline>,
+    /// `None`: the default.
+    pub(crate) retries: Option<Arc<Retries>>,
+    /// Processing the request twice does no harm.
+    pub(crate) repeatable: bool,
+    /// Of what the destination's endpoints are chosen by.
+    pub(crate) hash: Option<u64>,
 }
 
-type Outgoing = Request<RequestBody>;
+impl Route {
+    pub(super) fn is_mesh(&self) -> bool {
+        matches!(self.security, Security::Mesh { .. })
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug)]
+pub(crate) enum To {
+    /// The application beside us.
+    Application(SocketAddr),
+    Members(Rc<Members>),
+}
+
+pub(crate) type Outgoing = Request<RequestBody>;
 /// The response and the connection it comes from.
 pub(crate) type Answer = (http::Response<Incoming>, Lease);
 
-/// Sends the request to the first candidate that takes it.
-///
-/// Tried again is only what was never sent: a connection that could not be made, or a kept one that closed before
-/// the first byte (hyper then gives the request back). Anything else might be done twice.
+/// Sends the request to an endpoint, and to others where the first does not do and sending it again does no harm.
 pub(crate) async fn forward(
     permit: Permit,
     worker: &Rc<Worker>,
@@ -53,80 +73,51 @@ pub(crate) async fn forward(
     mut request: Outgoing,
     record: &mut Record,
 ) -> Result<Answer, ProxyError> {
+    if route.deadline.is_some_and(|deadline| deadline.at <= Instant::now()) {
+        // Work that nobody waits for is not begun.
+        return Err(ProxyError::RequestTimeout);
+    }
+    if let To::Members(members) = &route.to {
+        let admitted = members.cluster.enter_request(&members.destination.traffic.pool);
+        record.admitted = Some(admitted.map_err(ProxyError::UpstreamOverflow)?);
+    }
     frame(&mut request, route.wire);
-    let mut failure = ProxyError::NoEndpoint;
-    let attempts = worker.shared.limits.attempts_max;
-    let mut fresh_tries = 0;
-    for (attempt, address) in route.candidates.iter().cycle().take(attempts).enumerate() {
-        if fresh_tries >= route.candidates.len() {
-            break;
-        }
-        record.retries = u64::try_from(attempt).unwrap_or(u64::MAX);
-        record.upstream_host = Some(*address);
-        if let Some(trace) = &mut record.trace {
-            trace.attempt(*address, route.wire, &route.security, &mut request);
-        }
-        let key = Key { address: *address, wire: route.wire, security: route.security.clone() };
-        let mut lease = match worker.pool.lease(worker, key, route.identity.as_deref()).await {
-            Ok(lease) => lease,
-            Err(error) => {
-                fresh_tries += 1;
-                note_failed_connection(worker, *address, &error);
-                failure = ProxyError::Connection(error);
-                record.attempt_failed(&failure);
+    record.tally.deadline.set(route.deadline.map(|deadline| deadline.at));
+    let (mut tries, first) = Tries::new(worker, &route, request);
+    request = first;
+    loop {
+        let address = tries.next(&mut request, record)?;
+        let leave = match attempt(worker, &route, address, request, record).await {
+            Attempted::Answered(mut answer) => match tries.judge(&mut answer.0, record) {
+                Leave::Again(next) => next,
+                Leave::No | Leave::NotNeeded => {
+                    tries.over();
+                    drop(permit);
+                    return Ok(answer);
+                }
+                Leave::Exhausted => {
+                    record.retries_exhausted();
+                    tries.over();
+                    drop(permit);
+                    return Ok(answer);
+                }
+            },
+            Attempted::Stale(unsent, error) => {
+                record.attempt_failed(&error);
+                request = tries.after_stale(unsent).ok_or(error)?;
                 continue;
             }
-        };
-        // A reused connection that closed says nothing about its endpoint: the same one may be tried afresh.
-        fresh_tries += usize::from(!lease.is_reused());
-        record.upstream_sent_at = Some(Instant::now());
-        let tally = record.tally.clone();
-        tally.leash.set_server(lease.server());
-        if let Some(why) = tally.leash.over() {
-            return Err(ProxyError::Closed(why));
-        }
-        let waited = async {
-            match route.response_timeout {
-                Some(limit) => {
-                    within(limit, &tally, lease.send(request)).await.ok_or(ProxyError::ResponseTimeout)
+            Attempted::Failed { failed, error, unsent } => {
+                record.attempt_failed(&error);
+                match tries.leave(failed, unsent) {
+                    Leave::Again(next) => next,
+                    Leave::No | Leave::NotNeeded | Leave::Exhausted => return Err(error),
                 }
-                None => unless_silent(&tally, lease.send(request)).await.ok_or(ProxyError::StreamIdle),
             }
+            Attempted::Over(error) => return Err(error),
         };
-        let waited = tokio::select! {
-            biased;
-            // First: an answer that came together with the change must not begin, only to break off at once.
-            why = tally.leash.ended() => Err(ProxyError::Closed(why)),
-            waited = waited => waited,
-        };
-        match waited? {
-            // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.
-            Ok(response) if !has_plain_length(response.headers()) => {
-                return Err(ProxyError::UpstreamLengths);
-            }
-            Ok(response) => {
-                drop(permit);
-                return Ok((response, lease));
-            }
-            // Not tried again: what is left of the body is no request any more.
-            Err(_) if let Some(why) = tally.cut.get() => return Err(record.cut(why)),
-            Err(mut error) => match error.take_message() {
-                Some(unsent) => {
-                    request = unsent;
-                    failure = ProxyError::UpstreamReset(error.into_error());
-                    record.attempt_failed(&failure);
-                }
-                None if tally.request_malformed.get() => {
-                    return Err(ProxyError::Malformed(Malformed::Framing));
-                }
-                None if is_malformed(error.error()) => {
-                    return Err(ProxyError::UpstreamMalformed(error.into_error()));
-                }
-                None => return Err(ProxyError::UpstreamReset(error.into_error())),
-            },
-        }
+        request = tries.pause(leave, record).await?;
     }
-    Err(failure)
 }
 
 /// Says that a body comes whose length nobody knows. Left to itself, hyper takes a GET or HEAD for one without a body
@@ -136,40 +127,6 @@ fn frame(request: &mut Outgoing, wire: Wire) {
     let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
     if wire == Wire::Http1 && unknown && !request.headers().contains_key(CONTENT_LENGTH) {
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
-fn note_failed_connection(worker: &Worker, address: std::net::SocketAddr, error: &ConnectError) {
-    worker.balancer.failed(address);
-    tracing::debug!(upstream.addr = %address, %error, "no connection to an endpoint");
-}
-
-/// Waits for the response head. A caller that is still sending its body, and gets on with it, extends the wait.
-async fn within<T>(
-    limit: Duration,
-    tally: &Tally,
-    sending: impl Future<Output = Result<T, TrySendError<Outgoing>>>,
-) -> Option<Result<T, TrySendError<Outgoing>>> {
-    tokio::pin!(sending);
-    let mut seen = (tally.received.get(), tally.request_ended.get());
-    loop {
-        if let Ok(result) = tokio::time::timeout(limit, &mut sending).await {
-            return Some(result);
-        }
-        let now = (tally.received.get(), tally.request_ended.get());
-        if now == seen {
-            return None;
-        }
-        seen = now;
-    }
-}
-
-/// Waits for the response head while anything comes from the caller, and the stream's limit of silence beyond that.
-async fn unless_silent<T>(tally: &Tally, sending: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        answer = sending => Some(answer),
-        () = too_long(tally.silence.as_ref()) => None,
     }
 }
 

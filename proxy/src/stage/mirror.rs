@@ -137,7 +137,7 @@ impl Sending {
 
     async fn ask(
         self,
-        destination: &Destination,
+        destination: &Arc<Destination>,
         permit: Permit,
         body: CopyReader,
         record: &mut Record,

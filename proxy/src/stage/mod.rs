@@ -1,9 +1,12 @@
 //! Steps that pipelines share.
 
+pub(crate) mod again;
+mod attempt;
 pub(crate) mod authenticate;
 pub mod cors;
 #[cfg(test)]
 mod cors_tests;
+pub(crate) mod deadline;
 pub(crate) mod demand;
 pub(crate) mod forward;
 pub(crate) mod guard;
@@ -17,5 +20,7 @@ pub(crate) mod revoked;
 pub mod route;
 #[cfg(test)]
 mod route_tests;
+pub(crate) mod sticky;
+pub(crate) mod tries;
 pub(crate) mod tunnel;
 pub(crate) mod wire;

@@ -1,21 +1,22 @@
-//! How a destination is reached: its endpoints in order, and what is spoken with them.
+//! How a destination is reached: its endpoints, and what is spoken with them.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use palisade_policy::compile::{Destination, Target as Endpoint, Transport};
+use palisade_policy::compile::{Destination, Transport};
 
-use super::forward::Route;
+use super::forward::{Route, To};
 use super::wire::Manner;
 use crate::error::ProxyError;
 use crate::identity::Identity;
-use crate::upstream::balance::Candidates;
 use crate::upstream::connect::Security;
+use crate::upstream::members::Members;
 use crate::worker::Worker;
 
 /// Resolves and orders the endpoints. `identity`: ours, which the request was judged with.
 pub(crate) async fn reach(
     worker: &Worker,
-    destination: &Destination,
+    destination: &Arc<Destination>,
     identity: Arc<Identity>,
     manner: Manner,
 ) -> Result<Route, ProxyError> {
@@ -24,11 +25,15 @@ pub(crate) async fn reach(
         Transport::Plaintext | Transport::Tls { .. } => manner.wire(destination.protocol)?,
     };
     Ok(Route {
-        candidates: candidates(worker, destination).await?,
+        to: To::Members(members(worker, destination).await?),
         wire,
         security: security(destination, &identity),
         identity: Some(identity),
         response_timeout: (!manner.grpc).then_some(worker.shared.limits.response_timeout),
+        deadline: None,
+        retries: None,
+        repeatable: false,
+        hash: None,
     })
 }
 
@@ -47,19 +52,12 @@ pub(crate) fn security(destination: &Destination, identity: &Identity) -> Securi
     }
 }
 
-/// The destination's endpoints in the order to be tried; names are resolved.
-pub(crate) async fn candidates(worker: &Worker, destination: &Destination) -> Result<Candidates, ProxyError> {
-    let limits = &worker.shared.limits;
-    let mut candidates = Candidates::new();
-    for endpoint in &destination.endpoints {
-        match endpoint {
-            Endpoint::Address { address, .. } => candidates.push(*address),
-            Endpoint::Name { host, port, .. } => {
-                let resolved = worker.resolver.resolve(host, *port, limits).await;
-                candidates.extend_from_slice(&resolved.map_err(ProxyError::Connection)?);
-            }
-        }
-    }
-    worker.balancer.order(&mut candidates, limits);
-    Ok(candidates)
+/// The destination's endpoints; names are resolved.
+pub(crate) async fn members(
+    worker: &Worker,
+    destination: &Arc<Destination>,
+) -> Result<Rc<Members>, ProxyError> {
+    let shared = &worker.shared;
+    let members = worker.known.members(destination, &shared.upstreams, &worker.resolver, &shared.limits);
+    members.await.map_err(ProxyError::Connection)
 }

@@ -47,6 +47,7 @@ impl Scribe {
             limiter: Arc::new(Limiter::new(1)),
             client_requests: Arc::new(ClientRequests::new(limits.requests_per_address)),
             store_status: Arc::default(),
+            upstreams: Arc::default(),
             limits: Arc::new(limits),
         };
         let head = Request::get("/entries/4711?page=2").header("user-agent", "bench/1.0");

@@ -23,13 +23,16 @@ use uuid::Uuid;
 pub(crate) use self::tcp::TcpEnd;
 use super::metrics::Series;
 use super::trace::Trace;
-use crate::error::{COUNTED, Consequence, ProxyError};
+use crate::error::{COUNTED, Consequence, ProxyError, Side};
 use crate::http::body::Tally;
 use crate::http::headers::is_grpc;
 use crate::listen::ClientRequest;
 use crate::pipeline::terms::Terms;
+use crate::stage::again::{Refused, http_of_grpc};
 use crate::stage::limit::Verdicts;
 use crate::stage::open::Place;
+use crate::upstream::cluster::{Held, Visit};
+use crate::upstream::endpoint::{Local, Seen};
 use crate::worker::{Direction, InFlight, Worker};
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -116,6 +119,12 @@ pub(crate) struct Record {
     pub(crate) upstream_sent_at: Option<Instant>,
     upstream_service_time_ms: Option<u64>,
     pub(crate) retries: u64,
+    /// A place among the requests to its destination.
+    pub(crate) admitted: Option<Held>,
+    /// A place among those that are under way for a second or later time.
+    pub(crate) retrying: Option<Held>,
+    /// The try under way.
+    pub(crate) visit: Option<Visit>,
     /// The request that this one is a copy of.
     mirror_of: Option<Uuid>,
     /// Where traces are exported.
@@ -176,6 +185,9 @@ impl Record {
             upstream_sent_at: None,
             upstream_service_time_ms: None,
             retries: 0,
+            admitted: None,
+            retrying: None,
+            visit: None,
             mirror_of: None,
             trace: None,
             tcp: None,
@@ -232,6 +244,11 @@ impl Record {
 
     pub(crate) fn decision_id(&self) -> String {
         self.id.to_string()
+    }
+
+    /// When the request came, by both clocks.
+    pub(crate) fn began(&self) -> (Instant, SystemTime) {
+        (self.started, self.at)
     }
 
     pub(crate) fn at(&self) -> SystemTime {
@@ -317,6 +334,35 @@ impl Record {
         self.grpc_status = grpc.then_some(consequence.grpc_status);
     }
 
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    /// Notes what the try under way says of its endpoint.
+    pub(crate) fn saw(&self, seen: Seen) {
+        if let Some(visit) = &self.visit {
+            visit.saw(seen);
+        }
+    }
+
+    /// What an upstream answered would have been tried again, but that there were enough tries, or too many at once.
+    pub(crate) fn retries_exhausted(&mut self) {
+        self.flag = "URX";
+    }
+
+    /// What another sidecar may be told of a refusal: whether the application was asked.
+    pub(crate) fn refused(&self, error: &ProxyError) -> Option<Refused> {
+        if self.direction != Direction::Inbound || self.tls.is_none() {
+            return None;
+        }
+        Some(match (self.upstream_sent_at, error) {
+            (None, ProxyError::Connection(_) | ProxyError::NoEndpoint) => Refused::Unreachable,
+            (None, _) => Refused::Before,
+            (Some(_), _) if error.consequence().side == Side::Upstream => Refused::Failed,
+            (Some(_), _) => Refused::Cut,
+        })
+    }
+
     /// An attempt to reach the upstream failed, and another one may follow.
     pub(crate) fn attempt_failed(&mut self, error: &ProxyError) {
         if let Some(trace) = &mut self.trace {
@@ -353,12 +399,16 @@ impl Record {
         self.ended = true;
         if let Some(status) = trailers.and_then(grpc_status) {
             self.grpc_status = Some(status);
+            if let Some(visit) = self.visit.as_ref().filter(|visit| !visit.is_told()) {
+                visit.saw(Seen::Status(http_of_grpc(status)));
+            }
         }
     }
 
     /// The upstream broke off in the middle of its response, or broke the framing of its body.
     pub(crate) fn upstream_failed(&mut self, is_malformed: bool) {
         self.ended = true;
+        self.saw(Seen::Local(Local::Reset));
         (self.flag, self.reason) =
             if is_malformed { ("UPE", "upstream_malformed") } else { ("UC", "upstream_reset") };
         self.outcome = Outcome::Failed;
@@ -462,7 +512,7 @@ impl Record {
     }
 }
 
-fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u16> {
     headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use palisade_identity::SpiffeId;
+use palisade_policy::traffic::{Keepalive, PoolBounds};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -15,6 +17,7 @@ use crate::http::transport::Transport;
 use crate::identity::{Identity, TCP_ALPN};
 use crate::settings::limits::Limits;
 use crate::stage::revoked::is_revoked;
+use crate::upstream::cluster::Overflow;
 use crate::upstream::tls;
 use crate::worker::Worker;
 
@@ -74,6 +77,8 @@ pub enum ConnectError {
     Settings(Arc<str>),
     #[error("the HTTP connection could not be opened: {0}")]
     Protocol(Arc<hyper::Error>),
+    #[error("as many {} as the destination's connectionPool allows", .0.name())]
+    Overflow(Overflow),
 }
 
 impl ConnectError {
@@ -87,7 +92,13 @@ impl ConnectError {
             Self::Timeout => "connect_timeout",
             Self::Settings(_) => "tls_settings",
             Self::Protocol(_) => "upstream_protocol",
+            Self::Overflow(_) => "upstream_overflow",
         }
+    }
+
+    /// Whether it says something about the endpoint, and not only about us.
+    pub(crate) fn is_of_endpoint(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Tls { .. } | Self::Timeout | Self::Protocol(_))
     }
 
     /// Envoy's response flag.
@@ -95,6 +106,7 @@ impl ConnectError {
         match self {
             Self::Resolve(_) => "DF",
             Self::Protocol(_) => "UPE",
+            Self::Overflow(_) => "UO",
             _ => "UF",
         }
     }
@@ -105,13 +117,14 @@ pub(crate) async fn connect(
     worker: &Worker,
     key: &Key,
     identity: Option<&Identity>,
+    bounds: &PoolBounds,
 ) -> Result<Transport, ConnectError> {
     let offer = match key.wire {
         Wire::Http1 => Offer { alpn: &[b"http/1.1"], must: None },
         // A server that does not say that it reads HTTP/2 is not sent any (RFC 9113 section 3.2).
         Wire::Http2 => Offer { alpn: &[b"h2"], must: Some(b"h2") },
     };
-    open(worker, key.address, &key.security, offer, identity).await
+    open(worker, key.address, &key.security, offer, identity, bounds).await
 }
 
 /// Opens a connection that bytes of any protocol are carried on.
@@ -120,13 +133,14 @@ pub(crate) async fn connect_tcp(
     address: SocketAddr,
     security: &Security,
     identity: Option<&Identity>,
+    bounds: &PoolBounds,
 ) -> Result<Transport, ConnectError> {
     let offer = match security {
         // A server that took these bytes for HTTP would be another one than the caller means.
         Security::Mesh { .. } => Offer { alpn: &[TCP_ALPN], must: Some(TCP_ALPN) },
         Security::Plaintext | Security::Tls { .. } => Offer { alpn: &[], must: None },
     };
-    open(worker, address, security, offer, identity).await
+    open(worker, address, security, offer, identity, bounds).await
 }
 
 /// What is to be spoken inside TLS.
@@ -143,12 +157,16 @@ async fn open(
     security: &Security,
     offer: Offer,
     identity: Option<&Identity>,
+    bounds: &PoolBounds,
 ) -> Result<Transport, ConnectError> {
     let limits: &Limits = &worker.shared.limits;
     let opening = async {
         let stream = TcpStream::connect(address).await.map_err(|e| ConnectError::Tcp(Arc::new(e)))?;
         // A proxy writes whole messages: Nagle's wait for more helps nobody.
         stream.set_nodelay(true).map_err(|e| ConnectError::Tcp(Arc::new(e)))?;
+        if let Some(keepalive) = &bounds.keepalive {
+            keep_alive(&stream, keepalive);
+        }
         match security {
             Security::Plaintext => Ok(Transport::Plain(stream)),
             Security::Mesh { server_name, .. } | Security::Tls { server_name, .. } => {
@@ -170,5 +188,23 @@ async fn open(
             }
         }
     };
-    tokio::time::timeout(limits.connect_timeout, opening).await.unwrap_or(Err(ConnectError::Timeout))
+    let timeout = bounds.connect_timeout.unwrap_or(limits.connect_timeout);
+    tokio::time::timeout(timeout, opening).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+/// A socket that cannot have it works without.
+fn keep_alive(stream: &TcpStream, wanted: &Keepalive) {
+    let mut options = TcpKeepalive::new();
+    if let Some(time) = wanted.time {
+        options = options.with_time(time);
+    }
+    if let Some(interval) = wanted.interval {
+        options = options.with_interval(interval);
+    }
+    if let Some(probes) = wanted.probes {
+        options = options.with_retries(probes);
+    }
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&options) {
+        tracing::debug!(%error, "a connection has no keep-alive");
+    }
 }

@@ -2,21 +2,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::sync::Mutex;
+use palisade_policy::traffic::PoolBounds;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
+use super::cluster::{Cluster, Held};
 use super::connect::{ConnectError, Key, Security, Wire, connect};
 use crate::http::body::RequestBody;
 use crate::http::coalesce::Coalesced;
 use crate::http::codec;
 use crate::http::framing::{Guarded, Turn};
 use crate::identity::Identity;
-use crate::settings::limits::Limits;
 use crate::stage::revoked::revoked;
 use crate::worker::Worker;
 
@@ -41,14 +44,58 @@ struct Set {
     failed: RefCell<Option<(Instant, ConnectError)>>,
     used: Cell<Instant>,
     idle_connections_max: usize,
+    idle_timeout: Cell<Duration>,
+    /// This worker's connections.
+    open: Rc<Cell<usize>>,
+    /// Tells whoever waits that a connection is idle, or gone.
+    freed: Rc<Notify>,
 }
 
 #[derive(Debug)]
 struct Idle {
+    connection: Http1,
+    since: Instant,
+}
+
+/// An HTTP/1.1 connection, for one request at a time.
+#[derive(Debug)]
+struct Http1 {
     sender: http1::SendRequest<RequestBody>,
+    /// Tells the connection's reader of framing when a response may come.
     turn: Turn,
     server: Option<Rc<str>>,
+    age: Age,
+}
+
+/// How old a connection is, and how many requests it has served.
+#[derive(Debug)]
+struct Age {
     since: Instant,
+    served: Cell<u32>,
+}
+
+impl Age {
+    fn new() -> Self {
+        Self { since: Instant::now(), served: Cell::default() }
+    }
+
+    /// One more request; whether it may have it.
+    fn serve(&self, bounds: &PoolBounds) -> bool {
+        self.served.set(self.served.get().saturating_add(1));
+        bounds.max_requests_per_connection.is_none_or(|max| self.served.get() <= max.max(1))
+            && bounds.max_connection_duration.is_none_or(|max| self.since.elapsed() < max)
+    }
+}
+
+/// For whom a connection is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    /// Ours, for mesh connections.
+    pub(crate) identity: Option<&'a Identity>,
+    pub(crate) bounds: &'a PoolBounds,
+    /// Where connections are counted; `None` to the application.
+    pub(crate) cluster: Option<&'a Arc<Cluster>>,
 }
 
 /// An HTTP/2 connection that many requests use.
@@ -57,6 +104,7 @@ struct Shared {
     sender: RefCell<http2::SendRequest<RequestBody>>,
     streams: Cell<usize>,
     server: Option<Rc<str>>,
+    age: Age,
 }
 
 /// The use of a connection for one request. Lives until the response has ended.
@@ -65,14 +113,7 @@ pub(crate) struct Lease(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Http1 {
-        sender: http1::SendRequest<RequestBody>,
-        /// Tells the connection's reader of framing when a response may come.
-        turn: Turn,
-        server: Option<Rc<str>>,
-        set: Rc<Set>,
-        reused: bool,
-    },
+    Http1 { connection: Http1, set: Rc<Set>, reused: bool },
     Http2(Stream),
 }
 
@@ -95,17 +136,14 @@ impl Drop for Stream {
 
 impl Pool {
     /// A connection for one request: one that is kept, or a new one.
-    /// `identity` is ours, for mesh connections.
-    pub(crate) async fn lease(
-        &self,
-        worker: &Rc<Worker>,
-        key: Key,
-        identity: Option<&Identity>,
-    ) -> Result<Lease, ConnectError> {
-        let set = self.set(worker, key);
+    pub(crate) async fn lease(&self, asking: Asking<'_>, key: Key) -> Result<Lease, ConnectError> {
+        let set = self.set(asking.worker, key);
+        if let Some(timeout) = asking.bounds.idle_timeout {
+            set.idle_timeout.set(timeout);
+        }
         match set.key.wire {
-            Wire::Http1 => set.lease_http1(worker, identity).await,
-            Wire::Http2 => set.lease_http2(worker, identity).await,
+            Wire::Http1 => set.lease_http1(asking).await,
+            Wire::Http2 => set.lease_http2(asking).await,
         }
     }
 
@@ -122,6 +160,9 @@ impl Pool {
             failed: RefCell::default(),
             used: Cell::new(Instant::now()),
             idle_connections_max: worker.shared.limits.idle_connections_max,
+            idle_timeout: Cell::new(worker.shared.limits.idle_timeout),
+            open: Rc::default(),
+            freed: Rc::default(),
         });
         sets.insert(key, set.clone());
         set
@@ -130,7 +171,7 @@ impl Pool {
     /// Lets go of what nobody will ask for again: connections of another generation of our identity, closed ones,
     /// and those idle for too long. Streams in flight end first: hyper closes a connection when its last sender and
     /// its last stream are gone.
-    pub(crate) fn tidy(&self, generation: Option<u64>, limits: &Limits) {
+    pub(crate) fn tidy(&self, generation: Option<u64>) {
         let now = Instant::now();
         self.sets.borrow_mut().retain(|key, set| {
             if let Security::Mesh { generation: of, .. } = &key.security
@@ -138,8 +179,8 @@ impl Pool {
             {
                 return false;
             }
-            let fresh = |since: Instant| now.duration_since(since) < limits.idle_timeout;
-            set.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && fresh(idle.since));
+            let fresh = |since: Instant| now.duration_since(since) < set.idle_timeout.get();
+            set.idle.borrow_mut().retain(|idle| !idle.connection.sender.is_closed() && fresh(idle.since));
             let in_use = fresh(set.used.get());
             set.shared
                 .borrow_mut()
@@ -150,58 +191,85 @@ impl Pool {
 }
 
 impl Set {
-    async fn lease_http1(
-        self: Rc<Self>,
-        worker: &Rc<Worker>,
-        identity: Option<&Identity>,
-    ) -> Result<Lease, ConnectError> {
+    async fn lease_http1(self: Rc<Self>, asking: Asking<'_>) -> Result<Lease, ConnectError> {
         self.used.set(Instant::now());
-        while let Some(idle) = self.pop_ready() {
-            if !idle.sender.is_closed() {
-                let Idle { sender, turn, server, .. } = idle;
-                return Ok(Lease(Inner::Http1 { sender, turn, server, set: self, reused: true }));
+        if let Some(connection) = self.pop(asking.bounds) {
+            return Ok(Lease(Inner::Http1 { connection, set: self, reused: true }));
+        }
+        let _waiting = asking.wait()?;
+        match self.take_place(asking) {
+            Ok(place) => self.open_http1(asking, place).await,
+            Err(full) => {
+                let timeout = asking.connect_timeout();
+                let waited = tokio::time::timeout(timeout, self.freed_http1(asking)).await;
+                match waited.map_err(|_elapsed| full)? {
+                    Freed::Idle(connection) => {
+                        Ok(Lease(Inner::Http1 { connection, set: self, reused: true }))
+                    }
+                    Freed::Place(place) => self.open_http1(asking, place).await,
+                }
             }
         }
-        self.open_http1(worker, identity).await
     }
 
-    /// The youngest idle connection: the one least likely to be closed by its peer.
-    fn pop_ready(&self) -> Option<Idle> {
+    /// Waits until one of this worker's connections is idle, or gone.
+    async fn freed_http1(&self, asking: Asking<'_>) -> Freed {
+        loop {
+            self.freed.notified().await;
+            if let Some(connection) = self.pop(asking.bounds) {
+                return Freed::Idle(connection);
+            }
+            if let Ok(place) = self.take_place(asking) {
+                return Freed::Place(place);
+            }
+        }
+    }
+
+    /// The youngest idle connection that may serve one more request: the one least likely to be closed by its peer.
+    fn pop(&self, bounds: &PoolBounds) -> Option<Http1> {
         let mut idle = self.idle.borrow_mut();
-        let index = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        Some(idle.swap_remove(index))
+        loop {
+            let index = idle.iter().rposition(|idle| idle.connection.sender.is_ready())?;
+            let Idle { connection, .. } = idle.swap_remove(index);
+            if !connection.sender.is_closed() && connection.age.serve(bounds) {
+                return Some(connection);
+            }
+        }
     }
 
-    async fn open_http1(
-        self: Rc<Self>,
-        worker: &Rc<Worker>,
-        identity: Option<&Identity>,
-    ) -> Result<Lease, ConnectError> {
-        let transport = connect(worker, &self.key, identity).await?;
+    fn take_place(&self, asking: Asking<'_>) -> Result<Open, ConnectError> {
+        let only = self.open.get() == 0;
+        let held = asking.cluster.map(|cluster| cluster.enter_connection(asking.bounds, only));
+        let held = held.transpose().map_err(ConnectError::Overflow)?;
+        Ok(Open::count(asking.worker, held, self))
+    }
+
+    async fn open_http1(self: Rc<Self>, asking: Asking<'_>, place: Open) -> Result<Lease, ConnectError> {
+        let transport = connect(asking.worker, &self.key, asking.identity, asking.bounds).await?;
         let server = transport.peer_serial();
         let turn = Turn::default();
-        let (mut sender, connection) = codec::client_http1(&worker.shared.limits)
+        let (mut sender, connection) = codec::client_http1(&asking.worker.shared.limits)
             .handshake(TokioIo::new(Guarded::responses(transport, turn.clone())))
             .await
             .map_err(|error| ConnectError::Protocol(error.into()))?;
         // Upgrades need hyper to keep the socket after a 101.
-        OpenConnection::count(worker).run(connection.with_upgrades(), server.clone());
+        place.run(connection.with_upgrades(), server.clone());
         sender.ready().await.map_err(|error| ConnectError::Protocol(error.into()))?;
-        Ok(Lease(Inner::Http1 { sender, turn, server, set: self, reused: false }))
+        let age = Age::new();
+        age.serve(asking.bounds);
+        let connection = Http1 { sender, turn, server, age };
+        Ok(Lease(Inner::Http1 { connection, set: self, reused: false }))
     }
 
-    async fn lease_http2(
-        &self,
-        worker: &Rc<Worker>,
-        identity: Option<&Identity>,
-    ) -> Result<Lease, ConnectError> {
+    async fn lease_http2(&self, asking: Asking<'_>) -> Result<Lease, ConnectError> {
         let asked = Instant::now();
         self.used.set(asked);
-        if let Some(stream) = self.stream(worker) {
+        if let Some(stream) = self.stream(asking) {
             return Ok(Lease(Inner::Http2(stream)));
         }
+        let _waiting = asking.wait()?;
         let _only_one = self.connecting.lock().await;
-        if let Some(stream) = self.stream(worker) {
+        if let Some(stream) = self.stream(asking) {
             return Ok(Lease(Inner::Http2(stream)));
         }
         if let Some((at, error)) = &*self.failed.borrow()
@@ -209,8 +277,14 @@ impl Set {
         {
             return Err(error.clone());
         }
-        match self.open_http2(worker, identity).await {
+        match self.open_http2(asking).await {
             Ok(stream) => Ok(Lease(Inner::Http2(stream))),
+            // The connections that there are have to do.
+            Err(ConnectError::Overflow(overflow)) => {
+                let fullest =
+                    self.shared.borrow().iter().min_by_key(|shared| shared.streams.get()).map(Stream::on);
+                fullest.map(|stream| Lease(Inner::Http2(stream))).ok_or(ConnectError::Overflow(overflow))
+            }
             Err(error) => {
                 *self.failed.borrow_mut() = Some((Instant::now(), error.clone()));
                 Err(error)
@@ -219,35 +293,60 @@ impl Set {
     }
 
     /// A place on the connection with the fewest streams. A full one is used only when no more may be opened: the
-    /// codec queues then.
-    fn stream(&self, worker: &Worker) -> Option<Stream> {
+    /// codec queues then, as many as the destination's bound on requests allows.
+    fn stream(&self, asking: Asking<'_>) -> Option<Stream> {
+        let limits = &asking.worker.shared.limits;
+        let streams_max = asking.bounds.max_concurrent_streams.unwrap_or(limits.streams_max);
+        let streams_max = usize::try_from(streams_max).unwrap_or(usize::MAX);
         let mut shared = self.shared.borrow_mut();
-        shared.retain(|shared| !shared.sender.borrow().is_closed());
-        let least = shared.iter().min_by_key(|shared| shared.streams.get())?;
-        let limits = &worker.shared.limits;
-        let full = least.streams.get() >= usize::try_from(limits.streams_max).unwrap_or(usize::MAX);
-        if full && shared.len() < limits.http2_connections_max {
-            return None;
+        loop {
+            shared.retain(|shared| !shared.sender.borrow().is_closed());
+            let least = shared.iter().min_by_key(|shared| shared.streams.get())?;
+            if least.streams.get() >= streams_max && shared.len() < limits.http2_connections_max {
+                return None;
+            }
+            if least.age.serve(asking.bounds) {
+                return Some(Stream::on(least));
+            }
+            // It ends after its last stream.
+            let spent = least.clone();
+            shared.retain(|shared| !Rc::ptr_eq(shared, &spent));
         }
-        Some(Stream::on(least))
     }
 
-    async fn open_http2(
-        &self,
-        worker: &Rc<Worker>,
-        identity: Option<&Identity>,
-    ) -> Result<Stream, ConnectError> {
-        let transport = connect(worker, &self.key, identity).await?;
+    async fn open_http2(&self, asking: Asking<'_>) -> Result<Stream, ConnectError> {
+        let place = self.take_place(asking)?;
+        let transport = connect(asking.worker, &self.key, asking.identity, asking.bounds).await?;
         let server = transport.peer_serial();
-        let (sender, connection) = codec::client_http2(&worker.shared.limits)
+        let (sender, connection) = codec::client_http2(&asking.worker.shared.limits)
             .handshake(TokioIo::new(Coalesced::new(transport)))
             .await
             .map_err(|error| ConnectError::Protocol(error.into()))?;
-        OpenConnection::count(worker).run(connection, server.clone());
-        let shared = Rc::new(Shared { sender: RefCell::new(sender), streams: Cell::new(0), server });
+        place.run(connection, server.clone());
+        let age = Age::new();
+        age.serve(asking.bounds);
+        let shared = Rc::new(Shared { sender: RefCell::new(sender), streams: Cell::new(0), server, age });
         let stream = Stream::on(&shared);
         self.shared.borrow_mut().push(shared);
         Ok(stream)
+    }
+}
+
+/// What somebody who waited got.
+enum Freed {
+    Idle(Http1),
+    Place(Open),
+}
+
+impl Asking<'_> {
+    /// A place among those who wait for a connection.
+    fn wait(&self) -> Result<Option<Held>, ConnectError> {
+        let waiting = self.cluster.map(|cluster| cluster.enter_pending(self.bounds));
+        waiting.transpose().map_err(ConnectError::Overflow)
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        self.bounds.connect_timeout.unwrap_or(self.worker.shared.limits.connect_timeout)
     }
 }
 
@@ -255,9 +354,9 @@ impl Lease {
     /// Sends the request. On an error before its first byte left, the error holds it, and it may be sent elsewhere.
     pub(crate) async fn send(&mut self, request: Request) -> Result<Response, TrySendError<Request>> {
         match &mut self.0 {
-            Inner::Http1 { sender, turn, .. } => {
-                turn.ask(request.method() == http::Method::HEAD);
-                sender.try_send_request(request).await
+            Inner::Http1 { connection, .. } => {
+                connection.turn.ask(request.method() == http::Method::HEAD);
+                connection.sender.try_send_request(request).await
             }
             Inner::Http2(stream) => {
                 let sending = stream.0.sender.borrow_mut().try_send_request(request);
@@ -277,47 +376,61 @@ impl Lease {
     /// The serial number of the certificate that the server showed, in the mesh.
     pub(crate) fn server(&self) -> Option<Rc<str>> {
         match &self.0 {
-            Inner::Http1 { server, .. } => server.clone(),
+            Inner::Http1 { connection, .. } => connection.server.clone(),
             Inner::Http2(stream) => stream.0.server.clone(),
         }
     }
 
     /// After the response has ended: keeps the connection for the next request.
     pub(crate) fn give_back(self) {
-        if let Inner::Http1 { sender, turn, server, set, .. } = self.0
-            && !sender.is_closed()
+        if let Inner::Http1 { connection, set, .. } = self.0
+            && !connection.sender.is_closed()
         {
             let mut idle = set.idle.borrow_mut();
             if idle.len() < set.idle_connections_max {
-                idle.push(Idle { sender, turn, server, since: Instant::now() });
+                idle.push(Idle { connection, since: Instant::now() });
+                set.freed.notify_one();
             }
         }
     }
 }
 
-/// An upstream connection in the metrics.
-struct OpenConnection(Rc<Worker>);
+/// An upstream connection in the metrics, and among those that its destination and its worker have.
+struct Open {
+    worker: Rc<Worker>,
+    _held: Option<Held>,
+    of_worker: Rc<Cell<usize>>,
+    freed: Rc<Notify>,
+    made: bool,
+}
 
-impl OpenConnection {
-    fn count(worker: &Rc<Worker>) -> Self {
-        worker.telemetry.count(|shard| shard.upstream_connections += 1);
-        Self(worker.clone())
+impl Open {
+    fn count(worker: &Rc<Worker>, held: Option<Held>, set: &Set) -> Self {
+        set.open.set(set.open.get().saturating_add(1));
+        let (of_worker, freed) = (set.open.clone(), set.freed.clone());
+        Self { worker: worker.clone(), _held: held, of_worker, freed, made: false }
     }
 
     /// Keeps the connection going until it ends, or its server's certificate is void. Requests under way on it are ended by
     /// their leashes, and HTTP/2 closes it after the last of them.
-    fn run(self, connection: impl Future<Output = hyper::Result<()>> + 'static, server: Option<Rc<str>>) {
+    fn run(mut self, connection: impl Future<Output = hyper::Result<()>> + 'static, server: Option<Rc<str>>) {
+        self.worker.telemetry.count(|shard| shard.upstream_connections += 1);
+        self.made = true;
         tokio::task::spawn_local(async move {
             tokio::select! {
                 _closed = connection => {}
-                () = revoked(&self.0, server.as_deref()) => {}
+                () = revoked(&self.worker, server.as_deref()) => {}
             }
         });
     }
 }
 
-impl Drop for OpenConnection {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.telemetry.count(|shard| shard.upstream_connections_closed += 1);
+        if self.made {
+            self.worker.telemetry.count(|shard| shard.upstream_connections_closed += 1);
+        }
+        self.of_worker.set(self.of_worker.get().saturating_sub(1));
+        self.freed.notify_one();
     }
 }

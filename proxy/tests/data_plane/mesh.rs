@@ -140,6 +140,7 @@ impl Sidecar {
             client_requests: Arc::new(client_requests),
             limiter: Arc::new(palisade_proxy::limit::Limiter::new(1000)),
             store_status: Arc::default(),
+            upstreams: Arc::default(),
         };
         let workers = worker::start(&shared, 1).unwrap();
         let activity = workers.activity();

@@ -23,6 +23,16 @@ impl Record {
         self.trailers(&consequence)
     }
 
+    /// The request's time is over, and the answer had begun. Gives trailers as `idle` does.
+    pub(crate) fn late(&mut self) -> Option<HeaderMap> {
+        let consequence = ProxyError::RequestTimeout.consequence();
+        self.outcome = Outcome::Failed;
+        (self.reason, self.flag) = (consequence.reason, consequence.flag);
+        self.details = Cow::Borrowed("request_timeout_after_response_started");
+        self.ended = true;
+        self.trailers(&consequence)
+    }
+
     /// What let the request in does so no longer, and the answer had begun. Gives trailers as `idle` does.
     pub(crate) fn closed(&mut self, why: Why) -> Option<HeaderMap> {
         self.details = Cow::Borrowed(why.details());

@@ -1,0 +1,247 @@
+//! One try of a request at one endpoint.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::TrySendError;
+use palisade_policy::traffic::PoolBounds;
+use tokio::time::Instant;
+
+use super::again::Failed;
+use super::deadline::over;
+use super::forward::{Answer, Outgoing, Route, To};
+use super::open::Why;
+use crate::error::ProxyError;
+use crate::http::body::Tally;
+use crate::http::codec::{is_malformed, was_refused};
+use crate::http::normalize::{Malformed, has_plain_length};
+use crate::http::silence::too_long;
+use crate::telemetry::record::Record;
+use crate::upstream::connect::{ConnectError, Key};
+use crate::upstream::endpoint::{Local, Seen};
+use crate::upstream::pool::{Asking, Lease};
+use crate::worker::Worker;
+
+/// How a try ended.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
+pub(super) enum Attempted {
+    Answered(Answer),
+    /// A kept connection had closed before the first byte left.
+    Stale(Outgoing, ProxyError),
+    Failed {
+        failed: Failed,
+        error: ProxyError,
+        /// The request, where nothing of it left.
+        unsent: Option<Outgoing>,
+    },
+    /// Another try would be of no use, or no try at all is allowed any more.
+    Over(ProxyError),
+}
+
+/// Why there is no answer.
+enum Late {
+    Closed(Why),
+    Deadline,
+    Try,
+    Response,
+    Silent,
+}
+
+/// To the application there are as many connections as there are requests from the mesh.
+static NO_BOUNDS: PoolBounds = PoolBounds::DEFAULT;
+
+/// Sends the request and waits for the answer's head.
+pub(super) async fn attempt(
+    worker: &Rc<Worker>,
+    route: &Route,
+    address: SocketAddr,
+    mut request: Outgoing,
+    record: &mut Record,
+) -> Attempted {
+    if let Some(trace) = &mut record.trace {
+        trace.attempt(address, route.wire, &route.security, &mut request);
+    }
+    let mut lease = match lease(worker, route, address).await {
+        Ok(lease) => lease,
+        Err(error) => return not_connected(worker, route, error, request, record),
+    };
+    if let Some(deadline) = &route.deadline
+        && !deadline.write(&mut request, route.is_mesh(), record.is_grpc())
+    {
+        return Attempted::Over(ProxyError::RequestTimeout);
+    }
+    let sent = Instant::now();
+    record.upstream_sent_at = Some(sent);
+    let tally = record.tally.clone();
+    tally.leash.set_server(lease.server());
+    if let Some(why) = tally.leash.over() {
+        return Attempted::Over(ProxyError::Closed(why));
+    }
+    match answer(route, &tally, &mut lease, request, sent).await {
+        // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.
+        Ok(Ok(response)) if !has_plain_length(response.headers()) => {
+            record.saw(Seen::Local(Local::Reset));
+            Attempted::Over(ProxyError::UpstreamLengths)
+        }
+        Ok(Ok(response)) => {
+            if let Some(visit) = &record.visit {
+                visit.endpoint.took(sent.elapsed());
+            }
+            Attempted::Answered((response, lease))
+        }
+        Ok(Err(error)) => broken(error, &lease, record),
+        Err(late) => too_late(&late, route, record),
+    }
+}
+
+async fn lease(worker: &Rc<Worker>, route: &Route, address: SocketAddr) -> Result<Lease, ConnectError> {
+    let key = Key { address, wire: route.wire, security: route.security.clone() };
+    let (bounds, cluster) = match &route.to {
+        To::Application(_) => (&NO_BOUNDS, None),
+        To::Members(members) => (&members.destination.traffic.pool, Some(&members.cluster)),
+    };
+    let asking = Asking { worker, identity: route.identity.as_deref(), bounds, cluster };
+    let leasing = worker.pool.lease(asking, key);
+    match &route.deadline {
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline.at, leasing).await.unwrap_or(Err(ConnectError::Timeout))
+        }
+        None => leasing.await,
+    }
+}
+
+fn not_connected(
+    worker: &Worker,
+    route: &Route,
+    error: ConnectError,
+    request: Outgoing,
+    record: &Record,
+) -> Attempted {
+    if !error.is_of_endpoint() {
+        return Attempted::Over(ProxyError::Connection(error));
+    }
+    if route.deadline.is_some_and(|deadline| deadline.at <= Instant::now()) {
+        return Attempted::Over(ProxyError::RequestTimeout);
+    }
+    if let (To::Members(members), Some(visit)) = (&route.to, &record.visit) {
+        visit.saw(Seen::Local(Local::Connect));
+        members.cluster.avoid(&visit.endpoint, worker.shared.limits.endpoint_penalty);
+        tracing::debug!(upstream.addr = %visit.endpoint.address, %error, "no connection to an endpoint");
+    }
+    Attempted::Failed { failed: Failed::Connect, error: ProxyError::Connection(error), unsent: Some(request) }
+}
+
+/// Waits for the answer's head for as long as anybody wants it.
+async fn answer(
+    route: &Route,
+    tally: &Tally,
+    lease: &mut Lease,
+    request: Outgoing,
+    sent: Instant,
+) -> Result<Result<http::Response<hyper::body::Incoming>, TrySendError<Outgoing>>, Late> {
+    let per_try = route.retries.as_ref().and_then(|retries| retries.per_try_timeout);
+    let waited = async {
+        match route.response_timeout {
+            Some(limit) => within(limit, tally, lease.send(request)).await.ok_or(Late::Response),
+            None => unless_silent(tally, lease.send(request)).await.ok_or(Late::Silent),
+        }
+    };
+    tokio::select! {
+        biased;
+        // First: an answer that came together with the change must not begin, only to break off at once.
+        why = tally.leash.ended() => Err(Late::Closed(why)),
+        waited = waited => waited,
+        () = over(route.deadline, tally) => Err(Late::Deadline),
+        () = at(per_try.map(|limit| sent + limit)) => Err(Late::Try),
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn broken(mut error: TrySendError<Outgoing>, lease: &Lease, record: &mut Record) -> Attempted {
+    let tally = record.tally.clone();
+    // Not tried again: what is left of the body is no request any more.
+    if let Some(why) = tally.cut.get() {
+        return Attempted::Over(record.cut(why));
+    }
+    if let Some(unsent) = error.take_message() {
+        let error = ProxyError::UpstreamReset(error.into_error());
+        if lease.is_reused() {
+            return Attempted::Stale(unsent, error);
+        }
+        record.saw(Seen::Local(Local::Reset));
+        return Attempted::Failed { failed: Failed::Connect, error, unsent: Some(unsent) };
+    }
+    if tally.request_malformed.get() {
+        return Attempted::Over(ProxyError::Malformed(Malformed::Framing));
+    }
+    if tally.request_broke.get() {
+        return Attempted::Over(ProxyError::UpstreamReset(error.into_error()));
+    }
+    if is_malformed(error.error()) {
+        record.saw(Seen::Local(Local::Reset));
+        return Attempted::Over(ProxyError::UpstreamMalformed(error.into_error()));
+    }
+    let refused = was_refused(error.error());
+    if !refused {
+        record.saw(Seen::Local(Local::Reset));
+    }
+    let failed = if refused { Failed::Refused } else { Failed::Reset };
+    Attempted::Failed { failed, error: ProxyError::UpstreamReset(error.into_error()), unsent: None }
+}
+
+fn too_late(late: &Late, route: &Route, record: &Record) -> Attempted {
+    let of_endpoint = match late {
+        Late::Try | Late::Response => true,
+        // Callers may be as impatient as they like.
+        Late::Deadline => route.deadline.is_some_and(|deadline| deadline.ours),
+        Late::Closed(_) | Late::Silent => false,
+    };
+    if of_endpoint {
+        record.saw(Seen::Local(Local::Timeout));
+    }
+    match late {
+        Late::Closed(why) => Attempted::Over(ProxyError::Closed(*why)),
+        Late::Deadline => Attempted::Over(ProxyError::RequestTimeout),
+        Late::Response => Attempted::Over(ProxyError::ResponseTimeout),
+        Late::Silent => Attempted::Over(ProxyError::StreamIdle),
+        Late::Try => {
+            Attempted::Failed { failed: Failed::Late, error: ProxyError::ResponseTimeout, unsent: None }
+        }
+    }
+}
+
+/// Waits for the response head. A caller that is still sending its body, and gets on with it, extends the wait.
+async fn within<T>(
+    limit: Duration,
+    tally: &Tally,
+    sending: impl Future<Output = Result<T, TrySendError<Outgoing>>>,
+) -> Option<Result<T, TrySendError<Outgoing>>> {
+    tokio::pin!(sending);
+    let mut seen = tally.progress();
+    loop {
+        if let Ok(result) = tokio::time::timeout(limit, &mut sending).await {
+            return Some(result);
+        }
+        let now = tally.progress();
+        if now == seen {
+            return None;
+        }
+        seen = now;
+    }
+}
+
+/// Waits for the response head while anything comes from the caller, and the stream's limit of silence beyond that.
+async fn unless_silent<T>(tally: &Tally, sending: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = sending => Some(answer),
+        () = too_long(tally.silence.as_ref()) => None,
+    }
+}

@@ -1,0 +1,244 @@
+//! The tries of one request: where each goes, and whether there is leave for one more.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use palisade_policy::traffic::Retries;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::again::{Failed, Refused, http_of_grpc, may_repeat};
+use super::forward::{Outgoing, Route, To};
+use crate::error::ProxyError;
+use crate::http::body::RequestBody;
+use crate::http::replay::Replay;
+use crate::telemetry::record::{Record, grpc_status};
+use crate::upstream::cluster::{Held, Visit};
+use crate::upstream::connect::Wire;
+use crate::upstream::endpoint::Seen;
+use crate::upstream::members::Picked;
+use crate::worker::Worker;
+
+/// Which try it is, from the second on; Envoy's name.
+pub(crate) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+/// The longest pause, in first pauses; Envoy's default.
+const BACKOFF_MAX: u32 = 10;
+
+pub(super) struct Tries<'r> {
+    worker: &'r Worker,
+    route: &'r Route,
+    retries: Retries,
+    /// What the request is made of once more; `None`: it can be sent once.
+    copy: Option<Copy>,
+    tried: SmallVec<[SocketAddr; 4]>,
+    last: Option<SocketAddr>,
+    /// Tries after the first that had leave.
+    repeated: u32,
+    /// Tries on connections that turned out to be closed.
+    stale: usize,
+}
+
+struct Copy {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    /// `None`: it has no body.
+    body: Option<Rc<Replay>>,
+}
+
+/// Whether a request may be sent once more.
+pub(super) enum Leave {
+    Again(Next),
+    /// The try did not fail.
+    NotNeeded,
+    /// It may not, for what it is.
+    No,
+    /// It might, but there were enough tries, or too many are under way, or its body is not there any more.
+    Exhausted,
+}
+
+/// The next try.
+pub(super) struct Next {
+    request: Outgoing,
+    pause: Duration,
+    held: Option<Held>,
+}
+
+impl<'r> Tries<'r> {
+    pub(super) fn new(worker: &'r Worker, route: &'r Route, mut request: Outgoing) -> (Self, Outgoing) {
+        let retries = match (&route.to, &route.retries) {
+            // The application is one, and asked again by its callers if at all.
+            (To::Application(_), _) => Retries { attempts: 0, ..Retries::default() },
+            (To::Members(_), Some(retries)) => Retries::clone(retries),
+            (To::Members(_), None) => Retries::default(),
+        };
+        let mut copy = None;
+        // Without HTTP/2 nobody says that a request was refused unread.
+        if retries.attempts > 0 && (route.repeatable || route.wire == Wire::Http2 || route.is_mesh()) {
+            let (head, body) = request.into_parts();
+            let (body, replay) = if body.is_end_stream() {
+                (body, None)
+            } else {
+                body.kept(worker.shared.limits.retry_body_bytes_max)
+            };
+            copy = Some(Copy {
+                method: head.method.clone(),
+                uri: head.uri.clone(),
+                version: head.version,
+                headers: head.headers.clone(),
+                body: replay,
+            });
+            request = Request::from_parts(head, body);
+        }
+        let tries =
+            Self { worker, route, retries, copy, tried: SmallVec::new(), last: None, repeated: 0, stale: 0 };
+        (tries, request)
+    }
+
+    /// Where the next try goes.
+    pub(super) fn next(
+        &mut self,
+        request: &mut Outgoing,
+        record: &mut Record,
+    ) -> Result<SocketAddr, ProxyError> {
+        record.retries =
+            u64::from(self.repeated).saturating_add(u64::try_from(self.stale).unwrap_or(u64::MAX));
+        let members = match &self.route.to {
+            To::Application(address) => {
+                record.upstream_host = Some(*address);
+                return Ok(*address);
+            }
+            To::Members(members) => members,
+        };
+        let tried: &[SocketAddr] = if self.retries.ignore_previous_hosts { &self.tried } else { &[] };
+        let endpoint = match members.pick(self.route.hash, tried) {
+            Picked::Member(member) => &member.endpoint,
+            Picked::Nobody => return Err(ProxyError::NoEndpoint),
+            Picked::AllOut => return Err(ProxyError::NoHealthyEndpoint),
+        };
+        if self.repeated > 0 {
+            let count = HeaderValue::from(self.repeated.saturating_add(1));
+            request.headers_mut().insert(ATTEMPT_COUNT, count);
+        }
+        record.visit = Some(Visit::at(&members.cluster, endpoint));
+        self.last = Some(endpoint.address);
+        record.upstream_host = Some(endpoint.address);
+        Ok(endpoint.address)
+    }
+
+    /// Notes what an answer says of its endpoint, and whether the request is to be sent once more instead.
+    pub(super) fn judge(&mut self, response: &mut Response<Incoming>, record: &mut Record) -> Leave {
+        let status = response.status();
+        let Some(visit) = &record.visit else { return Leave::NotNeeded };
+        if status.as_u16() < 400 && !record.is_grpc() {
+            visit.saw(Seen::Status(status.as_u16()));
+            return Leave::NotNeeded;
+        }
+        let refused = if self.route.is_mesh() { Refused::take(response.headers_mut()) } else { None };
+        let grpc = if record.is_grpc() { grpc_status(response.headers()) } else { None };
+        let stands_for = grpc.map_or(status.as_u16(), http_of_grpc);
+        let is_answer = status.as_u16() >= 400 || grpc.is_some();
+        match refused {
+            // Of a gRPC call that goes well so far, the trailers will tell.
+            None if is_answer => visit.saw(Seen::Status(stands_for)),
+            Some(refused) if refused.counts() => visit.saw(Seen::Status(stands_for)),
+            Some(_) => visit.ignore(),
+            None => {}
+        }
+        if refused.is_some_and(Refused::is_unprocessed) && stands_for == 503 {
+            return self.leave(Failed::Refused, None);
+        }
+        match grpc {
+            Some(0) => Leave::NotNeeded,
+            Some(grpc) => self.leave(Failed::Grpc(grpc), None),
+            None if is_answer => self.leave(Failed::Status(status), None),
+            None => Leave::NotNeeded,
+        }
+    }
+
+    /// Whether a try that failed may be followed by another. `unsent`: the request, where nothing of it left.
+    pub(super) fn leave(&mut self, failed: Failed, unsent: Option<Outgoing>) -> Leave {
+        let To::Members(members) = &self.route.to else { return Leave::No };
+        if !may_repeat(failed, self.route.repeatable, &self.retries.on) {
+            return Leave::No;
+        }
+        if let Some(visited) = self.last {
+            self.tried.push(visited);
+        }
+        let over = self.route.deadline.is_some_and(|deadline| deadline.at <= Instant::now());
+        if over || self.repeated >= self.retries.attempts {
+            return Leave::Exhausted;
+        }
+        let Some(request) = unsent.or_else(|| self.copy.as_ref().and_then(Copy::request)) else {
+            return Leave::Exhausted;
+        };
+        let Ok(held) = members.cluster.enter_retry() else { return Leave::Exhausted };
+        self.repeated = self.repeated.saturating_add(1);
+        let fresh = matches!(failed, Failed::Connect | Failed::Refused) && members.len() > self.tried.len();
+        let pause = if fresh { Duration::ZERO } else { self.backoff() };
+        Leave::Again(Next { request, pause, held: Some(held) })
+    }
+
+    /// Nothing left on a connection that was kept and turned out to be closed: it is tried again whatever policy says, and
+    /// says nothing about the endpoint.
+    pub(super) fn after_stale(&mut self, unsent: Outgoing) -> Option<Outgoing> {
+        self.stale = self.stale.saturating_add(1);
+        (self.stale < self.worker.shared.limits.attempts_max).then_some(unsent)
+    }
+
+    /// An even choice of the times up to the backoff, so that those who failed together do not come back together.
+    fn backoff(&self) -> Duration {
+        let doubled = 2u32.saturating_pow(self.repeated.saturating_sub(1)).min(BACKOFF_MAX);
+        let most = self.retries.backoff.saturating_mul(doubled);
+        most.mul_f64(rand::random_range(0.0..=1.0))
+    }
+
+    /// Waits before the next try, and no longer than anybody waits for the answer.
+    pub(super) async fn pause(&self, next: Next, record: &mut Record) -> Result<Outgoing, ProxyError> {
+        let Next { request, pause, held } = next;
+        // Before the old place is given back.
+        record.retrying = held;
+        record.visit = None;
+        if !pause.is_zero() {
+            let tally = record.tally.clone();
+            let until = Instant::now() + pause;
+            let until = self.route.deadline.map_or(until, |deadline| until.min(deadline.at));
+            tokio::select! {
+                biased;
+                why = tally.leash.ended() => return Err(ProxyError::Closed(why)),
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+        Ok(request)
+    }
+
+    /// An answer is passed on: no body is kept any longer.
+    pub(super) fn over(&self) {
+        if let Some(body) = self.copy.as_ref().and_then(|copy| copy.body.as_ref()) {
+            body.let_go();
+        }
+    }
+}
+
+impl Copy {
+    /// The request once more; `None` when its body is not there any more.
+    fn request(&self) -> Option<Outgoing> {
+        let body = match &self.body {
+            Some(replay) if replay.is_whole() => RequestBody::again(replay),
+            Some(_) => return None,
+            None => RequestBody::none(),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers.clone();
+        Some(request)
+    }
+}
