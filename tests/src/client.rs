@@ -61,6 +61,12 @@ pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Answer 
     send_on(socket, request).await.unwrap()
 }
 
+/// The same where the answer may break off.
+pub async fn try_send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    send_on(socket, request).await
+}
+
 /// GET through an `HTTP_PROXY`.
 pub async fn get(proxy: SocketAddr, url: &str) -> Answer {
     send(proxy, request("GET", url, "")).await

@@ -28,6 +28,7 @@ pub mod sidecar;
 pub mod tcp;
 pub mod upstream;
 pub mod wait;
+pub mod wild;
 pub mod world;
 
 pub use collector::Collector;
@@ -40,4 +41,5 @@ pub use sidecar::{Sidecar, SidecarBuilder};
 pub use tcp::TcpService;
 pub use upstream::Upstream;
 pub use wait::{DEADLINE, until};
+pub use wild::Wild;
 pub use world::World;

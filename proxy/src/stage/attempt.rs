@@ -24,7 +24,6 @@ use crate::upstream::pool::{Asking, Lease};
 use crate::worker::Worker;
 
 /// How a try ended.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and none is kept")]
 pub(super) enum Attempted {
     Answered(Answer),
     /// A kept connection had closed before the first byte left.

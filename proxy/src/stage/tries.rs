@@ -53,6 +53,7 @@ struct Copy {
 }
 
 /// Whether a request may be sent once more.
+#[expect(clippy::large_enum_variant, reason = "the large one is rare, and none is kept")]
 pub(super) enum Leave {
     Again(Next),
     /// The try did not fail.

@@ -1,0 +1,19 @@
+//! What becomes of requests when their upstreams do not behave. Real `palisade` processes on loopback; what counts is what
+//! the upstream received.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    reason = "all of this is test code: a surprise must fail the test on the spot"
+)]
+
+mod deadlines;
+mod kit;
+mod once;
+mod sidecars;
+
+/// The binary under test: the same program as `palisade`.
+const PALISADE: &str = env!("CARGO_BIN_EXE_palisade-under-test");
