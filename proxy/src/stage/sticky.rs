@@ -90,7 +90,8 @@ mod tests {
         let cookie = |ttl| HashKey::Cookie { name: "s".into(), path: Some("/p".into()), ttl };
         let header = HashKey::Header(http::HeaderName::from_static("x-user"));
         let query = HashKey::QueryParameter("u".into());
-        let rows: &[(&HashKey, &[(&str, &str)], &str, Option<&str>)] = &[
+        type Row<'r> = (&'r HashKey, &'r [(&'static str, &'r str)], &'r str, Option<&'r str>);
+        let rows: &[Row<'_>] = &[
             (&header, &[("x-user", "ada")], "/", Some("ada")),
             (&header, &[("x-users", "ada")], "/", None),
             (&query, &[], "/?a=1&u=ada&u=bob", Some("ada")),
@@ -99,8 +100,7 @@ mod tests {
             (&cookie(None), &[("cookie", "ss=bob")], "/", None),
         ];
         for (key, headers, path, expected) in rows {
-            let headers: Vec<(&'static str, &str)> = headers.to_vec();
-            let got = sticky(key, &headers, path);
+            let got = sticky(key, headers, path);
             assert_eq!(
                 got.hash,
                 expected.map(|text| of_bytes(text.as_bytes())),

@@ -272,7 +272,8 @@ mod tests {
         };
         let whole = |five, gateway| OutlierDetection { split_local: false, ..split(five, gateway, 1) };
         let (connect, reset, late) = (L(Local::Connect), L(Local::Reset), L(Local::Timeout));
-        let rows: &[(OutlierDetection, &[Seen], Option<(usize, Cause)>)] = &[
+        type Row<'r> = (OutlierDetection, &'r [Seen], Option<(usize, Cause)>);
+        let rows: &[Row<'_>] = &[
             (whole(3, 0), &[S(500), S(500), S(500)], Some((2, Consecutive5xx))),
             (whole(3, 0), &[S(500), S(200), S(500), S(500)], None),
             (whole(3, 0), &[S(500), S(404), S(500), S(500)], None),
