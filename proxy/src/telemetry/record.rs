@@ -4,6 +4,7 @@ mod ended;
 mod line;
 mod span;
 mod tcp;
+mod upstream;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -23,12 +24,12 @@ use uuid::Uuid;
 pub(crate) use self::tcp::TcpEnd;
 use super::metrics::Series;
 use super::trace::Trace;
-use crate::error::{COUNTED, Consequence, ProxyError, Side};
+use crate::error::{COUNTED, Consequence, ProxyError};
 use crate::http::body::Tally;
 use crate::http::headers::is_grpc;
 use crate::listen::ClientRequest;
 use crate::pipeline::terms::Terms;
-use crate::stage::again::{Refused, http_of_grpc};
+use crate::stage::again::http_of_grpc;
 use crate::stage::limit::Verdicts;
 use crate::stage::open::Place;
 use crate::upstream::cluster::{Held, Visit};
@@ -332,42 +333,6 @@ impl Record {
         }
         self.status = status.as_u16();
         self.grpc_status = grpc.then_some(consequence.grpc_status);
-    }
-
-    pub(crate) fn is_grpc(&self) -> bool {
-        self.grpc
-    }
-
-    /// Notes what the try under way says of its endpoint.
-    pub(crate) fn saw(&self, seen: Seen) {
-        if let Some(visit) = &self.visit {
-            visit.saw(seen);
-        }
-    }
-
-    /// What an upstream answered would have been tried again, but that there were enough tries, or too many at once.
-    pub(crate) fn retries_exhausted(&mut self) {
-        self.flag = "URX";
-    }
-
-    /// What another sidecar may be told of a refusal: whether the application was asked.
-    pub(crate) fn refused(&self, error: &ProxyError) -> Option<Refused> {
-        if self.direction != Direction::Inbound || self.tls.is_none() {
-            return None;
-        }
-        Some(match (self.upstream_sent_at, error) {
-            (None, ProxyError::Connection(_) | ProxyError::NoEndpoint) => Refused::Unreachable,
-            (None, _) => Refused::Before,
-            (Some(_), _) if error.consequence().side == Side::Upstream => Refused::Failed,
-            (Some(_), _) => Refused::Cut,
-        })
-    }
-
-    /// An attempt to reach the upstream failed, and another one may follow.
-    pub(crate) fn attempt_failed(&mut self, error: &ProxyError) {
-        if let Some(trace) = &mut self.trace {
-            trace.attempt_failed(error.consequence().reason);
-        }
     }
 
     /// Notes the upstream's response head.
