@@ -159,6 +159,12 @@ codes! {
     SPLIT_RULE = "PAL3109", "Two items stand where one may be meant";
     HOST_WITHOUT_PORT = "PAL3110", "A host is allowed without a port behind it";
     NO_SERVER_NAME = "PAL3111", "A rule goes by a server name that callers of the mesh do not send";
+    // What documents lead to: traffic policies of DestinationRules.
+    EJECTS_ALL = "PAL3211", "All endpoints may be left out at once";
+    EJECTS_ONLY = "PAL3212", "The only endpoint may be left out";
+    EMPTY_SUBSET = "PAL3214", "A subset has no endpoints";
+    INEFFECTIVE_SETTING = "PAL3215", "A setting of a traffic policy changes nothing";
+    HIDDEN_TLS = "PAL3216", "A rule hides the TLS of another";
     // About lint itself.
     BAD_IGNORE = "PAL3901", "The annotation that ignores findings cannot be read";
     UNUSED_IGNORE = "PAL3902", "The annotation ignores nothing";

@@ -6,6 +6,7 @@
 
 mod access;
 mod cors;
+mod destinations;
 mod edge;
 mod guards;
 mod ignore;
@@ -67,6 +68,7 @@ pub fn lint(objects: &[Object]) -> Report {
     cors::check(&world, &mut desk);
     routes::check(&world, &mut desk);
     upstreams::check(&world, &mut desk);
+    destinations::check(&world, &mut desk);
     access::check(&world, &mut desk);
     rules::check(&world, &mut desk);
     plaintext::check(&world, &mut desk);

@@ -2,8 +2,9 @@
 
 use crate::kind::authorization_policy::{Action, AuthorizationPolicySpec, is_dry_run};
 use crate::kind::{
-    GatewaySpec, JwtPolicySpec, MeshConfigSpec, Object, PeerAuthenticationSpec, RateLimitPolicySpec,
-    RequestAuthenticationSpec, RequestGuardSpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec,
+    DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Object, PeerAuthenticationSpec,
+    RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec, Selector, ServiceEntrySpec, Spec,
+    VirtualServiceSpec,
 };
 
 /// An object of one kind.
@@ -27,6 +28,7 @@ pub(super) struct World<'o> {
     pub(super) limits: Vec<Of<'o, RateLimitPolicySpec>>,
     pub(super) guards: Vec<Of<'o, RequestGuardSpec>>,
     pub(super) entries: Vec<Of<'o, ServiceEntrySpec>>,
+    pub(super) rules: Vec<Of<'o, DestinationRuleSpec>>,
     pub(super) mesh: MeshConfigSpec,
 }
 
@@ -47,9 +49,8 @@ impl<'o> World<'o> {
                 Spec::RateLimitPolicy(spec) => world.limits.push(Of { index, object, spec }),
                 Spec::RequestGuard(spec) => world.guards.push(Of { index, object, spec }),
                 Spec::ServiceEntry(spec) => world.entries.push(Of { index, object, spec }),
+                Spec::DestinationRule(spec) => world.rules.push(Of { index, object, spec }),
                 Spec::MeshConfig(spec) => world.mesh = spec.clone(),
-                // Of the others nothing is asked here.
-                _ => {}
             }
         }
         world

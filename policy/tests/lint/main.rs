@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod destinations;
 mod edge;
 mod ignoring;
 mod posture;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 pub use balancing::LoadBalancer;
 pub(crate) use check::check;
-pub use effective::Effective;
+pub use effective::{Effective, Place};
 pub use outliers::{Outliers, SUCCESS_RATE_ANNOTATION};
 pub use pool::ConnectionPool;
 pub(crate) use read::read;
