@@ -57,7 +57,7 @@ impl<'n> Fields<'n> {
         Some(At { node: &entry.value, path: join(&self.path, name) })
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|e| e.key == name)
     }
 }

@@ -81,6 +81,8 @@ codes! {
     BAD_SUBSET = "PAL1305", "The name of a subset cannot be one, or is there twice";
     PORT_WITHOUT_TLS = "PAL1306", "Settings of a port do without the TLS of the other ports";
     SUCCESS_RATE = "PAL1307", "The annotation about success rates is neither on nor off";
+    TRAFFIC_EMPTY = "PAL1308", "A part of a traffic policy says nothing";
+    LOCAL_FAILURES = "PAL1309", "Failures to connect are counted apart only where a rule says so";
     // MeshConfig.
     BAD_TRUST_DOMAIN = "PAL1401", "The text is no trust domain";
     // RateLimitPolicy.

@@ -218,7 +218,7 @@ fn read_selector(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Selector {
     labels
 }
 
-/// As Istio does: a selector names labels as they are.
+/// As Istio does: selectors and subsets name labels as they are.
 fn read_labels(reader: &mut Reader<'_>, at: &At<'_>) -> Selector {
     let mut labels = Selector::new();
     for (key, value) in reader.entries(at) {
@@ -226,8 +226,8 @@ fn read_labels(reader: &mut Reader<'_>, at: &At<'_>) -> Selector {
         if key.is_empty() {
             reader.error(code::EMPTY_VALUE, value.mark(), &at.path, "a label has a name", None);
         } else if key.contains('*') || text.as_ref().is_some_and(|text| text.contains('*')) {
-            let message = "a * in a selector is no pattern: labels are compared whole";
-            let help = "name the label as workloads have it, or leave it out to select all";
+            let message = "a * in labels is no pattern: labels are compared whole";
+            let help = "name the label as workloads have it, or leave it out to mean all";
             reader.error(code::BAD_NAME, value.mark(), &value.path, message, Some(help.to_owned()));
         }
         labels.extend(text.map(|text| (key.to_owned(), text)));

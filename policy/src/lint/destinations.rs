@@ -85,11 +85,6 @@ fn ejections(outliers: &Outliers, place: Place, entry: Option<&Entry<'_>>, probl
         problems.warning(code::INEFFECTIVE_SETTING, at("consecutiveGatewayErrors"), message);
         problems.help("write a smaller number than consecutive5xxErrors (5 where it is not written)");
     }
-    if outliers.consecutive_local.is_some() && outliers.split_local != Some(true) {
-        let message = "failures to connect are not counted apart here";
-        problems.warning(code::INEFFECTIVE_SETTING, at("consecutiveLocalOriginFailures"), message);
-        problems.help("write splitExternalLocalOriginErrors: true, or leave it out");
-    }
 }
 
 /// The address of the one endpoint that gets anything. A name may stand for many.

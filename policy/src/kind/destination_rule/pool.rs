@@ -20,7 +20,6 @@ pub struct TcpPool {
     pub max_connections: Option<u32>,
     pub connect_timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
-    /// Zero: no bound, as if absent.
     pub max_connection_duration: Option<Duration>,
     /// An empty one turns keep-alive on, with the system's times.
     pub keepalive: Option<Keepalive>,
@@ -51,7 +50,8 @@ const HTTP_UNSUPPORTED: &[(&str, &str)] = &[
 /// Up to 2^29, as in Istio.
 const REQUESTS_PER_CONNECTION: RangeInclusive<u32> = 0..=536_870_912;
 /// A connection ends with its certificates anyway.
-const CONNECTION_LIFE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 24 * 3600);
+const CONNECTION_LIFE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(365 * 24 * 3600);
 const CONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 /// Linux takes no more (`MAX_TCP_KEEPCNT`, `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`), and whole seconds only.
 const PROBES: RangeInclusive<u32> = 1..=127;
@@ -113,7 +113,12 @@ pub(super) fn check(pool: &ConnectionPool, path: &str, problems: &mut Problems) 
     within.count("maxConnections", tcp.max_connections, COUNT, BOUNDED);
     within.duration("connectTimeout", tcp.connect_timeout, CONNECT, "");
     within.duration("idleTimeout", tcp.idle_timeout, DURATION, IDLE);
-    within.duration("maxConnectionDuration", tcp.max_connection_duration, CONNECTION_LIFE, "");
+    within.duration(
+        "maxConnectionDuration",
+        tcp.max_connection_duration,
+        CONNECTION_LIFE,
+        "leave it out for none",
+    );
     if let Some(Keepalive { probes, time, interval }) = tcp.keepalive {
         within.count("tcpKeepalive.probes", probes, PROBES, "leave it out for the system's");
         for (field, value) in [("tcpKeepalive.time", time), ("tcpKeepalive.interval", interval)] {
@@ -151,7 +156,7 @@ impl ConnectionPool {
             max_concurrent_streams: http.max_concurrent_streams,
             connect_timeout: tcp.connect_timeout,
             idle_timeout: of_http.or(tcp.idle_timeout),
-            max_connection_duration: tcp.max_connection_duration.filter(|life| !life.is_zero()),
+            max_connection_duration: tcp.max_connection_duration,
             keepalive: tcp.keepalive,
         }
     }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
+use crate::kind::read_labels;
 use crate::kind::virtual_service::percent;
 
 const UNSUPPORTED: &[(&str, &str)] = &[
@@ -18,6 +19,8 @@ const POLICY_UNSUPPORTED: &[(&str, &str)] = &[("tunnel", "leave it out"), ("prox
 
 const PORT_UNSUPPORTED: &[(&str, &str)] =
     &[("retryBudget", "it is for all ports together, as in Istio: write it beside portLevelSettings")];
+
+const SETTINGS: [&str; 4] = ["loadBalancer", "connectionPool", "outlierDetection", "tls"];
 
 pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<DestinationRuleSpec> {
     let mut fields = reader.mapping(at)?;
@@ -44,15 +47,18 @@ fn read_subset(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Subset> {
             None
         }
     };
-    let labels = reader.text_map(fields.take("labels"));
+    let labels = fields.take("labels").map(|at| read_labels(reader, &at)).unwrap_or_default();
     let policy = read_policy(reader, &mut fields);
     reader.finish(fields, &[]);
     Some(Subset { name: name?, labels, policy })
 }
 
 fn read_policy(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> TrafficPolicy {
-    let at = fields.take("trafficPolicy");
-    let Some(mut fields) = at.and_then(|at| reader.mapping(&at)) else { return TrafficPolicy::default() };
+    let Some(at) = fields.take("trafficPolicy") else { return TrafficPolicy::default() };
+    if at.is_empty_mapping() {
+        says_nothing(reader, &at);
+    }
+    let Some(mut fields) = reader.mapping(&at) else { return TrafficPolicy::default() };
     let settings = Box::new(read_settings(reader, &mut fields));
     let ports = fields.take("portLevelSettings").map(|at| reader.items(&at)).unwrap_or_default();
     let ports = ports.iter().filter_map(|at| read_port(reader, at)).collect();
@@ -64,14 +70,28 @@ fn read_policy(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> TrafficPolic
 fn read_settings(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Settings {
     Settings {
         load_balancer: fields.take("loadBalancer").and_then(|at| balancing::read(reader, &at)),
-        connection_pool: fields.take("connectionPool").and_then(|at| pool::read(reader, &at)),
+        connection_pool: fields.take("connectionPool").and_then(|at| {
+            if at.is_empty_mapping() {
+                says_nothing(reader, &at);
+            }
+            pool::read(reader, &at)
+        }),
         outliers: fields.take("outlierDetection").and_then(|at| outliers::read(reader, &at)),
         tls: fields.take("tls").and_then(|at| tls::read(reader, &at)),
     }
 }
 
+/// Istio refuses what says nothing.
+fn says_nothing(reader: &mut Reader<'_>, at: &At<'_>) {
+    let help = Some("write what it is for, or leave it out".to_owned());
+    reader.error(code::TRAFFIC_EMPTY, at.mark(), &at.path, "this says nothing", help);
+}
+
 fn read_port(reader: &mut Reader<'_>, at: &At<'_>) -> Option<PortSettings> {
     let mut fields = reader.mapping(at)?;
+    if !SETTINGS.iter().any(|name| fields.has(name)) {
+        says_nothing(reader, at);
+    }
     let mut number = None;
     match fields.take("port") {
         Some(at) => {
