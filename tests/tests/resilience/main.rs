@@ -10,6 +10,7 @@
     reason = "all of this is test code: a surprise must fail the test on the spot"
 )]
 
+mod breaker;
 mod deadlines;
 mod kit;
 mod once;
