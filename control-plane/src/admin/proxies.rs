@@ -40,9 +40,11 @@ pub(super) async fn evict(
         if !found {
             return Err(Status::not_found("there is no such instance; `palisade proxies` lists them"));
         }
-        context.registry.evict(&instance_id, &reason);
+        // Before the endpoint goes: what is open with it ends for its certificate, and the records say so.
         let revoked = context.store.revoked_serials(context.clock.now());
-        context.hub.set_revoked(revoked).await.map_err(|e| unavailable(&e))?;
+        let told = context.hub.set_revoked(revoked).await;
+        context.registry.evict(&instance_id, &reason);
+        told.map_err(|e| unavailable(&e))?;
         tracing::info!(operator.id = %operator, instance = instance_id, reason, "instance evicted");
         Ok(v1::EvictProxyResponse {})
     };

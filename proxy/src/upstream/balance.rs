@@ -108,7 +108,7 @@ impl<D: Fn(u64) -> u64> Choice<'_, D> {
 /// Rendezvous hashing (Thaler and Ravishankar), weighted: when an endpoint goes, only its own keys move.
 fn by_hash<'m>(each: impl Iterator<Item = &'m Member>, hash: u64) -> Option<&'m Member> {
     let score = |member: &Member| {
-        let mixed = mix(hash ^ of_bytes(member.endpoint.address.to_string().as_bytes()));
+        let mixed = mix(hash ^ member.endpoint.place);
         // 1 to 2^32: its logarithm is at most 0, and less so for larger weights.
         let even = (f64::from(u32::try_from(mixed >> 32).unwrap_or(u32::MAX)) + 1.0) / 4_294_967_297.0;
         f64::from(member.weight) / -even.ln()

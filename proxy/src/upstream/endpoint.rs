@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use palisade_policy::traffic::OutlierDetection;
 
+use super::balance::of_bytes;
+
 /// How an attempt ended, as far as it says something about the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -80,6 +82,8 @@ pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
     /// Milliseconds since the proxy's start.
     pub(crate) since: u64,
+    /// What keys are hashed with to find their endpoint: the same at every proxy.
+    pub(super) place: u64,
     active: AtomicU32,
     /// Mean time to the answer's head in microseconds, newer ones counting more; 0: not known.
     latency: AtomicU64,
@@ -105,6 +109,7 @@ impl Endpoint {
         Self {
             address,
             since,
+            place: of_bytes(address.to_string().as_bytes()),
             active: AtomicU32::default(),
             latency: AtomicU64::default(),
             measured: AtomicBool::default(),

@@ -7,6 +7,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::as_conversions,
+    clippy::print_stdout,
     reason = "all of this is test code: a surprise must fail the test on the spot"
 )]
 
@@ -14,6 +15,7 @@ mod breaker;
 mod deadlines;
 mod kit;
 mod once;
+mod rolling;
 mod sidecars;
 
 /// The binary under test: the same program as `palisade`.
