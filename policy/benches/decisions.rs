@@ -223,6 +223,7 @@ fn route_of_a_request(bencher: Bencher<'_, '_>, count: usize) {
         authority: "api.example",
         scheme: "http",
         port: 80,
+        binding: Some(("bank", "public")),
     };
     let find = || {
         let server = snapshot.edge().port(80)?.server_for_host(black_box("api.example"))?;

@@ -14,6 +14,7 @@ pub mod describe;
 pub mod difference;
 pub mod document;
 pub mod explain;
+pub mod fault;
 pub mod finding;
 pub mod kind;
 pub mod lint;

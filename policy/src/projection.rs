@@ -16,7 +16,7 @@ use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
     AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Meta, Named,
     Object, PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec,
-    Selector, ServiceEntrySpec, Spec, VirtualServiceSpec, selects, virtual_service,
+    Selector, ServiceEntrySpec, Spec, VirtualServiceSpec, exports, selects, virtual_service,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -81,14 +81,27 @@ pub struct Projection {
     pub revoked: BTreeSet<String>,
 }
 
+impl Projection {
+    /// Whether a Gateway of the workload is among those that routes are bound to.
+    pub(crate) fn serves(&self, meta: &Meta, spec: &VirtualServiceSpec) -> bool {
+        let own = self.workload.id.workload().map(|name| name.namespace.as_str()).unwrap_or_default();
+        let is_here = |gateway: (&str, &str)| {
+            self.gateways.iter().any(|g| (g.meta.namespace.as_str(), g.meta.name.as_str()) == gateway)
+        };
+        exports::reach(&spec.export_to, &meta.namespace, own)
+            && virtual_service::gateways(meta, spec).any(is_here)
+    }
+}
+
 /// Chooses what `workload` is told.
 ///
 /// - Policies: those that select it, of its own namespace and of the root namespace.
 /// - Services: all of its own namespace, and those elsewhere that could let it in for at least one request (see
 ///   [`could_ever_allow`]); what a service's instances are selected by is the labels of each instance, and an
 ///   instance that could not let it in is not told either.
-/// - VirtualServices: those bound to a Gateway that selects it. Their destinations are those that it is told of anyway;
-///   a service that would not let it in stays unknown to it.
+/// - VirtualServices: those bound to a Gateway that selects it, and those for sidecars whose hosts it was told of, of its
+///   own namespace, of the host's, and of the root namespace. Their destinations are those that it is told of anyway; a
+///   service that would not let it in stays unknown to it.
 /// - ServiceEntries: those of its own namespace, and those exported to all.
 /// - DestinationRules: those for a host that it was told of, of its own namespace, of the host's, and of the root
 ///   namespace.
@@ -146,7 +159,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
             _ => {}
         }
     }
-    projection.virtual_services = bound_routes(set, &projection.gateways);
+    projection.virtual_services = visible_routes(set, &projection, namespace);
     projection.destination_rules = visible_rules(set, &projection, namespace);
     projection
 }
@@ -233,14 +246,32 @@ fn visible_rules(
     rules.filter(|(meta, spec)| is_for(meta, spec)).map(|(meta, spec)| named(meta, spec)).collect()
 }
 
-fn bound_routes(set: &PolicySet, selected: &[Named<GatewaySpec>]) -> Vec<Named<VirtualServiceSpec>> {
+fn visible_routes(
+    set: &PolicySet,
+    projection: &Projection,
+    namespace: &str,
+) -> Vec<Named<VirtualServiceSpec>> {
+    let mut hosts: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for service in &projection.services {
+        let host = format!("{}.{}", service.name, service.namespace);
+        hosts.entry(host).or_default().insert(&service.namespace);
+    }
+    for Named { meta, spec } in &projection.service_entries {
+        for host in &spec.hosts {
+            let namespace = spec.namespace_of(host, &meta.namespace);
+            hosts.entry(canonical(host).to_owned()).or_default().insert(namespace);
+        }
+    }
+    let may_route = |meta: &Meta, spec: &VirtualServiceSpec, of_host: &str| {
+        virtual_service::may_route(meta, spec, of_host, namespace, ROOT_NAMESPACE)
+    };
     let mut out = Vec::new();
     for Object { meta, spec, .. } in set.objects() {
         let Spec::VirtualService(spec) = spec else { continue };
-        let is_selected = |(namespace, name): (&str, &str)| {
-            selected.iter().any(|g| g.meta.namespace == namespace && g.meta.name == name)
-        };
-        if virtual_service::gateways(meta, spec).any(is_selected) {
+        let called = virtual_service::called_hosts(meta, spec)
+            .filter_map(|host| hosts.get(&host))
+            .any(|namespaces| namespaces.iter().any(|of_host| may_route(meta, spec, of_host)));
+        if called || projection.serves(meta, spec) {
             out.push(named(meta, spec));
         }
     }
@@ -248,8 +279,7 @@ fn bound_routes(set: &PolicySet, selected: &[Named<GatewaySpec>]) -> Vec<Named<V
 }
 
 fn is_exported(meta: &Meta, spec: &ServiceEntrySpec, namespace: &str) -> bool {
-    let to_all = spec.export_to.is_empty() || spec.export_to.iter().any(|e| e == "*");
-    meta.namespace == namespace || to_all
+    exports::reach(&spec.export_to, &meta.namespace, namespace)
 }
 
 /// Labels and annotations that mean nothing to a proxy stay behind: a changed comment is no push.

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use palisade_policy::kind::virtual_service::cors::{CorsPolicy, UnmatchedPreflights};
+use palisade_policy::kind::virtual_service::fault::{AbortStatus, FaultAbort, FaultDelay};
 use palisade_policy::kind::virtual_service::rewrite::{RegexRewrite, Rewrite};
 use palisade_policy::kind::virtual_service::{
-    DestinationRef, DirectResponse, HeaderChanges, Headers, HttpMatch, HttpRoute, Mirror, Redirect,
-    RouteDestination, StringMatch,
+    DestinationRef, DirectResponse, HeaderChanges, Headers, HttpFault, HttpMatch, HttpRetry, HttpRoute,
+    Mirror, Redirect, RouteDestination, StringMatch,
 };
 use palisade_policy::kind::{Meta, Named, VirtualServiceSpec};
 use palisade_proto::v1;
@@ -43,6 +44,9 @@ fn forwarding() -> HttpRoute {
                 headers: by_name(None),
                 without_headers: by_name(Some(exact("v"))),
                 query_params: by_name(Some(exact(""))),
+                gateways: vec!["mesh".into()],
+                source_labels: BTreeMap::from([("app".into(), "shop".into())]),
+                source_namespace: Some("bank".into()),
             },
             HttpMatch::default(),
         ],
@@ -71,6 +75,17 @@ fn forwarding() -> HttpRoute {
             unmatched_preflights: UnmatchedPreflights::Ignore,
         }),
         headers: headers("b"),
+        retries: Some(HttpRetry {
+            attempts: 3,
+            per_try_timeout: Some(Duration::from_millis(250)),
+            retry_on: Some("5xx,503".into()),
+            backoff: Some(Duration::from_millis(10)),
+            ignore_previous_hosts: Some(false),
+        }),
+        fault: Some(HttpFault {
+            delay: Some(FaultDelay { share_ppm: 500_000, fixed_delay: Duration::from_secs(2) }),
+            abort: Some(FaultAbort { share_ppm: 1, status: AbortStatus::Grpc("UNAVAILABLE".into()) }),
+        }),
         ..HttpRoute::default()
     }
 }
@@ -89,9 +104,22 @@ fn object() -> Named<VirtualServiceSpec> {
         HttpRoute { redirect: Some(redirect), ..HttpRoute::default() },
         HttpRoute { redirect: Some(Redirect::default()), ..HttpRoute::default() },
         HttpRoute { direct_response: direct(None), ..HttpRoute::default() },
+        HttpRoute {
+            retries: Some(HttpRetry::default()),
+            fault: Some(HttpFault {
+                delay: None,
+                abort: Some(FaultAbort { share_ppm: 0, status: AbortStatus::Http(503) }),
+            }),
+            ..HttpRoute::default()
+        },
         HttpRoute { direct_response: direct(Some(vec![0, 255])), ..HttpRoute::default() },
     ];
-    let spec = VirtualServiceSpec { hosts: vec!["*".into()], gateways: vec!["a/b".into()], http };
+    let spec = VirtualServiceSpec {
+        hosts: vec!["*".into()],
+        gateways: vec!["a/b".into()],
+        export_to: vec![".".into()],
+        http,
+    };
     Named { meta: Meta { namespace: "n".into(), name: "v".into(), ..Meta::default() }, spec }
 }
 
@@ -119,6 +147,14 @@ fn names_the_field_that_is_wrong() {
         (|o| o.http[0].route[1].destination = None, "http[0].route[1].destination"),
         (|o| o.http[0].mirrors[0].share_ppm = 1_000_001, "http[0].mirrors[0].share_ppm"),
         (|o| o.http[0].cors.as_mut().unwrap().unmatched_preflights = 0, "http[0].cors.unmatched_preflights"),
+        (
+            |o| o.http[0].fault.as_mut().unwrap().delay.as_mut().unwrap().share_ppm += 1_000_000,
+            "http[0].fault.delay.share_ppm",
+        ),
+        (
+            |o| o.http[0].fault.as_mut().unwrap().abort.as_mut().unwrap().status = None,
+            "http[0].fault.abort.status",
+        ),
         (|o| o.http[1].redirect.as_mut().unwrap().code = 70_000, "http[1].redirect.code"),
         (|o| o.http[3].direct_response.as_mut().unwrap().status = 70_000, "http[3].direct_response.status"),
     ];

@@ -36,7 +36,10 @@ impl JudgedHeaders {
             KeyPart::Header(name) => Some(name.to_ascii_lowercase()),
             KeyPart::Claim(_) | KeyPart::Principal | KeyPart::Address => None,
         }));
-        for route in projection.virtual_services.iter().flat_map(|service| &service.spec.http) {
+        // What the own application asks for is nobody's to get around: routes of sidecars are none of these.
+        let services = projection.virtual_services.iter();
+        let served = services.filter(|service| projection.serves(&service.meta, &service.spec));
+        for route in served.flat_map(|service| &service.spec.http) {
             asked.extend(matched(route).map(str::to_ascii_lowercase));
             spelled.extend(changed(route).map(str::to_ascii_lowercase));
         }

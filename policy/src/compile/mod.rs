@@ -6,6 +6,7 @@ pub(crate) mod authorization;
 mod destinations;
 pub mod edge;
 pub mod judged;
+mod mesh_routes;
 pub mod routes;
 mod tcp;
 
@@ -40,7 +41,8 @@ pub use authorization::{Role, TracedRule};
 use destinations::Destinations;
 use edge::Edge;
 use judged::JudgedHeaders;
-use routes::Routes;
+use mesh_routes::MeshRoutes;
+use routes::{RouteTable, Routes};
 
 /// The compiled policy of one workload.
 #[derive(Debug)]
@@ -55,6 +57,7 @@ pub struct Snapshot {
     modes: Modes,
     destinations: Destinations,
     edge: Edge,
+    mesh_routes: MeshRoutes,
     limits: Vec<(Moment, Arc<Limit>)>,
     guards: Vec<Arc<GuardRule>>,
     judged: Arc<JudgedHeaders>,
@@ -143,8 +146,9 @@ impl Snapshot {
         let tcp_authorization = Authorization::for_tcp(&projection.authorization, &domains);
         let modes = Modes::new(&projection.peer_authentication, &projection.root_namespace);
         let destinations = Destinations::new(projection, own_namespace, &mut findings);
-        let built = built_routes(projection, &mut findings);
-        let routes = Routes::new(&projection.virtual_services, built, &destinations);
+        let built = built_routes(projection, own_namespace, &mut findings);
+        let mesh_routes = MeshRoutes::new(projection, &built, own_namespace, &destinations);
+        let routes = Routes::new(&projection.virtual_services, &built, &destinations);
         let edge = Edge::new(&projection.gateways, &routes, &mut findings);
         let guards = guards(projection, &mut findings);
         let authentication = Authentication::new(projection, &mut findings);
@@ -164,6 +168,7 @@ impl Snapshot {
             modes,
             destinations,
             edge,
+            mesh_routes,
             limits,
             guards,
             judged: Arc::new(judged),
@@ -280,6 +285,11 @@ impl Snapshot {
         self.destinations.iter()
     }
 
+    /// The routes that requests for a destination take, where there are any.
+    pub fn mesh_routes(&self, destination: &Destination) -> Option<&Arc<RouteTable>> {
+        self.mesh_routes.of(destination)
+    }
+
     /// What this workload serves as an edge.
     pub fn edge(&self) -> &Edge {
         &self.edge
@@ -384,20 +394,23 @@ fn check(projection: &Projection, findings: &mut Findings) {
     report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
 }
 
-/// The routes of each VirtualService, in their order.
-fn built_routes(projection: &Projection, findings: &mut Findings) -> Vec<Vec<virtual_service::Built>> {
-    let known = |gateway: (&str, &str)| {
-        projection.gateways.iter().any(|g| (g.meta.namespace.as_str(), g.meta.name.as_str()) == gateway)
-    };
+/// The routes of each VirtualService, in their order, without what cannot match requests of this workload.
+fn built_routes(
+    projection: &Projection,
+    own_namespace: &str,
+    findings: &mut Findings,
+) -> Vec<Vec<virtual_service::Built>> {
     let mut built = Vec::with_capacity(projection.virtual_services.len());
     for Named { meta, spec } in &projection.virtual_services {
         let object = format!("{} {}/{}", Kind::VirtualService.name(), meta.namespace, meta.name);
         report(findings, &object, |p| {
-            if !virtual_service::gateways(meta, spec).any(known) {
+            if !virtual_service::is_for_mesh(spec) && !projection.serves(meta, spec) {
                 let message = "it is bound to no Gateway of this workload";
                 p.error(code::NOT_FOR_WORKLOAD, "spec.gateways", message);
             }
-            built.push(virtual_service::build(meta, spec, p));
+            let mut routes = virtual_service::build(meta, spec, p);
+            routes.retain_mut(|route| route.is_for(own_namespace, &projection.workload.labels));
+            built.push(routes);
         });
     }
     for conflict in virtual_service::conflicts(&projection.virtual_services) {

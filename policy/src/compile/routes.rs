@@ -1,4 +1,5 @@
-//! Routes of an edge: for each server of a Gateway and each host, what becomes of a request.
+//! Routes compiled: what becomes of a request. And those of an edge, for each server of a Gateway and each host; of sidecars:
+//! [`super::mesh_routes`].
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use super::Destination;
 use super::destinations::Destinations;
+use crate::fault::Fault;
 use crate::kind::gateway::host::plain_host;
 use crate::kind::gateway::{GatewayHost, HostPattern};
 use crate::kind::service_entry::Protocol;
@@ -19,6 +21,7 @@ use crate::kind::virtual_service::rewrite::{PathRewrite, Unclean};
 use crate::kind::virtual_service::{Built, BuiltAction, DestinationRef, gateways};
 use crate::kind::{MeshConfigSpec, Meta, Named, VirtualServiceSpec};
 use crate::set::names::canonical;
+use crate::traffic::Retries;
 
 pub use crate::kind::virtual_service::matcher::RouteView;
 
@@ -36,6 +39,8 @@ pub struct RouteTable {
 pub struct Route {
     /// `namespace/virtualservice/name-or-index`. Stable across snapshots; what policies and records name.
     pub id: Arc<str>,
+    /// Its place in the document, from 0.
+    position: usize,
     matches: Box<[Matcher]>,
     pub action: Action,
     rewrite: PathRewrite,
@@ -43,6 +48,9 @@ pub struct Route {
     pub response_headers: HeaderOperations,
     /// From the request's head to the answer's. Absent: the proxy's own.
     pub timeout: Option<Duration>,
+    /// Absent: [`Retries::default`].
+    pub retries: Option<Arc<Retries>>,
+    pub fault: Option<Arc<Fault>>,
     pub mirrors: Box<[MirrorTarget]>,
     pub cors: Option<Arc<Cors>>,
 }
@@ -84,6 +92,16 @@ pub struct MirrorTarget {
 }
 
 impl RouteTable {
+    /// `meta`: the VirtualService's. `port`: the one of several that is meant where a destination names none.
+    pub(super) fn new(built: &[Built], meta: &Meta, port: Option<u16>, destinations: &Destinations) -> Self {
+        let find = |reference: &DestinationRef| resolve(reference, &meta.namespace, port, destinations);
+        Self {
+            namespace: meta.namespace.as_str().into(),
+            name: meta.name.as_str().into(),
+            routes: built.iter().map(|built| Arc::new(route(built.clone(), &find))).collect(),
+        }
+    }
+
     /// The first route that the request fits, in the order of the document.
     pub fn find(&self, view: &RouteView<'_>) -> Option<&Arc<Route>> {
         self.position(view).map(|(_, route)| route)
@@ -91,7 +109,7 @@ impl RouteTable {
 
     /// The same, with its place in the document, from 0.
     pub fn position(&self, view: &RouteView<'_>) -> Option<(usize, &Arc<Route>)> {
-        self.routes.iter().enumerate().find(|(_, route)| route.matches(view))
+        self.routes.iter().find(|route| route.matches(view)).map(|route| (route.position, route))
     }
 
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
@@ -190,21 +208,16 @@ impl<'p> Routes<'p> {
     /// `built`: what [`crate::kind::virtual_service::build`] made of each, in their order.
     pub(crate) fn new(
         services: &'p [Named<VirtualServiceSpec>],
-        built: Vec<Vec<Built>>,
+        built: &[Vec<Built>],
         destinations: &Destinations,
     ) -> Self {
-        let bound = services.iter().zip(built).map(|(Named { meta, spec }, routes)| {
-            let bind = |built: Built| Arc::new(route(built, &meta.namespace, destinations));
-            Bound {
-                meta,
-                gateways: gateways(meta, spec).collect(),
-                hosts: spec.hosts.iter().filter_map(|host| HostPattern::parse(host)).collect(),
-                table: Arc::new(RouteTable {
-                    namespace: meta.namespace.as_str().into(),
-                    name: meta.name.as_str().into(),
-                    routes: routes.into_iter().map(bind).collect(),
-                }),
-            }
+        let at_gateways =
+            services.iter().zip(built).filter(|(s, _)| gateways(&s.meta, &s.spec).next().is_some());
+        let bound = at_gateways.map(|(Named { meta, spec }, routes)| Bound {
+            meta,
+            gateways: gateways(meta, spec).collect(),
+            hosts: spec.hosts.iter().filter_map(|host| HostPattern::parse(host)).collect(),
+            table: Arc::new(RouteTable::new(routes, meta, None, destinations)),
         });
         Self { bound: bound.collect() }
     }
@@ -253,8 +266,7 @@ pub(crate) fn overlap<'h>(a: &'h HostPattern, b: &'h HostPattern) -> Option<&'h 
     }
 }
 
-fn route(built: Built, namespace: &str, destinations: &Destinations) -> Route {
-    let find = |reference: &DestinationRef| resolve(reference, namespace, destinations);
+fn route(built: Built, find: &dyn Fn(&DestinationRef) -> Option<Arc<Destination>>) -> Route {
     let action = match built.action {
         BuiltAction::Redirect(location) => Action::Redirect(location),
         BuiltAction::Direct(answer) => Action::Direct(answer),
@@ -282,12 +294,15 @@ fn route(built: Built, namespace: &str, destinations: &Destinations) -> Route {
     };
     Route {
         id: built.id,
+        position: built.position,
         matches: built.matches,
         action,
         rewrite: built.rewrite,
         request_headers: built.request_headers,
         response_headers: built.response_headers,
         timeout: built.timeout,
+        retries: built.retries,
+        fault: built.fault,
         mirrors: built.mirrors.iter().map(mirror).collect(),
         cors: built.cors,
     }
@@ -298,6 +313,7 @@ fn route(built: Built, namespace: &str, destinations: &Destinations) -> Route {
 fn resolve(
     reference: &DestinationRef,
     namespace: &str,
+    default_port: Option<u16>,
     destinations: &Destinations,
 ) -> Option<Arc<Destination>> {
     let ports = match reference.host.contains('.') {
@@ -311,10 +327,11 @@ fn resolve(
             })
         }
     };
-    let mut speaking_http = ports?.iter().filter(|d| d.protocol != Protocol::Tcp);
-    match reference.port {
-        Some(port) => speaking_http.find(|d| d.port == port).cloned(),
-        // Which of several ports is meant would be a guess.
-        None => speaking_http.next().cloned().filter(|_| speaking_http.next().is_none()),
+    let speaking_http = || ports.into_iter().flatten().filter(|d| d.protocol != Protocol::Tcp);
+    // Which of several ports is meant would be a guess, but for the one that the caller asked for.
+    let port = reference.port.or(default_port.filter(|_| speaking_http().count() > 1));
+    match port {
+        Some(port) => speaking_http().find(|d| d.port == port).cloned(),
+        None => speaking_http().next().cloned().filter(|_| speaking_http().count() == 1),
     }
 }

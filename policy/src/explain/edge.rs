@@ -33,7 +33,7 @@ pub(super) fn judge(target: &Target, question: &Question, judged: &mut Judged) -
     }
     note_certificate(server, judged);
     let scheme = if port.tls { "https" } else { "http" };
-    let route = route(server, &routed(&request, question, scheme), judged)?;
+    let route = route(server, &routed(&request, question, server, scheme), judged)?;
     let preflight =
         route.cors.as_ref().is_some_and(|cors| cors.answers_preflight(&question.method, &request.headers));
     note_limits(snapshot, &request.matched(Some(&route.id)), judged);
@@ -46,7 +46,7 @@ pub(super) fn judge(target: &Target, question: &Question, judged: &mut Judged) -
     snapshot.judged_headers().strip_respelled(&mut request.headers);
     request.demanded(snapshot, Some(&route.id), &readings, token.as_ref())?;
     let view = request.view(None, sni.as_deref(), token.as_ref());
-    let destination = way(&route, &routed(&request, question, scheme), &snapshot.mesh, judged)?;
+    let destination = way(&route, &routed(&request, question, server, scheme), &snapshot.mesh, judged)?;
     authorized(target, &view, &readings, judged, |view| match destination {
         Some(destination) => snapshot.authorize_edge(view, destination),
         None => snapshot.authorize_answer(view),
@@ -55,7 +55,12 @@ pub(super) fn judge(target: &Target, question: &Question, judged: &mut Judged) -
 }
 
 /// What routes are chosen by.
-fn routed<'r>(request: &'r Received<'_>, question: &'r Question, scheme: &'r str) -> RouteView<'r> {
+fn routed<'r>(
+    request: &'r Received<'_>,
+    question: &'r Question,
+    server: &'r Server,
+    scheme: &'r str,
+) -> RouteView<'r> {
     RouteView {
         path: &request.path,
         query: request.query,
@@ -64,6 +69,7 @@ fn routed<'r>(request: &'r Received<'_>, question: &'r Question, scheme: &'r str
         authority: &request.host,
         scheme,
         port: question.port,
+        binding: Some((&server.gateway_namespace, &server.gateway)),
     }
 }
 

@@ -107,7 +107,7 @@ codes! {
     GATEWAY_TLS = "PAL1602", "The TLS fields do not fit the server";
     GATEWAY_CONFLICT = "PAL1603", "Two servers claim one host or one port";
     // VirtualService.
-    ROUTE_GATEWAYS = "PAL1701", "The routes are bound to no Gateway";
+    ROUTE_GATEWAYS = "PAL1701", "The routes are not for whom they seem to be";
     UNKNOWN_GATEWAY = "PAL1702", "No Gateway with this name is known";
     HOST_NOT_SERVED = "PAL1703", "The Gateway serves no such host";
     HOST_NOT_ADMITTED = "PAL1704", "The Gateway does not give this host to routes of this namespace";
@@ -120,6 +120,9 @@ codes! {
     CORS_OPEN = "PAL1711", "The CORS policy lets in more origins than it names";
     BAD_CORS = "PAL1712", "The CORS policy says what browsers do not understand";
     ROUTE_NAME = "PAL1713", "Two routes of one VirtualService have one name";
+    ROUTE_RETRIES = "PAL1714", "The retries do not mean what they say";
+    ROUTE_FAULT = "PAL1715", "The fault cannot be injected as it is written";
+    ROUTES_OF_ONE_NAMESPACE = "PAL1716", "The routes hold for calls from their own namespace alone";
     // RequestAuthentication.
     JWT_KEYS = "PAL1801", "A token rule does not say where its keys are, or says what cannot be used";
     JWT_LOCATION = "PAL1802", "A place of tokens cannot be one";
@@ -161,6 +164,9 @@ codes! {
     SPLIT_RULE = "PAL3109", "Two items stand where one may be meant";
     HOST_WITHOUT_PORT = "PAL3110", "A host is allowed without a port behind it";
     NO_SERVER_NAME = "PAL3111", "A rule goes by a server name that callers of the mesh do not send";
+    // What documents lead to: traffic.
+    FAULT_WITHOUT_END = "PAL3201", "A fault has no end";
+    RETRY_OF_UNSAFE = "PAL3202", "Retries are asked for where a request must not be done twice";
     // What documents lead to: traffic policies of DestinationRules.
     EJECTS_ALL = "PAL3211", "All endpoints may be left out at once";
     EJECTS_ONLY = "PAL3212", "The only endpoint may be left out";

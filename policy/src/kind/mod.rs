@@ -3,6 +3,7 @@
 mod annotations;
 pub mod authorization_policy;
 pub mod destination_rule;
+pub(crate) mod exports;
 pub mod gateway;
 pub mod jwt_policy;
 pub mod mesh_config;

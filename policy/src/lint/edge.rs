@@ -6,7 +6,7 @@ use super::selection::Reach;
 use super::world::{Of, World};
 use crate::compile::routes::overlap;
 use crate::kind::gateway::{GatewayHost, GatewayServer, HostPattern};
-use crate::kind::virtual_service::{HttpMatch, HttpRoute, gateways};
+use crate::kind::virtual_service::{HttpMatch, HttpRoute, gateways, is_item_for};
 use crate::kind::{GatewaySpec, VirtualServiceSpec};
 
 /// A product of lists of hosts, methods and paths that has more parts is looked at as if it were for every host.
@@ -40,7 +40,11 @@ impl<'o> World<'o> {
                 if hosts.is_empty() {
                     continue;
                 }
-                for (number, route) in service.spec.http.iter().enumerate() {
+                let here = Some((meta.namespace.as_str(), meta.name.as_str()));
+                let is_here = |item| is_item_for(item, &service.object.meta, here);
+                let routes = service.spec.http.iter().enumerate();
+                let routes = routes.filter(|(_, r)| r.matches.is_empty() || r.matches.iter().any(is_here));
+                for (number, route) in routes {
                     let name = route.name.clone().unwrap_or_else(|| number.to_string());
                     let id = format!("{}/{}/{name}", service.namespace(), service.object.meta.name);
                     let (edges, hosts) = (Reach::of(gateway), hosts.clone());
@@ -68,8 +72,16 @@ impl EdgeRoute<'_> {
     pub(super) fn requests(&self) -> Vec<Requests<'_>> {
         match self.route.matches.is_empty() {
             true => self.requests_of(&HttpMatch::default()),
-            false => self.route.matches.iter().flat_map(|item| self.requests_of(item)).collect(),
+            false => self.items().flat_map(|item| self.requests_of(item)).collect(),
         }
+    }
+
+    /// The items of its match that are for the Gateway.
+    fn items(&self) -> impl Iterator<Item = &'_ HttpMatch> {
+        let gateway = &self.gateway.object.meta;
+        let here = Some((gateway.namespace.as_str(), gateway.name.as_str()));
+        let items = self.route.matches.iter();
+        items.filter(move |item| is_item_for(item, &self.service.object.meta, here))
     }
 
     /// The same of one item of its match.

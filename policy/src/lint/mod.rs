@@ -26,6 +26,7 @@ mod server_names;
 mod shape;
 mod spellings;
 mod tcp;
+mod traffic;
 mod upstreams;
 mod world;
 
@@ -74,6 +75,7 @@ pub fn lint(objects: &[Object]) -> Report {
     plaintext::check(&world, &mut desk);
     paths::check(&world, &mut desk);
     tcp::check(&world, &mut desk);
+    traffic::check(&world, &mut desk);
     server_names::check(&world, &mut desk);
     shape::check(&world, &mut desk);
     spellings::check(&world, &mut desk);

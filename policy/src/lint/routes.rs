@@ -114,6 +114,9 @@ impl Item {
     fn takes(&self, other: &Self) -> bool {
         let (a, b) = (&self.written, &other.written);
         (a.port.is_none() || a.port == b.port)
+            && all_named(&a.gateways, &b.gateways)
+            && (a.source_namespace.is_none() || a.source_namespace == b.source_namespace)
+            && a.source_labels.iter().all(|(key, value)| b.source_labels.get(key) == Some(value))
             && all_in(&self.paths, &other.paths)
             && all_in(&self.methods, &other.methods)
             && all_in(&self.authorities, &other.authorities)
@@ -125,6 +128,11 @@ impl Item {
                 b.without_headers.get(name).is_some_and(|theirs| theirs.is_none() || theirs == value)
             })
     }
+}
+
+/// Lists of whom an item is for; an empty one is for all.
+fn all_named(wide: &[String], narrow: &[String]) -> bool {
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|name| wide.contains(name)))
 }
 
 fn all_in(wide: &[Pattern], narrow: &[Pattern]) -> bool {

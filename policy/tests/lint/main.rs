@@ -12,6 +12,7 @@ mod ignoring;
 mod posture;
 mod properties;
 mod rules;
+mod traffic;
 
 use palisade_policy::Severity;
 use palisade_policy::lint::{Report, lint};

@@ -9,14 +9,17 @@ mod actions;
 mod binding;
 mod cors;
 mod matching;
+mod mesh;
 mod properties;
 mod refusals;
+mod resilience;
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use palisade_policy::Snapshot;
 use palisade_policy::compile::routes::{Action, Forward, Route, RouteView};
+use palisade_policy::kind::virtual_service::Binding;
 use support::{parse_ok, service, snapshot, workload};
 
 /// Ports 80 and 443 of an edge in the namespace bank, for every host.
@@ -64,6 +67,7 @@ pub(crate) struct Asked {
     authority: String,
     headers: HeaderMap,
     port: u16,
+    binding: Binding<'static>,
 }
 
 pub(crate) fn get(target: &str) -> Asked {
@@ -73,6 +77,7 @@ pub(crate) fn get(target: &str) -> Asked {
         authority: "api.bank.example".into(),
         headers: HeaderMap::new(),
         port: 443,
+        binding: Some(("bank", "public")),
     }
 }
 
@@ -89,6 +94,12 @@ impl Asked {
 
     pub(crate) fn header(mut self, name: &'static str, value: &[u8]) -> Self {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap());
+        self
+    }
+
+    /// From the application of a sidecar.
+    pub(crate) fn from_app(mut self) -> Self {
+        (self.port, self.binding) = (8080, None);
         self
     }
 
@@ -110,6 +121,7 @@ impl Asked {
             authority: &self.authority,
             scheme: if self.port == 443 { "https" } else { "http" },
             port: self.port,
+            binding: self.binding,
         })
     }
 
@@ -117,6 +129,14 @@ impl Asked {
         let server = snapshot.edge().port(self.port)?.server_for_host(&self.authority)?;
         let table = server.routes_for(&self.authority)?;
         self.view(|view| table.find(view).cloned())
+    }
+
+    /// The id of the route that a sidecar takes to the destination of this authority, with its port.
+    pub(crate) fn called(&self, snapshot: &Snapshot, to: &str) -> Option<String> {
+        let destination = snapshot.destination(to, 80)?;
+        let table = snapshot.mesh_routes(destination)?;
+        let asked = Self { port: destination.port, ..self.clone().authority(to).from_app() };
+        asked.view(|view| table.find(view).map(|route| route.id.to_string()))
     }
 
     /// The name of the route, which stands last in its id.

@@ -14,6 +14,7 @@ mod rate_limit_policy;
 mod request_authentication;
 mod request_guard;
 mod request_match;
+mod resilience;
 mod scalar;
 mod service_entry;
 mod virtual_service;

@@ -7,7 +7,7 @@ use palisade_policy::kind::{Named, VirtualServiceSpec};
 
 use super::WireError;
 use super::scalar::{each, meta, named, optional_port, optional_text, unspecified};
-use super::virtual_service_parts as parts;
+use super::{resilience, virtual_service_parts as parts};
 use crate::v1;
 use crate::v1::virtual_service as wire;
 
@@ -18,6 +18,7 @@ impl From<&Named<VirtualServiceSpec>> for v1::VirtualService {
             hosts: object.spec.hosts.clone(),
             gateways: object.spec.gateways.clone(),
             http: object.spec.http.iter().map(route_to_wire).collect(),
+            export_to: object.spec.export_to.clone(),
         }
     }
 }
@@ -37,6 +38,8 @@ fn route_to_wire(route: &HttpRoute) -> wire::Route {
         mirrors: route.mirrors.iter().map(mirror_to_wire).collect(),
         cors: route.cors.as_ref().map(parts::cors_to_wire),
         headers: Some(parts::headers_to_wire(&route.headers)),
+        retries: route.retries.as_ref().map(resilience::retries_to_wire),
+        fault: route.fault.as_ref().map(resilience::fault_to_wire),
     }
 }
 
@@ -75,12 +78,14 @@ impl TryFrom<v1::VirtualService> for Named<VirtualServiceSpec> {
 
     fn try_from(object: v1::VirtualService) -> Result<Self, WireError> {
         let http = each("http", object.http, route_from_wire)?;
-        named(object.meta, VirtualServiceSpec { hosts: object.hosts, gateways: object.gateways, http })
+        let v1::VirtualService { meta, hosts, gateways, export_to, .. } = object;
+        named(meta, VirtualServiceSpec { hosts, gateways, export_to, http })
     }
 }
 
 fn route_from_wire(route: wire::Route) -> Result<HttpRoute, WireError> {
     let redirect = route.redirect.map(redirect_from_wire).transpose();
+    let fault = route.fault.map(resilience::fault_from_wire).transpose();
     let direct = route
         .direct_response
         .map(|d| Ok::<_, WireError>(DirectResponse { status: status("status", d.status)?, body: d.body }));
@@ -100,6 +105,8 @@ fn route_from_wire(route: wire::Route) -> Result<HttpRoute, WireError> {
         })?,
         cors: route.cors.map(parts::cors_from_wire).transpose().map_err(|error| error.within("cors"))?,
         headers: parts::headers_from_wire(route.headers)?,
+        retries: route.retries.map(resilience::retries_from_wire),
+        fault: fault.map_err(|error| error.within("fault"))?,
     })
 }
 
@@ -131,11 +138,11 @@ fn redirect_from_wire(redirect: wire::Redirect) -> Result<Redirect, WireError> {
 }
 
 /// Which statuses are taken is the model's to say.
-fn status(field: &str, number: u32) -> Result<u16, WireError> {
+pub(super) fn status(field: &str, number: u32) -> Result<u16, WireError> {
     u16::try_from(number).map_err(|_| WireError::new(field, format!("{number} is no status")))
 }
 
-fn share(ppm: u32) -> Result<u32, WireError> {
+pub(super) fn share(ppm: u32) -> Result<u32, WireError> {
     if ppm <= palisade_policy::kind::virtual_service::WHOLE_PPM {
         Ok(ppm)
     } else {

@@ -29,6 +29,9 @@ pub(super) fn match_to_wire(item: &HttpMatch) -> wire::Match {
         headers: strings_to_wire(&item.headers),
         without_headers: strings_to_wire(&item.without_headers),
         query_params: strings_to_wire(&item.query_params),
+        gateways: item.gateways.clone(),
+        source_labels: item.source_labels.clone(),
+        source_namespace: item.source_namespace.clone().unwrap_or_default(),
     }
 }
 
@@ -99,6 +102,9 @@ pub(super) fn match_from_wire(item: wire::Match) -> Result<HttpMatch, WireError>
         headers: strings_from_wire("headers", item.headers)?,
         without_headers: strings_from_wire("without_headers", item.without_headers)?,
         query_params: strings_from_wire("query_params", item.query_params)?,
+        gateways: item.gateways,
+        source_labels: item.source_labels,
+        source_namespace: optional_text(item.source_namespace),
     })
 }
 

@@ -9,7 +9,7 @@ use http::header::{HeaderMap, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use palisade_policy::compile::edge::Server;
-use palisade_policy::compile::routes::{Action, Route};
+use palisade_policy::compile::routes::{Action, Route, RouteView};
 use palisade_policy::kind::gateway::host::plain_host;
 use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::request::token::Token;
@@ -201,7 +201,7 @@ async fn judge(
     if snapshot.has_observers() {
         record.observed(snapshot.observe(&view));
     }
-    let routed = route::view(head, &target.authority, &target.path, scheme(&origin), connection.port);
+    let routed = routed(connection, server, head, &target, &origin);
     let forwarding =
         route::forwarding(&chosen, &routed, &target.authority, &target.path, &snapshot.mesh, route::random)?;
     let permit = match &forwarding {
@@ -314,8 +314,19 @@ fn choose(
     target: &Target,
     origin: &Origin,
 ) -> Result<Arc<Route>, ProxyError> {
-    let view = route::view(head, &target.authority, &target.path, scheme(origin), connection.port);
-    route::find(server, &view)
+    route::find(server, &routed(connection, server, head, target, origin))
+}
+
+/// What routes are chosen by.
+fn routed<'r>(
+    connection: &EdgeConnection,
+    server: &'r Server,
+    head: &'r request::Parts,
+    target: &'r Target,
+    origin: &Origin,
+) -> RouteView<'r> {
+    let binding = Some((&*server.gateway_namespace, &*server.gateway));
+    route::view(head, &target.authority, &target.path, scheme(origin), connection.port, binding)
 }
 
 fn scheme(origin: &Origin) -> &'static str {

@@ -13,7 +13,7 @@ use palisade_policy::compile::Destination;
 use palisade_policy::compile::edge::Server;
 use palisade_policy::compile::routes::{Action, Route, RouteTarget, RouteView};
 use palisade_policy::kind::MeshConfigSpec;
-use palisade_policy::kind::virtual_service::WHOLE_PPM;
+use palisade_policy::kind::virtual_service::{Binding, WHOLE_PPM};
 
 use crate::error::ProxyError;
 
@@ -28,13 +28,14 @@ pub struct Forwarding {
     target: Arc<RouteTarget>,
 }
 
-/// What routes are chosen by. `scheme`: that of the client's connection; `port`: the Gateway's.
+/// What routes are chosen by. `scheme`: that of the client's connection; `port`: the Gateway's, or the service's.
 pub fn view<'r>(
     head: &'r request::Parts,
     authority: &'r Authority,
     path: &'r PathAndQuery,
     scheme: &'r str,
     port: u16,
+    binding: Binding<'r>,
 ) -> RouteView<'r> {
     RouteView {
         path: path.path(),
@@ -44,6 +45,7 @@ pub fn view<'r>(
         authority: authority.as_str(),
         scheme,
         port,
+        binding,
     }
 }
 

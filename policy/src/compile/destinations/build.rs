@@ -75,10 +75,11 @@ impl<'p> Compiler<'p> {
     pub(super) fn entry(&self, entry: &'p Named<ServiceEntrySpec>, host: &str) -> Result<Vec<Port>, String> {
         let internal = entry.spec.location == Location::MeshInternal;
         let canonical_host = canonical(host);
-        let (name, namespace) = match mesh_name(canonical_host) {
-            Some((name, namespace)) if internal => (name, namespace),
-            _ => (host, entry.meta.namespace.as_str()),
+        let name = match mesh_name(canonical_host) {
+            Some((name, _)) if internal => name,
+            _ => host,
         };
+        let namespace = entry.spec.namespace_of(host, &entry.meta.namespace);
         let common = Host::new(host, name, namespace, self.rule(canonical_host, &entry.meta.namespace));
         let identities = Arc::new(self.identities(entry));
         let mut ports = Vec::with_capacity(entry.spec.ports.len());

@@ -135,7 +135,7 @@ impl Destinations {
     }
 }
 
-fn place(destination: &Destination) -> usize {
+pub(super) fn place(destination: &Destination) -> usize {
     std::ptr::from_ref(destination).addr()
 }
 

@@ -8,7 +8,7 @@ use palisade_identity::{ServiceAccount, SpiffeId};
 use super::{EntryEndpoint, Location, Resolution, ServiceEntrySpec};
 use crate::finding::code;
 use crate::finding::problem::{Problems, did_you_mean};
-use crate::kind::Meta;
+use crate::kind::{Meta, exports};
 
 /// A thousand endpoints of it still fit into the sum of 32 bits that balancers keep.
 const WEIGHT_MAX: u32 = 1_000_000;
@@ -28,13 +28,7 @@ pub(crate) fn check(meta: &Meta, spec: &ServiceEntrySpec, problems: &mut Problem
         check_endpoint(spec, endpoint, &format!("spec.endpoints[{i}]"), problems);
     }
     check_identity(meta, spec, problems);
-    for (i, value) in spec.export_to.iter().enumerate() {
-        if value != "." && value != "*" {
-            let path = format!("spec.exportTo[{i}]");
-            problems.error(code::BAD_EXPORT, path, format!("{value:?} is not taken in exportTo"));
-            problems.help("write \".\" for this namespace only, or \"*\" for all");
-        }
-    }
+    exports::check(&spec.export_to, problems);
 }
 
 fn check_hosts(spec: &ServiceEntrySpec, problems: &mut Problems) {

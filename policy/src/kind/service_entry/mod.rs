@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub(crate) use check::{check, valid_host};
 pub(crate) use read::read;
 
+use crate::set::names::{canonical, mesh_name};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Location {
     MeshExternal,
@@ -67,4 +69,14 @@ pub struct ServiceEntrySpec {
     pub subject_alt_names: Vec<String>,
     /// `.`: this namespace only; `*` or absent: everywhere.
     pub export_to: Vec<String>,
+}
+
+impl ServiceEntrySpec {
+    /// The namespace that one of its hosts belongs to: for a service of the mesh that of its name, else the entry's, `own`.
+    pub(crate) fn namespace_of<'h>(&self, host: &'h str, own: &'h str) -> &'h str {
+        match mesh_name(canonical(host)) {
+            Some((_, namespace)) if self.location == Location::MeshInternal => namespace,
+            _ => own,
+        }
+    }
 }

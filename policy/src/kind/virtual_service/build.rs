@@ -1,7 +1,7 @@
 //! What a VirtualService must be beside well-formed, and its routes ready to be bound to destinations. YAML and wire come
 //! through here alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,15 @@ use super::header_operations::{HeaderOperations, Side};
 use super::matcher::Matcher;
 use super::redirect::{Answer, Location};
 use super::rewrite::PathRewrite;
-use super::{DestinationRef, Headers, HttpRoute, Mirror, RouteDestination, VirtualServiceSpec};
+use super::{
+    DestinationRef, Headers, HttpRoute, Mirror, RouteDestination, VirtualServiceSpec, binding, fault, retries,
+};
+use crate::fault::Fault;
 use crate::finding::code;
 use crate::finding::problem::Problems;
 use crate::kind::Meta;
-use crate::kind::gateway::HostPattern;
 use crate::kind::service_entry::valid_host;
+use crate::traffic::Retries;
 
 /// Routes are tried one after the other; more of them are tables that belong into a service.
 const ROUTES_MAX: usize = 1000;
@@ -28,28 +31,32 @@ const REGEXES_MAX: usize = 200;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
 /// A route that does not know its destinations yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Built {
     /// `namespace/virtualservice/name-or-index`.
     pub(crate) id: Arc<str>,
+    /// In the document, from 0.
+    pub(crate) position: usize,
     pub(crate) matches: Box<[Matcher]>,
     pub(crate) action: BuiltAction,
     pub(crate) rewrite: PathRewrite,
     pub(crate) request_headers: HeaderOperations,
     pub(crate) response_headers: HeaderOperations,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) retries: Option<Arc<Retries>>,
+    pub(crate) fault: Option<Arc<Fault>>,
     pub(crate) mirrors: Vec<Mirror>,
     pub(crate) cors: Option<Arc<Cors>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum BuiltAction {
     Forward(Vec<Weighted>),
     Redirect(Location),
     Direct(Answer),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Weighted {
     pub(crate) destination: DestinationRef,
     pub(crate) weight: u32,
@@ -57,18 +64,23 @@ pub(crate) struct Weighted {
     pub(crate) response_headers: HeaderOperations,
 }
 
-/// The Gateways of a VirtualService, as namespace and name.
-pub(crate) fn gateways<'a>(
-    meta: &'a Meta,
-    spec: &'a VirtualServiceSpec,
-) -> impl Iterator<Item = (&'a str, &'a str)> {
-    spec.gateways.iter().map(|text| text.split_once('/').unwrap_or((&meta.namespace, text)))
+impl Built {
+    /// Takes out what cannot match requests of a workload, and says whether anything is left.
+    pub(crate) fn is_for(&mut self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        if self.matches.iter().all(|item| item.is_for(namespace, labels)) {
+            return true;
+        }
+        let left =
+            std::mem::take(&mut self.matches).into_iter().filter(|item| item.is_for(namespace, labels));
+        self.matches = left.collect();
+        // Without an item it would be for every request.
+        !self.matches.is_empty()
+    }
 }
 
 /// Compiles the routes. What does not fit is reported; a route that cannot be made is not among the result.
 pub(crate) fn build(meta: &Meta, spec: &VirtualServiceSpec, problems: &mut Problems) -> Vec<Built> {
-    check_hosts(spec, problems);
-    check_gateways(spec, problems);
+    binding::check(meta, spec, problems);
     if spec.http.is_empty() || spec.http.len() > ROUTES_MAX {
         let message =
             format!("a VirtualService has 1 to {ROUTES_MAX} routes, this one has {}", spec.http.len());
@@ -97,57 +109,21 @@ pub(crate) fn build(meta: &Meta, spec: &VirtualServiceSpec, problems: &mut Probl
             problems.help("policies and records name routes: give each a name of its own");
         }
         let id = format!("{}/{}/{name}", meta.namespace, meta.name).into();
-        routes.extend(build_route(route, id, &path, problems));
+        routes.extend(build_route(meta, route, (i, id), &path, problems));
     }
     routes
 }
 
-fn check_hosts(spec: &VirtualServiceSpec, problems: &mut Problems) {
-    if spec.hosts.is_empty() {
-        problems.error(code::MISSING_FIELD, "spec.hosts", "a VirtualService has at least one host");
-    }
-    let mut seen = BTreeSet::new();
-    for (i, host) in spec.hosts.iter().enumerate() {
-        let path = format!("spec.hosts[{i}]");
-        match HostPattern::parse(host) {
-            None => {
-                problems.error(code::BAD_HOST, path, format!("{host:?} is no host of a VirtualService"));
-                problems.help("write name, *.name or *, in lower case, as clients ask for it");
-            }
-            Some(pattern) if !seen.insert(pattern.clone()) => {
-                problems.error(code::HOST_TAKEN, path, format!("the host {host:?} is written twice"));
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-fn check_gateways(spec: &VirtualServiceSpec, problems: &mut Problems) {
-    if spec.gateways.is_empty() {
-        let message = "without gateways the routes would be for sidecars, which take none yet";
-        problems.error(code::ROUTE_GATEWAYS, "spec.gateways", message);
-        problems.help("name the Gateway: gateways: [public], or [namespace/name]");
-    }
-    let mut seen = BTreeSet::new();
-    for (i, text) in spec.gateways.iter().enumerate() {
-        let path = format!("spec.gateways[{i}]");
-        let parts_fit = text.split('/').count() <= 2 && text.split('/').all(|p| Namespace::parse(p).is_ok());
-        if text == "mesh" {
-            problems.error(code::ROUTE_GATEWAYS, path, "mesh: sidecars take no routes yet");
-            problems.help("name a Gateway; sidecars reach a service by its host alone");
-        } else if !parts_fit {
-            problems.error(code::ROUTE_GATEWAYS, path, format!("{text:?} names no Gateway"));
-            problems.help("write name or namespace/name");
-        } else if !seen.insert(text) {
-            problems.error(code::ROUTE_GATEWAYS, path, format!("the Gateway {text:?} is written twice"));
-        }
-    }
-}
-
-fn build_route(route: &HttpRoute, id: Arc<str>, path: &str, problems: &mut Problems) -> Option<Built> {
+fn build_route(
+    meta: &Meta,
+    route: &HttpRoute,
+    (position, id): (usize, Arc<str>),
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Built> {
     let matches = route.matches.iter().enumerate();
     let matches =
-        matches.map(|(i, item)| Matcher::new(item, &format!("{path}.match[{i}]"), problems)).collect();
+        matches.map(|(i, item)| Matcher::new(item, meta, &format!("{path}.match[{i}]"), problems)).collect();
     let (request_headers, response_headers) = operations(&route.headers, path, problems);
     if let Some(timeout) = route.timeout
         && !TIMEOUT.contains(&timeout)
@@ -171,14 +147,22 @@ fn build_route(route: &HttpRoute, id: Arc<str>, path: &str, problems: &mut Probl
         }
         Arc::new(Cors::new(cors, &cors_path, problems))
     });
+    let retries = route.retries.as_ref().map(|retries| {
+        Arc::new(retries::build(retries, route.timeout, &format!("{path}.retries"), problems))
+    });
+    let fault = route.fault.as_ref();
+    let fault = fault.and_then(|fault| fault::build(fault, &id, &format!("{path}.fault"), problems));
     Some(Built {
         id,
+        position,
         matches,
         action: build_action(route, &request_headers, &response_headers, path, problems)?,
         rewrite,
         request_headers,
         response_headers,
         timeout: route.timeout,
+        retries,
+        fault: fault.map(Arc::new),
         mirrors: route.mirrors.clone(),
         cors,
     })
@@ -212,6 +196,8 @@ fn build_action(
         let idle = [
             ("rewrite", route.rewrite.is_some()),
             ("timeout", route.timeout.is_some()),
+            ("retries", route.retries.is_some()),
+            ("fault", route.fault.is_some()),
             ("mirror", !route.mirrors.is_empty()),
             ("headers.request", !request.is_empty()),
         ];

@@ -1,11 +1,15 @@
 //! Whether a request is one that a route is for.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, HeaderName};
 
+use super::binding::{Binding, bindings_of};
 use super::text::TextMatcher;
 use super::{HttpMatch, StringMatch};
 use crate::finding::code;
 use crate::finding::problem::Problems;
+use crate::kind::Meta;
 use crate::kind::gateway::host::plain_host;
 
 /// What routes are chosen by. Built after normalization: what is matched is what was judged.
@@ -21,8 +25,10 @@ pub struct RouteView<'a> {
     pub authority: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,
-    /// The Gateway's port, as clients use it.
+    /// The Gateway's port, as clients use it; at a sidecar the service's.
     pub port: u16,
+    /// Where the request came in.
+    pub binding: Binding<'a>,
 }
 
 /// A compiled item of `match`. All of it must fit.
@@ -37,6 +43,16 @@ pub struct Matcher {
     port: Option<u16>,
     headers: Box<[HeaderMatcher]>,
     query_params: Box<[(Box<str>, Option<TextMatcher>)]>,
+    /// `None` in it: the sidecars. Empty: wherever the route is.
+    bindings: Box<[Option<(Box<str>, Box<str>)>]>,
+    source: Option<Box<Source>>,
+}
+
+/// What an item asks of the workload that carries the route out.
+#[derive(Clone, Debug)]
+struct Source {
+    labels: BTreeMap<String, String>,
+    namespace: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +65,7 @@ struct HeaderMatcher {
 }
 
 impl Matcher {
-    pub(crate) fn new(item: &HttpMatch, path: &str, problems: &mut Problems) -> Self {
+    pub(crate) fn new(item: &HttpMatch, meta: &Meta, path: &str, problems: &mut Problems) -> Self {
         if *item == HttpMatch::default() {
             problems.error(code::EMPTY_PART, path, "this item says nothing, so it matches every request");
             problems.help("leave match out to mean every request");
@@ -69,6 +85,8 @@ impl Matcher {
             authority: text("authority", &item.authority, false),
             scheme: text("scheme", &item.scheme, false),
             port: item.port,
+            bindings: bindings_of(item, meta),
+            source: Source::of(item).map(Box::new),
             ..Self::default()
         };
         if item.ignore_uri_case && item.uri.is_none() {
@@ -99,12 +117,28 @@ impl Matcher {
             text.as_ref().is_none_or(|t| t.matches(value.as_bytes()))
         };
         self.port.is_none_or(|port| port == view.port)
+            && self.is_bound_to(view.binding)
             && fits(&self.method, view.method)
             && fits(&self.uri, view.path)
             && fits(&self.scheme, view.scheme)
             && self.authority.as_ref().is_none_or(|a| a.matches(plain_host(view.authority).as_bytes()))
             && self.headers.iter().all(|header| header.matches(view.headers))
             && self.query_params.iter().all(|(name, value)| has_param(view.query, name, value.as_ref()))
+    }
+
+    fn is_bound_to(&self, binding: Binding<'_>) -> bool {
+        let same = |own: &Option<(Box<str>, Box<str>)>| {
+            own.as_ref().map(|(namespace, name)| (&**namespace, &**name)) == binding
+        };
+        self.bindings.is_empty() || self.bindings.iter().any(same)
+    }
+
+    /// Whether requests of this workload can match at all.
+    pub(crate) fn is_for(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.source.as_ref().is_none_or(|source| {
+            source.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+                && source.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
     }
 
     /// How much of the path a rewrite of `uri` replaces: the prefix, or all of an exact path or a regex. Without `uri`
@@ -115,6 +149,13 @@ impl Matcher {
             (Some(_), None) => path.len(),
             (None, None) => 1,
         }
+    }
+}
+
+impl Source {
+    fn of(item: &HttpMatch) -> Option<Self> {
+        let asks = !item.source_labels.is_empty() || item.source_namespace.is_some();
+        asks.then(|| Self { labels: item.source_labels.clone(), namespace: item.source_namespace.clone() })
     }
 }
 

@@ -1,35 +1,45 @@
-//! VirtualService, networking.istio.io/v1: which requests of a host go where. The part of it that is for HTTP at an edge.
+//! VirtualService, networking.istio.io/v1: which requests of a host go where, at an edge and from
+//! the applications of sidecars. The part of it that is for HTTP.
 
+mod binding;
 mod build;
 mod conflict;
 pub mod cors;
+pub mod fault;
 pub mod header_operations;
 pub mod matcher;
 mod read;
 mod read_parts;
 pub mod redirect;
+pub mod retries;
 pub mod rewrite;
 pub mod text;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(crate) use build::{Built, BuiltAction, build, gateways};
+pub use binding::Binding;
+pub(crate) use binding::{called_hosts, gateways, is_for_mesh, is_item_for, may_route};
+pub(crate) use build::{Built, BuiltAction, build};
 pub(crate) use conflict::conflicts;
 pub use cors::CorsPolicy;
+pub use fault::HttpFault;
 pub(crate) use header_operations::is_of_proxy;
 pub use header_operations::{HeaderChanges, Headers};
 pub(crate) use read::{percent, read};
 pub use redirect::{DirectResponse, Redirect};
+pub use retries::HttpRetry;
 pub use rewrite::Rewrite;
 pub use text::StringMatch;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VirtualServiceSpec {
-    /// `name`, `*.name` or `*`, as clients ask for them.
+    /// At a Gateway `name`, `*.name` or `*`, as clients ask for them; for sidecars the names of services.
     pub hosts: Vec<String>,
-    /// `name` or `namespace/name`.
+    /// `name` or `namespace/name`; `mesh`, or none: the sidecars.
     pub gateways: Vec<String>,
+    /// `.`: callers of this namespace only; `*` or absent: all.
+    pub export_to: Vec<String>,
     /// The first that matches is taken.
     pub http: Vec<HttpRoute>,
 }
@@ -45,6 +55,8 @@ pub struct HttpRoute {
     pub direct_response: Option<DirectResponse>,
     pub rewrite: Option<Rewrite>,
     pub timeout: Option<Duration>,
+    pub retries: Option<HttpRetry>,
+    pub fault: Option<HttpFault>,
     pub mirrors: Vec<Mirror>,
     pub cors: Option<CorsPolicy>,
     pub headers: Headers,
@@ -58,8 +70,13 @@ pub struct HttpMatch {
     pub method: Option<StringMatch>,
     pub authority: Option<StringMatch>,
     pub scheme: Option<StringMatch>,
-    /// The Gateway's port.
+    /// The Gateway's port; for sidecars the service's.
     pub port: Option<u16>,
+    /// Of those of the VirtualService; none: all of them.
+    pub gateways: Vec<String>,
+    /// The caller's.
+    pub source_labels: BTreeMap<String, String>,
+    pub source_namespace: Option<String>,
     /// `None`: the header is there.
     pub headers: BTreeMap<String, Option<StringMatch>>,
     /// `None`: the header is not there.

@@ -2,19 +2,16 @@
 
 use super::read_parts::{read_cors, read_headers, read_match, read_rewrite};
 use super::redirect::{DirectResponse, Redirect};
-use super::{DestinationRef, HttpRoute, Mirror, RouteDestination, VirtualServiceSpec, WHOLE_PPM};
+use super::{
+    DestinationRef, HttpRoute, Mirror, RouteDestination, VirtualServiceSpec, WHOLE_PPM, fault, retries,
+};
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 
-const SPEC_UNSUPPORTED: &[(&str, &str)] = &[
-    ("tcp", "not yet: the edge serves HTTP only"),
-    ("tls", "not yet: TLS ends at the edge; write http routes"),
-    ("exportTo", "not yet: the hosts of a Gateway say whose routes may use them, as namespace/host"),
-];
+const SPEC_UNSUPPORTED: &[(&str, &str)] =
+    &[("tcp", "not yet: routes are for HTTP"), ("tls", "not yet: TLS ends at the edge; write http routes")];
 
 const ROUTE_UNSUPPORTED: &[(&str, &str)] = &[
-    ("retries", "not yet: only what was never sent is tried again"),
-    ("fault", "not yet: faults are not injected by this version"),
     ("delegate", "not yet: write the routes into this VirtualService"),
     ("mirrorPercent", "write mirrorPercentage: {value: 10}"),
     ("mirror_percent", "write mirrorPercentage: {value: 10}"),
@@ -31,6 +28,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<VirtualServic
     }
     let hosts = reader.texts(hosts);
     let gateways = reader.texts(fields.take("gateways"));
+    let export_to = reader.texts(fields.take("exportTo"));
     let http = fields.take("http");
     if http.is_none() {
         reader.missing(&fields, "http", "for example http: [{route: [{destination: {host: accounts}}]}]");
@@ -38,7 +36,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<VirtualServic
     let http = http.map(|at| reader.items(&at)).unwrap_or_default();
     let http = http.iter().filter_map(|at| read_route(reader, at)).collect();
     reader.finish(fields, SPEC_UNSUPPORTED);
-    Some(VirtualServiceSpec { hosts, gateways, http })
+    Some(VirtualServiceSpec { hosts, gateways, export_to, http })
 }
 
 /// Parts that cannot be read are missing from the result; the finding about them refuses the document.
@@ -56,6 +54,8 @@ fn read_route(reader: &mut Reader<'_>, at: &At<'_>) -> Option<HttpRoute> {
     route.direct_response = fields.take("directResponse").and_then(|at| read_direct(reader, &at));
     route.rewrite = fields.take("rewrite").and_then(|at| read_rewrite(reader, &at));
     route.timeout = fields.take("timeout").and_then(|at| reader.duration(&at));
+    route.retries = fields.take("retries").and_then(|at| retries::read(reader, &at));
+    route.fault = fields.take("fault").and_then(|at| fault::read(reader, &at));
     route.cors = fields.take("corsPolicy").and_then(|at| read_cors(reader, &at));
     route.headers = fields.take("headers").and_then(|at| read_headers(reader, &at)).unwrap_or_default();
     let mirror = fields.take("mirror").and_then(|at| read_destination(reader, &at));
@@ -178,7 +178,7 @@ fn read_body(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Vec<u8>> {
 }
 
 /// Three digits; which ones are taken is checked with the meaning.
-fn read_status(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u16> {
+pub(super) fn read_status(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u16> {
     let number = reader.number(at)?;
     let status = u16::try_from(number).ok();
     if status.is_none() {
@@ -199,7 +199,7 @@ fn read_mirror(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Mirror> {
 }
 
 /// `{value: 12.5}` in parts per million.
-fn read_share(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
+pub(super) fn read_share(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
     let mut fields = reader.mapping(at)?;
     let value = fields.take("value");
     if value.is_none() {

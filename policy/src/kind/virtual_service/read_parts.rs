@@ -8,12 +8,7 @@ use super::{HeaderChanges, Headers, HttpMatch, StringMatch};
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 
-const MATCH_UNSUPPORTED: &[(&str, &str)] = &[
-    ("gateways", "not yet: write a VirtualService for each Gateway"),
-    ("sourceLabels", "not yet: callers from outside the mesh have no labels"),
-    ("sourceNamespace", "not yet: callers from outside the mesh have no namespace"),
-    ("statPrefix", "not yet: records carry the route's name"),
-];
+const MATCH_UNSUPPORTED: &[(&str, &str)] = &[("statPrefix", "not yet: records carry the route's name")];
 
 pub(super) fn read_match(reader: &mut Reader<'_>, at: &At<'_>) -> Option<HttpMatch> {
     let mut fields = reader.mapping(at)?;
@@ -30,6 +25,9 @@ pub(super) fn read_match(reader: &mut Reader<'_>, at: &At<'_>) -> Option<HttpMat
     item.ignore_uri_case =
         fields.take("ignoreUriCase").and_then(|at| reader.boolean(&at)).unwrap_or_default();
     item.port = fields.take("port").and_then(|at| reader.port(&at));
+    item.gateways = reader.texts(fields.take("gateways"));
+    item.source_labels = reader.text_map(fields.take("sourceLabels"));
+    item.source_namespace = fields.take("sourceNamespace").and_then(|at| reader.text(&at));
     item.headers = read_strings(reader, fields.take("headers"));
     item.without_headers = read_strings(reader, fields.take("withoutHeaders"));
     item.query_params = read_strings(reader, fields.take("queryParams"));
