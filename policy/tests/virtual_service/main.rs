@@ -98,7 +98,7 @@ impl Asked {
     }
 
     /// From the application of a sidecar.
-    pub(crate) fn from_app(mut self) -> Self {
+    pub(crate) fn by_application(mut self) -> Self {
         (self.port, self.binding) = (8080, None);
         self
     }
@@ -135,7 +135,7 @@ impl Asked {
     pub(crate) fn called(&self, snapshot: &Snapshot, to: &str) -> Option<String> {
         let destination = snapshot.destination(to, 80)?;
         let table = snapshot.mesh_routes(destination)?;
-        let asked = Self { port: destination.port, ..self.clone().authority(to).from_app() };
+        let asked = Self { port: destination.port, ..self.clone().authority(to).by_application() };
         asked.view(|view| table.find(view).map(|route| route.id.to_string()))
     }
 

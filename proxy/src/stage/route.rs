@@ -12,8 +12,10 @@ use http::{Response, request};
 use palisade_policy::compile::Destination;
 use palisade_policy::compile::edge::Server;
 use palisade_policy::compile::routes::{Action, Route, RouteTarget, RouteView};
+use palisade_policy::fault::Fault;
 use palisade_policy::kind::MeshConfigSpec;
 use palisade_policy::kind::virtual_service::{Binding, WHOLE_PPM};
+use palisade_policy::traffic::Retries;
 
 use crate::error::ProxyError;
 
@@ -103,6 +105,16 @@ impl Forwarding {
     /// From the request's head to the answer's; `None`: the proxy's own.
     pub fn timeout(&self) -> Option<Duration> {
         self.route.timeout
+    }
+
+    /// How it is tried again; `None`: as where nothing is said.
+    pub fn retries(&self) -> Option<&Arc<Retries>> {
+        self.route.retries.as_ref()
+    }
+
+    /// What is done to it on purpose.
+    pub fn fault(&self) -> Option<&Arc<Fault>> {
+        self.route.fault.as_ref()
     }
 
     /// Where copies of this request go, besides. `dice` as for the destination.

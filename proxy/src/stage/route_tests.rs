@@ -63,7 +63,7 @@ fn get(target: &str) -> Asked {
 fn forwarded(http: &str, target: &str, roll: u32) -> Result<Option<Forwarding>, ProxyError> {
     let snapshot = snapshot(&routes(http));
     let Asked { head, authority, path } = get(target);
-    let view = view(&head, &authority, &path, "http", 80);
+    let view = view(&head, &authority, &path, "http", 80, Some(("bank", "public")));
     let server = snapshot.edge().port(80).unwrap().server_for_host(authority.as_str()).unwrap();
     let route = find(server, &view)?;
     forwarding(&route, &view, &authority, &path, &MeshConfigSpec::default(), |below| roll % below)

@@ -16,6 +16,8 @@ const MESH: &str = "mesh";
 
 /// A Gateway by namespace and name; `None`: the sidecars.
 pub type Binding<'a> = Option<(&'a str, &'a str)>;
+/// The same, kept.
+pub(super) type OwnedBinding = Option<(Box<str>, Box<str>)>;
 
 /// The Gateways of a VirtualService, as namespace and name.
 pub(crate) fn gateways<'a>(
@@ -40,7 +42,7 @@ pub(crate) fn is_item_for(item: &HttpMatch, meta: &Meta, at: Binding<'_>) -> boo
 }
 
 /// Which bindings an item of a match is for; none: all of them.
-pub(super) fn bindings_of(item: &HttpMatch, meta: &Meta) -> Box<[Option<(Box<str>, Box<str>)>]> {
+pub(super) fn bindings_of(item: &HttpMatch, meta: &Meta) -> Box<[OwnedBinding]> {
     let owned = |(namespace, name): (&str, &str)| (namespace.into(), name.into());
     item.gateways.iter().map(|text| binding(text, meta).map(owned)).collect()
 }

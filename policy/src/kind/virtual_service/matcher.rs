@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName};
 
-use super::binding::{Binding, bindings_of};
+use super::binding::{Binding, OwnedBinding, bindings_of};
 use super::text::TextMatcher;
 use super::{HttpMatch, StringMatch};
 use crate::finding::code;
@@ -44,7 +44,7 @@ pub struct Matcher {
     headers: Box<[HeaderMatcher]>,
     query_params: Box<[(Box<str>, Option<TextMatcher>)]>,
     /// `None` in it: the sidecars. Empty: wherever the route is.
-    bindings: Box<[Option<(Box<str>, Box<str>)>]>,
+    bindings: Box<[OwnedBinding]>,
     source: Option<Box<Source>>,
 }
 
@@ -127,9 +127,8 @@ impl Matcher {
     }
 
     fn is_bound_to(&self, binding: Binding<'_>) -> bool {
-        let same = |own: &Option<(Box<str>, Box<str>)>| {
-            own.as_ref().map(|(namespace, name)| (&**namespace, &**name)) == binding
-        };
+        let same =
+            |own: &OwnedBinding| own.as_ref().map(|(namespace, name)| (&**namespace, &**name)) == binding;
         self.bindings.is_empty() || self.bindings.iter().any(same)
     }
 

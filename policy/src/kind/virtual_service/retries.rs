@@ -29,8 +29,9 @@ const STATUSES: RangeInclusive<u16> = 400..=599;
 const UNSUPPORTED: &[(&str, &str)] =
     &[("retryRemoteLocalities", "leave it out: endpoints have no localities here, all are tried")];
 
+type Word = (&'static str, fn(&mut RetryOn));
 /// Envoy's words for what a request is tried again after.
-const WORDS: &[(&str, fn(&mut RetryOn))] = &[
+const WORDS: &[Word] = &[
     ("connect-failure", |on| on.connect_failure = true),
     ("refused-stream", |on| on.refused_stream = true),
     ("reset", |on| on.reset = true),
