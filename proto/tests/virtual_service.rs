@@ -30,7 +30,11 @@ fn by_name(value: Option<StringMatch>) -> BTreeMap<String, Option<StringMatch>> 
 }
 
 fn forwarding() -> HttpRoute {
-    let destination = |port| DestinationRef { host: "accounts".into(), port };
+    let destination = |port: Option<u16>| DestinationRef {
+        host: "accounts".into(),
+        port,
+        subset: port.map(|_| "v1".to_owned()),
+    };
     HttpRoute {
         name: Some("transfers".into()),
         matches: vec![

@@ -330,8 +330,12 @@ fn resolve(
     let speaking_http = || ports.into_iter().flatten().filter(|d| d.protocol != Protocol::Tcp);
     // Which of several ports is meant would be a guess, but for the one that the caller asked for.
     let port = reference.port.or(default_port.filter(|_| speaking_http().count() > 1));
-    match port {
-        Some(port) => speaking_http().find(|d| d.port == port).cloned(),
-        None => speaking_http().next().cloned().filter(|_| speaking_http().count() == 1),
+    let whole = match port {
+        Some(port) => speaking_http().find(|d| d.port == port),
+        None => speaking_http().next().filter(|_| speaking_http().count() == 1),
+    };
+    match &reference.subset {
+        Some(name) => destinations.subset(whole?, name).cloned(),
+        None => whole.cloned(),
     }
 }

@@ -42,6 +42,7 @@ codes! {
     MESH_CONFIG_PLACE = "PAL0106", "MeshConfig has one place and one name";
     UNKNOWN_SERVICE_ACCOUNT = "PAL0107", "No service with this service account is known";
     UNKNOWN_ROUTE = "PAL0108", "No route with this name is known";
+    UNKNOWN_SUBSET = "PAL0109", "No subset with this name is known";
     // AuthorizationPolicy.
     NO_RULES = "PAL1001", "A DENY or AUDIT policy without rules never matches";
     CUSTOM_ACTION = "PAL1002", "The action CUSTOM is not taken";
@@ -184,6 +185,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     (BAD_DRY_RUN, &["IST0125"]),
     (GATEWAY_CONFLICT, &["IST0145"]),
     (UNKNOWN_GATEWAY, &["IST0101"]),
+    (UNKNOWN_SUBSET, &["IST0101"]),
     (HOST_NOT_SERVED, &["IST0132"]),
     (UNREACHABLE_ROUTE, &["IST0130"]),
     (INEFFECTIVE_MATCH, &["IST0131"]),

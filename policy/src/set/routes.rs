@@ -38,10 +38,12 @@ impl<'o> Checker<'o> {
             for (j, target) in route.route.iter().enumerate() {
                 let path = format!("spec.http[{i}].route[{j}].destination");
                 self.destination(object, &target.destination, &path);
+                self.subset(object, &target.destination, &path, objects);
             }
             for (j, mirror) in route.mirrors.iter().enumerate() {
                 let path = format!("spec.http[{i}].mirrors[{j}].destination");
                 self.destination(object, &mirror.destination, &path);
+                self.subset(object, &mirror.destination, &path, objects);
             }
         }
     }
@@ -214,6 +216,29 @@ impl<'o> Checker<'o> {
         self.report(object, |p| {
             p.warning(code::UNKNOWN_SERVICE, format!("{path}.port"), message);
             p.help("write port: {number: ...}; requests get 503 until then");
+        });
+    }
+
+    /// A subset is what some DestinationRule for the host says it is.
+    fn subset(&mut self, object: &Object, reference: &DestinationRef, path: &str, objects: &'o [Object]) {
+        let Some(wanted) = &reference.subset else { return };
+        let names: Vec<String> = resolve(&reference.host, &object.meta.namespace).collect();
+        let rules = objects.iter().filter_map(|other| match &other.spec {
+            Spec::DestinationRule(spec) => Some((&other.meta.namespace, spec)),
+            _ => None,
+        });
+        let of_host = rules
+            .filter(|(namespace, spec)| resolve(&spec.host, namespace).any(|host| names.contains(&host)));
+        let known: Vec<&str> =
+            of_host.flat_map(|(_, spec)| &spec.subsets).map(|subset| subset.name.as_str()).collect();
+        if known.contains(&wanted.as_str()) {
+            return;
+        }
+        let near = did_you_mean(wanted, known).map(|near| format!("did you mean {near:?}?"));
+        let message = format!("no DestinationRule for {:?} has the subset {wanted:?}", reference.host);
+        self.report(object, |p| {
+            p.warning(code::UNKNOWN_SUBSET, format!("{path}.subset"), message);
+            p.help(near.unwrap_or_else(|| "requests get 503 until one has".into()));
         });
     }
 

@@ -297,7 +297,7 @@ fn point_18_the_first_route_that_fits_is_taken_and_no_second_object_has_the_host
 }
 
 #[test]
-fn point_19_a_subset_has_no_name_to_call_it_by_and_retries_are_two_unless_a_route_says_otherwise() {
+fn point_19_a_subset_counts_where_a_route_names_it_and_retries_are_two_unless_a_route_says_otherwise() {
     let spec = "{host: ledger, subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {connectionPool: {http: \
                 {http2MaxRequests: 1}}}}], trafficPolicy: {retryBudget: {percent: 20}}}";
     let set = parse_ok(&object("DestinationRule", "d", "bank", spec)).0;
@@ -311,7 +311,9 @@ fn point_19_a_subset_has_no_name_to_call_it_by_and_retries_are_two_unless_a_rout
             format!("{{hosts: [ledger], http: [{{route: [{{destination: {{host: ledger, {more}}}}}]}}]}}");
         object("VirtualService", "v", "bank", &spec)
     };
-    assert!(codes(&route("subset: v1")).contains(&"PAL0009"));
+    let rule = object("DestinationRule", "d", "bank", spec);
+    assert!(!codes(&(rule + &route("subset: v1"))).contains(&"PAL0109"));
+    assert_eq!(codes(&route("subset: v1")), ["PAL0109"]);
     assert_eq!(Retries::default().attempts, 2);
     let none = route("").replace("http: [{", "http: [{retries: {attempts: 0}, ");
     assert_eq!(codes(&none), Vec::<&str>::new());

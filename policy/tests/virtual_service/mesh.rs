@@ -193,6 +193,27 @@ fn the_port_is_the_services_and_a_destination_without_one_means_that_one() {
 }
 
 #[test]
+fn a_subset_is_one_of_the_rule_for_the_host_and_without_one_it_is_nothing() {
+    let rule = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n\
+                metadata: {name: r, namespace: bank}\nspec: {host: ledger, subsets: [{name: v1, labels: {version: v1}}, {name: all}]}\n";
+    let to = |subset: &str| calls("bank", "v", "ledger", &format!("ledger, subset: {subset}"));
+    for (documents, found) in [
+        (rule.to_owned() + &to("all"), Some((Some("all"), 1))),
+        (rule.to_owned() + &to("v1"), Some((Some("v1"), 0))),
+        (rule.to_owned() + &to("v2"), None),
+        (to("all"), None),
+    ] {
+        let snapshot = sidecar(&documents, "bank", "payments");
+        let table = snapshot.mesh_routes(snapshot.destination("ledger:8080", 80).unwrap()).unwrap();
+        let target = forward(table.routes().next().unwrap()).choose(0).unwrap();
+        let led = target.destination.as_ref().map(|d| (d.subset.as_deref(), d.endpoints.len()));
+        assert_eq!(led, found, "{documents}");
+        // A subset has no routes of its own: it is not called by a name.
+        assert!(target.destination.as_ref().is_none_or(|d| snapshot.mesh_routes(d).is_none()));
+    }
+}
+
+#[test]
 fn a_destination_that_the_caller_may_not_know_is_none() {
     let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
                 metadata: {name: d, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";

@@ -55,6 +55,7 @@ fn destination_to_wire(destination: &DestinationRef) -> wire::Destination {
     wire::Destination {
         host: destination.host.clone(),
         port: destination.port.map(Into::into).unwrap_or_default(),
+        subset: destination.subset.clone().unwrap_or_default(),
     }
 }
 
@@ -120,7 +121,11 @@ fn weighted_from_wire(item: wire::WeightedDestination) -> Result<RouteDestinatio
 
 fn destination_from_wire(destination: Option<wire::Destination>) -> Result<DestinationRef, WireError> {
     let destination = destination.ok_or_else(|| unspecified("destination"))?;
-    Ok(DestinationRef { host: destination.host, port: optional_port("port", destination.port)? })
+    Ok(DestinationRef {
+        host: destination.host,
+        port: optional_port("port", destination.port)?,
+        subset: optional_text(destination.subset),
+    })
 }
 
 fn redirect_from_wire(redirect: wire::Redirect) -> Result<Redirect, WireError> {

@@ -41,7 +41,7 @@ async fn what_would_open_more_than_it_says_is_refused_with_its_place() {
     let rows: &[(Edits, &[&str])] = &[
         (&[("'https://app.bank.example'", "'*'")], &["PAL1711", "bad.yaml:19", "allowCredentials"]),
         (&[("gateways: [public]", "gateways: [public, public]")], &["PAL1701", "bad.yaml:14"]),
-        (&[("{host: ledger}", "{host: ledger, subset: v1}")], &["PAL0009", "bad.yaml:18", "not yet"]),
+        (&[("{host: ledger}", "{host: ledger, subsett: v1}")], &["PAL0008", "bad.yaml:18", "did you mean"]),
         // Another team's host.
         (
             &[

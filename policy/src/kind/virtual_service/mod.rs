@@ -100,6 +100,8 @@ pub struct DestinationRef {
     pub host: String,
     /// Absent: the only port that the service has.
     pub port: Option<u16>,
+    /// One that a DestinationRule for the host defines. Absent: all endpoints.
+    pub subset: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,9 +17,6 @@ const ROUTE_UNSUPPORTED: &[(&str, &str)] = &[
     ("mirror_percent", "write mirrorPercentage: {value: 10}"),
 ];
 
-const SUBSET: (&str, &str) =
-    ("subset", "not yet: a host has no subsets; give each version a service of its own");
-
 pub(crate) fn read(reader: &mut Reader<'_>, at: &At<'_>) -> Option<VirtualServiceSpec> {
     let mut fields = reader.mapping(at)?;
     let hosts = fields.take("hosts");
@@ -125,8 +122,9 @@ fn read_destination(reader: &mut Reader<'_>, at: &At<'_>) -> Option<DestinationR
         reader.finish(fields, &[("name", "write the port's number")]);
         number
     });
-    reader.finish(fields, &[SUBSET]);
-    Some(DestinationRef { host: host?, port })
+    let subset = fields.take("subset").and_then(|at| reader.text(&at));
+    reader.finish(fields, &[]);
+    Some(DestinationRef { host: host?, port, subset })
 }
 
 fn read_redirect(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Redirect> {
