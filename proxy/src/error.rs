@@ -3,6 +3,7 @@
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use palisade_policy::Refusal;
+use palisade_policy::fault::AbortAnswer;
 use palisade_policy::kind::request_guard::rule::Violation;
 
 use crate::edge::proxy_header::ProxyHeaderError;
@@ -70,6 +71,8 @@ pub enum ProxyError {
     NoRoute,
     #[error("the destination of the route is not known")]
     UnknownRouteTarget,
+    #[error("a fault of the route answers: {0:?}")]
+    FaultAbort(AbortAnswer),
     #[error("the rewritten path is not in normal form")]
     UncleanRewrite,
     #[error("no service of that name")]
@@ -144,12 +147,12 @@ const UNAUTHENTICATED: u16 = 16;
 impl Consequence {
     /// The caller did not prove who it is.
     pub fn is_unauthenticated(&self) -> bool {
-        self.grpc_status == UNAUTHENTICATED
+        self.side == Side::Caller && self.grpc_status == UNAUTHENTICATED
     }
 
     /// The caller is known, and not allowed.
     pub fn is_denied(&self) -> bool {
-        self.grpc_status == PERMISSION_DENIED
+        self.side == Side::Caller && self.grpc_status == PERMISSION_DENIED
     }
 }
 
@@ -174,7 +177,12 @@ impl ProxyError {
     /// Whether the answer is a head alone. What is refused for its number must not be under way for as long as its caller
     /// likes: a body could be left unread, by the thousand.
     pub fn is_bare(&self) -> bool {
-        matches!(self, Self::Overload | Self::AddressRequests)
+        match self {
+            Self::Overload | Self::AddressRequests => true,
+            // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+            Self::FaultAbort(answer) => matches!(answer.statuses().0, 204 | 205 | 304),
+            _ => false,
+        }
     }
 
     /// The table.
@@ -307,6 +315,11 @@ impl ProxyError {
             Self::NoRoute => row(Caller, "no_route", "NR", S::NOT_FOUND, UNIMPLEMENTED, "No route", true),
             Self::UnknownRouteTarget => {
                 row(Us, "route_target_unknown", "NC", busy, UNAVAILABLE, "No healthy upstream", true)
+            }
+            Self::FaultAbort(answer) => {
+                let (status, grpc_status) = answer.statuses();
+                let status = S::from_u16(status).unwrap_or(busy);
+                row(Us, "fault_abort", "FI", status, grpc_status, "Fault injected", true)
             }
             Self::UncleanRewrite => {
                 row(Caller, "rewrite_unclean", "", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", true)

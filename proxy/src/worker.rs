@@ -174,6 +174,8 @@ pub(crate) struct Worker {
     pub(crate) tokens: TokenCache,
     /// Copies of requests under way.
     pub(crate) mirrors: Cell<usize>,
+    /// Requests that are delayed on purpose.
+    pub(crate) delays: Cell<usize>,
     load: Load,
     /// Requests under way.
     pub(crate) open: Open,
@@ -220,6 +222,7 @@ impl Worker {
             known: Known::default(),
             tokens: TokenCache::default(),
             mirrors: Cell::default(),
+            delays: Cell::default(),
             load: Load::default(),
             open: Open::default(),
         }

@@ -15,6 +15,7 @@ use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::request::token::Token;
 use palisade_policy::{Decision, Permit, RequestView, Snapshot};
 
+use super::copies::copies;
 use super::exchange::Exchange;
 use super::outbound::describe;
 use super::standing;
@@ -36,7 +37,7 @@ use crate::stage::forward::{address, forward};
 use crate::stage::guard::{self, Guarded};
 use crate::stage::identify;
 use crate::stage::limit::{self, Moment};
-use crate::stage::mirror::{Mirror, Original, Slot};
+use crate::stage::mirror::{Mirror, Original};
 use crate::stage::open::Kept;
 use crate::stage::reach::reach;
 use crate::stage::route::{self, Forwarding};
@@ -86,6 +87,12 @@ pub(crate) async fn serve(
         Err(error) => return exchange.refuse(&error, Some(body)),
     };
     let Going { permit, forwarding, identity, held, mirrors } = going;
+    let token_expires = held.believed.as_ref().and_then(|believed| believed.expires);
+    let client = held.origin.client;
+    if let Err(error) = exchange.hold(Terms::Edge(held), Some(&forwarding), told).await {
+        mirrors.into_iter().for_each(Mirror::give_up);
+        return exchange.refuse(&error, Some(body));
+    }
     let manner = Manner { grpc: exchange.grpc, upgrade: exchange.upgrade.is_some() };
     let destination = forwarding.destination.clone();
     let mut way = match reach(worker, &destination, identity.clone(), manner).await {
@@ -95,13 +102,10 @@ pub(crate) async fn serve(
             return exchange.refuse(&error, Some(body));
         }
     };
-    let timeout = forwarding.timeout();
-    if timeout.is_some() {
-        way.response_timeout = timeout;
-    }
-    way.deadline = told.deadline(exchange.record.began().0, timeout);
+    exchange.time(&mut way, told, forwarding.timeout());
+    way.retries = forwarding.retries().cloned();
     way.repeatable = is_idempotent(&head.method);
-    exchange.stick(&mut way, &head.headers, &forwarding.path, held.origin.client);
+    exchange.stick(&mut way, &head.headers, &forwarding.path, client);
     let original =
         Original { worker, head: &head, forwarding: &forwarding, identity: &identity, grpc: exchange.grpc };
     let copies = original.send_copies(mirrors);
@@ -109,10 +113,6 @@ pub(crate) async fn serve(
         Target { authority: forwarding.authority.clone(), path: forwarding.path.clone(), kept: false };
     address(&mut head, &target, way.wire, &way.security);
     exchange.dress.forwarding = Some(forwarding);
-    let token_expires = held.believed.as_ref().and_then(|believed| believed.expires);
-    if let Err(error) = exchange.record.tie(Terms::Edge(held)) {
-        return exchange.refuse(&error, Some(body));
-    }
     let outgoing = exchange.outgoing(head, body, copies);
     match forward(permit, worker, way, outgoing, &mut exchange.record).await {
         Ok(answer) => exchange.answer(answer, || Ends { expires: connection.expires, token_expires }),
@@ -222,16 +222,14 @@ async fn judge(
 
     let Some(forwarding) = forwarding else {
         let answer = route::own_answer(&chosen, scheme(&origin), &target.authority, &target.path);
-        let details = match chosen.action {
-            Action::Redirect(_) => "redirect",
-            Action::Forward(_) | Action::Direct(_) => "direct_response",
-        };
-        return Ok(Verdict::Answer(answer.ok_or(ProxyError::UncleanRewrite)?, details));
+        return Ok(Verdict::Answer(answer.ok_or(ProxyError::UncleanRewrite)?, route::details(&chosen)));
     };
     let mirrors = match exchange.upgrade {
         // What would follow is no request.
         Some(_) => Vec::new(),
-        None => mirrors(connection, snapshot, &view, &forwarding, record),
+        None => copies(worker, Direction::Edge, &connection.source, record, &forwarding, |destination| {
+            snapshot.authorize_edge(&view, destination)
+        }),
     };
     let held = Box::new(Held {
         connection: connection.clone(),
@@ -248,28 +246,6 @@ async fn judge(
     record.set_request_id(id);
     let going = Going { permit, forwarding, identity, held, mirrors };
     Ok(Verdict::Forward(Box::new(going)))
-}
-
-/// The copies that the route asks for and that have leave, each with a record of its own.
-fn mirrors(
-    connection: &EdgeConnection,
-    snapshot: &Snapshot,
-    view: &RequestView<'_>,
-    forwarding: &Forwarding,
-    original: &Record,
-) -> Vec<Mirror> {
-    let mut mirrors = Vec::new();
-    for destination in forwarding.mirrors(route::random) {
-        let Some(slot) = Slot::take(&connection.worker) else { continue };
-        let mut record = Record::open(&connection.worker, Direction::Edge, &connection.source);
-        record.copies(original);
-        describe(&mut record, destination);
-        match record.decided(snapshot.authorize_edge(view, destination)) {
-            Ok(permit) => mirrors.push(Mirror::new(destination.clone(), permit, record, slot)),
-            Err(error) => record.copy_failed(&error),
-        }
-    }
-    mirrors
 }
 
 /// What is believed of where a request comes from.

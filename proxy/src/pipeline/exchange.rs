@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -14,6 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use uuid::Uuid;
 
+use super::terms::Terms;
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, ResponseBody};
 use crate::http::copy::CopyWriter;
@@ -21,15 +23,17 @@ use crate::http::headers::{self, REFUSED};
 use crate::http::pace::Pace;
 use crate::http::refusal::{self, Manner};
 use crate::stage::cors::Leave;
+use crate::stage::deadline::Told;
+use crate::stage::fault;
 use crate::stage::forward::{Answer, Route, To};
 use crate::stage::guard::{BodyGuard, BodyOutline};
-use crate::stage::route::Forwarding;
+use crate::stage::route::{self, Forwarding};
 use crate::stage::sticky::Sticky;
 use crate::stage::tunnel::{Ends, Wanted};
 use crate::telemetry::record::Record;
 use crate::worker::{Direction, Worker};
 
-/// What a route of the edge makes of every answer.
+/// What a route makes of every answer.
 #[derive(Debug, Default)]
 pub(super) struct Dress {
     /// Refusals too: a page that may not read a 401 cannot ask its user to log in.
@@ -95,6 +99,27 @@ impl Exchange {
             expects_continue: head.headers.contains_key(EXPECT),
         };
         (exchange, head, body)
+    }
+
+    /// Ties the request to what it was judged by, and injects the fault of its route, where it has one.
+    pub(super) async fn hold(
+        &mut self,
+        terms: Terms,
+        forwarding: Option<&Forwarding>,
+        told: Told,
+    ) -> Result<(), ProxyError> {
+        self.record.tie(terms)?;
+        let Some(fault) = forwarding.and_then(Forwarding::fault) else { return Ok(()) };
+        let patience = told.deadline(self.record.began().0, None);
+        Box::pin(fault::inject(&self.worker, fault, &mut self.record, patience, route::random)).await
+    }
+
+    /// Says until when an answer is waited for. `timeout`: the route's. A fault takes from the caller's time, and not from
+    /// the route's, which begins with its end.
+    pub(super) fn time(&self, way: &mut Route, told: Told, timeout: Option<Duration>) {
+        way.response_timeout = timeout.or(way.response_timeout);
+        let held_up = self.record.held_up();
+        way.deadline = told.after(held_up).deadline(self.record.began().0 + held_up, timeout);
     }
 
     /// Chooses the endpoint by what the destination wants it chosen by.

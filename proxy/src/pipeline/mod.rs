@@ -1,5 +1,6 @@
 //! The ways through, each readable on one screen.
 
+mod copies;
 pub(crate) mod edge;
 pub(crate) mod exchange;
 pub(crate) mod inbound;

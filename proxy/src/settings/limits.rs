@@ -121,6 +121,9 @@ pub struct Limits {
     pub discard_bytes_max: usize,
     /// How long that reading may take. 1 s: the caller has the answer already.
     pub discard_timeout: Duration,
+    /// Requests that a fault of a route delays, per worker. 1 000; beyond it no fault is injected: each holds a request
+    /// that does nothing.
+    pub delays_max: usize,
     /// Copies of requests under way per worker (mirrors). 100; beyond it requests go on without a copy.
     pub mirrors_max: usize,
     /// Body bytes that wait for the reader of a copy. 256 KiB; a slower one loses its copy.
@@ -239,6 +242,7 @@ impl Default for Limits {
             http2_connections_max: 4,
             discard_bytes_max: 64 * 1024,
             discard_timeout: Duration::from_secs(1),
+            delays_max: 1_000,
             mirrors_max: 100,
             mirror_waiting_bytes_max: 256 * 1024,
             application_idle_timeout: Duration::from_secs(3600),

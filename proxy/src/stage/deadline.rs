@@ -55,6 +55,11 @@ impl Told {
         Self(grpc_timeout(headers, grpc))
     }
 
+    /// What is left of it after so long.
+    pub(crate) fn after(self, spent: Duration) -> Self {
+        Self(self.0.map(|told| told.saturating_sub(spent)))
+    }
+
     /// The deadline of a request that came at `began`; `policy`: what a route or a setting allows it.
     pub(crate) fn deadline(self, began: Instant, policy: Option<Duration>) -> Option<Deadline> {
         let Self(told) = self;

@@ -13,6 +13,7 @@ use palisade_policy::compile::Destination;
 use super::forward::{address, forward};
 use super::reach::reach;
 use super::route::Forwarding;
+use super::slot::Slot;
 use super::wire::Manner;
 use crate::error::ProxyError;
 use crate::http::body::{RequestBody, ResponseBody};
@@ -31,26 +32,13 @@ pub(crate) struct Mirror {
     slot: Slot,
 }
 
-/// One of the copies that a worker has under way at most.
-#[derive(Debug)]
-pub(crate) struct Slot(Rc<Worker>);
-
-impl Slot {
-    /// `None` where there are too many: the request goes on without a copy.
-    pub(crate) fn take(worker: &Rc<Worker>) -> Option<Self> {
-        if worker.mirrors.get() >= worker.shared.limits.mirrors_max {
-            worker.telemetry.count(|shard| shard.mirrors_dropped += 1);
-            return None;
-        }
-        worker.mirrors.set(worker.mirrors.get().saturating_add(1));
-        Some(Self(worker.clone()))
+/// A place among the copies that a worker has under way. `None` where there are too many: the request goes on without a copy.
+pub(crate) fn slot(worker: &Rc<Worker>) -> Option<Slot> {
+    let slot = Slot::take(worker, |worker| &worker.mirrors, worker.shared.limits.mirrors_max);
+    if slot.is_none() {
+        worker.telemetry.count(|shard| shard.mirrors_dropped += 1);
     }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.mirrors.set(self.0.mirrors.get().saturating_sub(1));
-    }
+    slot
 }
 
 impl Mirror {

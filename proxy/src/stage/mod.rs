@@ -8,6 +8,7 @@ pub mod cors;
 mod cors_tests;
 pub(crate) mod deadline;
 pub(crate) mod demand;
+pub(crate) mod fault;
 pub(crate) mod forward;
 pub(crate) mod guard;
 pub(crate) mod identify;
@@ -20,6 +21,7 @@ pub(crate) mod revoked;
 pub mod route;
 #[cfg(test)]
 mod route_tests;
+pub(crate) mod slot;
 pub(crate) mod sticky;
 pub(crate) mod tries;
 pub(crate) mod tunnel;

@@ -1,4 +1,4 @@
-//! Which route a request takes at the edge, and what is made of the request on it. What was judged is the request as
+//! Which route a request takes, and what is made of the request on it. What was judged is the request as
 //! it was asked for; what is made here is what the upstream gets.
 
 use std::borrow::Cow;
@@ -133,6 +133,14 @@ impl Forwarding {
     pub fn change_response(&self, headers: &mut HeaderMap) {
         self.target.response_headers.apply(headers);
         self.route.response_headers.apply(headers);
+    }
+}
+
+/// What records call such an answer.
+pub fn details(route: &Route) -> &'static str {
+    match route.action {
+        Action::Redirect(_) => "redirect",
+        Action::Forward(_) | Action::Direct(_) => "direct_response",
     }
 }
 

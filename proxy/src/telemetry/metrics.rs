@@ -1,5 +1,6 @@
 //! Counters of one worker, their sum, and Prometheus's text of it, under Istio's names.
 
+mod faults;
 mod labels;
 mod shadow;
 mod tcp;
@@ -15,6 +16,7 @@ use palisade_policy::kind::rate_limit_policy::Mode;
 use crate::http::patience::Ended;
 use crate::listen::crowd::Crowded;
 use crate::worker::Direction;
+use faults::Faults;
 use labels::labels;
 
 /// Istio's (Envoy's) buckets for milliseconds.
@@ -55,6 +57,8 @@ pub(crate) struct Series {
     pub(crate) status: u16,
     pub(crate) grpc_status: Option<u16>,
     pub(crate) flag: &'static str,
+    /// By a fault.
+    pub(crate) delayed: bool,
     pub(crate) tls: bool,
 }
 
@@ -125,6 +129,7 @@ pub(crate) struct Shard {
     pub(crate) records_lost: u64,
     /// Copies that a route asked for and nobody sent.
     pub(crate) mirrors_dropped: u64,
+    pub(crate) faults: Faults,
     pub(crate) spans_exported: u64,
     /// By reason.
     spans_dropped: HashMap<&'static str, u64>,
@@ -291,6 +296,7 @@ impl Shard {
         self.plaintext_refused += other.plaintext_refused;
         self.records_lost += other.records_lost;
         self.mirrors_dropped += other.mirrors_dropped;
+        self.faults.add(&other.faults);
         self.spans_exported += other.spans_exported;
         self.upstream_connections += other.upstream_connections;
         self.upstream_connections_closed += other.upstream_connections_closed;
@@ -433,6 +439,7 @@ fn render_ours(out: &mut String, shard: &Shard) {
     line(out, "palisade_upstream_connections_open", "", open);
     head(out, "palisade_mirrors_dropped_total", "counter", "Copies of requests that were not sent.");
     line(out, "palisade_mirrors_dropped_total", "", shard.mirrors_dropped);
+    shard.faults.render(out);
     head(out, "palisade_records_lost_total", "counter", "Decision records that the writer did not take.");
     line(out, "palisade_records_lost_total", "", shard.records_lost);
     head(out, "palisade_spans_exported_total", "counter", "Spans that the collector took.");

@@ -1,6 +1,8 @@
 //! The decision record: one line per request, written when the request's last part is dropped.
 
+mod copy;
 mod ended;
+mod fault;
 mod line;
 mod span;
 mod tcp;
@@ -21,6 +23,7 @@ use palisade_policy::{Decision, Permit, Refusal};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(super) use self::fault::flags;
 pub(crate) use self::tcp::TcpEnd;
 use super::metrics::Series;
 use super::trace::Trace;
@@ -126,6 +129,8 @@ pub(crate) struct Record {
     pub(crate) retrying: Option<Held>,
     /// The try under way.
     pub(crate) visit: Option<Visit>,
+    /// What was done to it on purpose; boxed, since it is rare.
+    fault: Option<Box<fault::Injected>>,
     /// The request that this one is a copy of.
     mirror_of: Option<Uuid>,
     /// Where traces are exported.
@@ -189,36 +194,13 @@ impl Record {
             admitted: None,
             retrying: None,
             visit: None,
+            fault: None,
             mirror_of: None,
             trace: None,
             tcp: None,
             round: worker.open.round(),
             place: None,
         })
-    }
-
-    /// Makes this the record of a copy of another's request.
-    pub(crate) fn copies(&mut self, original: &Self) {
-        self.mirror_of = Some(original.id);
-        self.trace = original.trace.as_deref().map(Trace::copy);
-        self.policy_version = original.policy_version;
-        self.source.clone_from(&original.source);
-        self.request_principal.clone_from(&original.request_principal);
-        self.client.clone_from(&original.client);
-        self.method.clone_from(&original.method);
-        self.version = original.version;
-        self.authority.clone_from(&original.authority);
-        self.path.clone_from(&original.path);
-        self.route.clone_from(&original.route);
-        self.user_agent.clone_from(&original.user_agent);
-        self.grpc = original.grpc;
-    }
-
-    /// Nobody waits for what became of a copy: it was not sent, or not answered, for this reason.
-    pub(crate) fn copy_failed(&mut self, error: &ProxyError) {
-        self.failed(&error.consequence(), StatusCode::OK, false);
-        self.status = 0;
-        self.ended = true;
     }
 
     /// Notes the request head as it came.
@@ -472,6 +454,7 @@ impl Record {
             status: self.status,
             grpc_status: self.grpc_status,
             flag: self.flag,
+            delayed: self.is_delayed(),
             tls: self.is_mutual(),
         }
     }

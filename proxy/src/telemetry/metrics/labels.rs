@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use palisade_identity::SpiffeId;
 
 use super::Series;
+use crate::telemetry::record::flags;
 use crate::worker::Direction;
 
 /// Istio's standard labels. Names of workloads hold letters, digits, `.`, `-` and `_` only, so nothing needs escapes.
@@ -42,10 +43,11 @@ pub(super) fn parties(series: &Series) -> String {
 }
 
 pub(super) fn manner(out: &mut String, series: &Series) {
+    let flags = flags(series.flag, series.delayed);
     let _infallible = write!(
         out,
         ",response_flags=\"{}\",connection_security_policy=\"{}\"",
-        if series.flag.is_empty() { "-" } else { series.flag },
+        if flags.is_empty() { "-" } else { &*flags },
         if series.tls { "mutual_tls" } else { "none" },
     );
 }

@@ -15,6 +15,7 @@ fn series(n: u32) -> Series {
         status: 200,
         grpc_status: None,
         flag: "",
+        delayed: false,
         tls: true,
     }
 }

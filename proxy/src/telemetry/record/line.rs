@@ -7,7 +7,7 @@ use palisade_policy::Refusal;
 use palisade_policy::decision::{Grant, RuleRef};
 use uuid::Uuid;
 
-use super::{Outcome, Record};
+use super::{Outcome, Record, millis};
 use crate::telemetry::json::{Key, Object, key};
 
 impl Record {
@@ -77,7 +77,8 @@ impl Record {
             Some(status) => o.number(key!("grpc_status"), status.into()),
             None => o.null(key!("grpc_status")),
         }
-        o.known(key!("response_flags"), if self.flag.is_empty() { "-" } else { self.flag });
+        let flags = self.flags();
+        o.known(key!("response_flags"), if flags.is_empty() { "-" } else { &flags });
         o.text(key!("response_code_details"), &self.details);
         o.number(key!("bytes_received"), self.tally.received.get());
         o.number(key!("bytes_sent"), self.sent);
@@ -100,6 +101,12 @@ impl Record {
             o.optional(key!("client_certificate_sha256"), client.certificate.as_deref());
         }
         o.number(key!("retry_count"), self.retries);
+        if let Some(fault) = &self.fault {
+            o.text(key!("fault"), &fault.id);
+            if let Some(delay) = fault.delay {
+                o.number(key!("fault_delay_ms"), millis(delay));
+            }
+        }
         if let Some(original) = &self.mirror_of {
             o.text(key!("mirror_of"), &original.to_string());
         }

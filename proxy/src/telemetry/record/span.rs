@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use palisade_identity::SpiffeId;
 use uuid::Uuid;
 
-use super::{Outcome, Record};
+use super::{Outcome, Record, millis};
 use crate::telemetry::trace::span::{Attributes, Outline, Span, SpanKind, link};
 use crate::telemetry::trace::{Attempt, Origin, Trace};
 use crate::upstream::connect::Wire;
@@ -137,7 +137,13 @@ impl Record {
         all.optional("palisade.policy", rule.map(|rule| format!("{}/{}", rule.namespace, rule.policy)));
         all.optional("palisade.source.principal", self.source.as_ref().map(SpiffeId::as_str));
         all.optional("palisade.destination.principal", self.destination.as_ref().map(SpiffeId::as_str));
-        all.optional("palisade.response_flags", Some(self.flag).filter(|flag| !flag.is_empty()));
+        all.optional("palisade.response_flags", Some(self.flags()).filter(|flags| !flags.is_empty()));
+        if let Some(fault) = &self.fault {
+            all.text("palisade.fault", &*fault.id);
+            if let Some(delay) = fault.delay {
+                all.number("palisade.fault.delay_ms", millis(delay));
+            }
+        }
     }
 
     fn method_attributes(&self, all: &mut Attributes) {
