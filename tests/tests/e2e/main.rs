@@ -62,6 +62,7 @@ mod streaming;
 mod tcp;
 mod tokens;
 mod traces;
+mod traffic;
 mod virtual_service;
 mod wire;
 
