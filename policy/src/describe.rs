@@ -1,5 +1,7 @@
 //! All that holds for calls to one host, as a caller's proxy has it, and where each value comes from.
 
+mod routes;
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,6 +11,7 @@ use crate::kind::destination_rule::{Effective, values};
 use crate::kind::{DestinationRuleSpec, Named};
 use crate::projection::Projection;
 
+pub use self::routes::{DescribedRoute, DescribedRoutes};
 pub use crate::kind::destination_rule::values::{OfProxy, Value};
 
 /// One port of a host, or a subset there.
@@ -22,6 +25,8 @@ pub struct Described {
     /// The DestinationRule that counts for the caller, `namespace/name`.
     pub rule: Option<String>,
     pub endpoints: Vec<DescribedEndpoint>,
+    /// `None`: calls take no route. A subset has none: routes lead there.
+    pub routes: Option<DescribedRoutes>,
     pub values: Vec<Value>,
 }
 
@@ -47,7 +52,11 @@ pub fn describe(projection: &Projection, snapshot: &Snapshot, host: &str, proxy:
         std::iter::once((port, None))
             .chain(snapshot.subsets(port).iter().enumerate().map(|(i, s)| (s, Some(i))))
     });
-    with_subsets.map(|(destination, subset)| one(projection, destination, subset, proxy)).collect()
+    let described = with_subsets.map(|(destination, subset)| Described {
+        routes: snapshot.mesh_routes(destination).map(|table| routes::describe(table)),
+        ..one(projection, destination, subset, proxy)
+    });
+    described.collect()
 }
 
 fn one(
@@ -74,6 +83,7 @@ fn one(
         cluster: destination.cluster.to_string(),
         rule: destination.rule.as_deref().map(Into::into),
         endpoints: destination.endpoints.iter().map(endpoint).collect(),
+        routes: None,
         values: values::values(destination, &effective, proxy),
     }
 }

@@ -60,8 +60,8 @@ fn grpc_of_http(status: u16) -> u16 {
     }
 }
 
-/// As `google.rpc.Code` says it, which gateways between the two go by.
-fn http_of_grpc(status: u16) -> u16 {
+/// The HTTP status that stands for one of gRPC, as `google.rpc.Code` says it, which gateways between the two go by.
+pub fn http_of_grpc(status: u16) -> u16 {
     match status {
         0 => 200,
         1 => 499,

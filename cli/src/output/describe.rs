@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use palisade_policy::describe::{Described as Destination, DescribedEndpoint, Value};
+use palisade_policy::describe::{Described as Destination, DescribedEndpoint, DescribedRoutes, Value};
 use palisade_proto::v1::StoredObject;
 
 use super::{or_dash, printable, table};
@@ -50,7 +50,7 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
     let none = || "none: all values are defaults".to_owned();
     line(&mut text, "rule", &first.rule.as_ref().map_or_else(none, |rule| format!("DestinationRule {rule}")));
     let mut whole: &[Value] = &[];
-    for Destination { port, subset, cluster, endpoints, values, .. } in found {
+    for Destination { port, subset, cluster, endpoints, routes, values, .. } in found {
         let _infallible = match subset {
             None => writeln!(text, "\nport {port}, {cluster}"),
             Some(name) => writeln!(text, "\nsubset {name} of port {port}, {cluster}"),
@@ -61,6 +61,9 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
             "  endpoints: {}",
             if names.is_empty() { "none".into() } else { names.join(", ") }
         );
+        if let Some(routes) = routes {
+            routes_of(&mut text, routes);
+        }
         let own: Vec<&Value> = match subset {
             None => {
                 whole = values;
@@ -79,6 +82,29 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
         }
     }
     printable(text.trim_end())
+}
+
+/// A row for each route, in the order in which they are tried.
+fn routes_of(text: &mut String, routes: &DescribedRoutes) {
+    let _infallible = writeln!(text, "  routes of VirtualService {}, the first that fits", routes.service);
+    if routes.routes.is_empty() {
+        text.push_str("  none is for these callers: 404\n");
+        return;
+    }
+    let rows = routes.routes.iter().map(|route| {
+        let name = if route.takes_all { format!("{} (everything)", route.name) } else { route.name.clone() };
+        let timeout = route.timeout.clone().unwrap_or_else(|| "default".into());
+        [
+            name,
+            route.to.join(", "),
+            timeout,
+            or_dash(route.retries.clone().unwrap_or_default()),
+            or_dash(route.fault.clone().unwrap_or_default()),
+        ]
+    });
+    for row in table(["ROUTE", "TO", "TIMEOUT", "RETRIES", "FAULT"], rows).lines() {
+        let _infallible = writeln!(text, "  {row}");
+    }
 }
 
 /// Where a value stands, without its own name.

@@ -80,7 +80,7 @@ pub struct RouteTarget {
     pub destination: Option<Arc<Destination>>,
     pub request_headers: HeaderOperations,
     pub response_headers: HeaderOperations,
-    weight: u32,
+    pub(crate) weight: u32,
 }
 
 /// Where a copy of some requests goes.
@@ -118,6 +118,11 @@ impl RouteTable {
 }
 
 impl Route {
+    /// Whether it is for every request that comes to it.
+    pub fn takes_all(&self) -> bool {
+        self.matches.is_empty()
+    }
+
     fn matches(&self, view: &RouteView<'_>) -> bool {
         self.matches.is_empty() || self.matches.iter().any(|item| item.matches(view))
     }

@@ -8,6 +8,7 @@ mod support;
 mod actions;
 mod binding;
 mod cors;
+mod describe;
 mod matching;
 mod mesh;
 mod properties;

@@ -8,11 +8,12 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use palisade_policy::fault::http_of_grpc;
 use palisade_policy::traffic::Retries;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::again::{Failed, Refused, http_of_grpc, may_repeat};
+use super::again::{Failed, Refused, may_repeat};
 use super::forward::{Outgoing, Route, To};
 use crate::error::ProxyError;
 use crate::http::body::RequestBody;

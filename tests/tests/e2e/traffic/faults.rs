@@ -182,6 +182,24 @@ async fn a_delay_ends_when_its_caller_leaves() {
     caller.bank.assert_untouched();
 }
 
+/// Who says how long it waits is told then that its time is over, and nothing is sent for nobody.
+#[tokio::test]
+async fn a_delay_ends_with_the_time_that_its_caller_has() {
+    let documents = calls("payments", BANK, &faulty(&delay("100", "10m"), ""));
+    let caller = Caller::start("GRPC", &documents, |sidecar| sidecar).await;
+    let call = with(
+        client::request("POST", &format!("http://{BANK}/ledger.Ledger/Pay"), "call"),
+        &[("content-type", "application/grpc"), ("grpc-timeout", "300m")],
+    );
+    let socket = TcpStream::connect(caller.proxy()).await.unwrap();
+    let begun = Instant::now();
+    let answer = client::send_h2(socket, call).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert_eq!(answer.header("grpc-status"), Some("4"), "{answer:?}");
+    caller.bank.assert_untouched();
+    assert_eq!(outbound(&caller, 1).await[0]["response_flags"], "UT,DI");
+}
+
 #[tokio::test]
 async fn a_delay_ends_when_policy_takes_the_destination_away() {
     let caller = Caller::routed(&faulty(&delay("100", "10m"), "")).await;
