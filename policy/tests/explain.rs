@@ -69,6 +69,17 @@ fn an_allowed_request_is_told_the_rule_that_let_it_in_and_where_it_is_written() 
 }
 
 #[test]
+fn that_the_callers_own_routes_may_lead_elsewhere_is_noted() {
+    let routes = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: bank}\n\
+                  spec: {hosts: [ledger], http: [{route: [{destination: {host: other}}]}]}\n";
+    let notes =
+        |text: &str, caller: &str| ask(&parse_ok(text).0, Some(caller), |q| q.path = "/entries".into()).notes;
+    let routed = notes(&format!("{LEDGER}{routes}"), "payments");
+    assert!(routed.iter().any(|note| note.contains("routes of VirtualService bank/v")), "{routed:?}");
+    assert!(!notes(LEDGER, "payments").iter().any(|note| note.contains("VirtualService")));
+}
+
+#[test]
 fn a_refused_request_is_told_what_it_lacks_by_the_nearest_rule() {
     let told = of("payments", "DELETE", "/entries");
     assert_eq!((told.allowed, told.reason.as_str()), (false, "no_allow_matched"));

@@ -125,6 +125,20 @@ impl<'s> Mesh<'s> {
         Ok(snapshot.destination(&host, port).cloned())
     }
 
+    /// The VirtualService, `namespace/name`, that says what a caller's sidecar does with calls of a service.
+    pub fn routes_of_calls(
+        &self,
+        caller: &Workload,
+        service: &Workload,
+        port: u16,
+    ) -> Result<Option<String>, Findings> {
+        let Some(registered) = registered(service, &BTreeSet::from([port])) else { return Ok(None) };
+        let host = format!("{}.{}", registered.name, registered.namespace);
+        let snapshot = Snapshot::compile(0, &project(self.set, &[registered], caller))?;
+        let table = snapshot.destination(&host, port).and_then(|found| snapshot.mesh_routes(found));
+        Ok(table.map(|table| format!("{}/{}", table.namespace, table.name)))
+    }
+
     /// Where a caller's sidecar sends what is for a host of a ServiceEntry.
     pub fn way_to_host(
         &self,

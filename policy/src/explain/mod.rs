@@ -127,7 +127,15 @@ pub fn explain(
         Some(caller) => mesh.way(caller, &target.snapshot.workload, question.port)?.is_some(),
         None => true,
     };
-    Ok(explain_reached(mesh, target, known, question))
+    let mut told = explain_reached(mesh, target, known, question);
+    let routes = caller.map(|caller| mesh.routes_of_calls(caller, &target.snapshot.workload, question.port));
+    if let Some(service) = routes.transpose()?.flatten() {
+        told.notes.push(format!(
+            "the caller's sidecar takes the routes of VirtualService {service}, which may lead elsewhere: this is about a \
+             request that they lead here"
+        ));
+    }
+    Ok(told)
 }
 
 /// The same, where it was looked up before whether the caller's sidecar knows the workload ([`Mesh::way`]).

@@ -210,6 +210,48 @@ async fn a_timeout_of_a_route_ends_the_wait_for_an_answer() {
     caller.sidecar.records_with(1, &fields).await;
 }
 
+/// What may be repeated is the sidecar's to say, how often and after what the route's.
+#[tokio::test]
+async fn retries_of_a_route_repeat_what_does_no_harm_and_no_payment() {
+    let caller = Caller::routed(
+        "  - {name: often, match: [{uri: {prefix: /status}, headers: {x-retry: {exact: 'yes'}}}], retries: {attempts: 3, retryOn: '503', backoff: 1ms}, route: [{destination: {host: bank.example}}]}
+  - {name: never, match: [{headers: {x-retry: {exact: 'no'}}}], retries: {attempts: 0}, route: [{destination: {host: bank.example}}]}
+  - {name: rest, route: [{destination: {host: bank.example}}]}
+",
+    )
+    .await;
+    for (method, target, retry, tries) in [
+        ("GET", "/status/503", "yes", 4),
+        ("PUT", "/status/503", "yes", 4),
+        ("POST", "/status/503", "yes", 1),
+        ("PATCH", "/status/503", "yes", 1),
+        ("GET", "/status/500", "yes", 1),
+        ("GET", "/status/503", "no", 1),
+        ("GET", "/status/503", "", 1),
+    ] {
+        caller.bank.clear();
+        let asked = with(request(method, target, "pay"), &[("x-retry", retry)]);
+        let answer = caller.send(asked).await;
+        assert_eq!(answer.status.as_str(), &target[8..], "{method} {retry}");
+        assert_eq!(caller.bank.received().len(), tries, "{method} {target} {retry}");
+        assert!(caller.bank.received().iter().all(|received| received.body == b"pay"));
+    }
+}
+
+#[tokio::test]
+async fn a_try_has_a_time_of_its_own_within_that_of_the_request() {
+    let caller = Caller::routed(
+        "  - {name: all, timeout: 20s, retries: {attempts: 2, perTryTimeout: 200ms, retryOn: reset}, route: [{destination: {host: bank.example}}]}\n",
+    )
+    .await;
+    assert_eq!(caller.get("/slow/30000").await.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(caller.bank.received().len(), 3);
+    caller.bank.clear();
+    let paid = caller.send(request("POST", "/slow/30000", "pay")).await;
+    assert_eq!(paid.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(caller.bank.received().len(), 1);
+}
+
 #[tokio::test]
 async fn a_mirror_of_a_sidecars_route_gets_a_copy_that_the_application_does_not_wait_for() {
     let copies = Upstream::start("copy").await;
