@@ -56,6 +56,7 @@ fn of_proxy() -> OfProxy {
         http_idle_timeout: limits.idle_timeout,
         tcp_idle_timeout: limits.tcp_idle_timeout,
         concurrent_streams: limits.streams_max,
+        tcp_keepalive: limits.tcp_keepalive,
     }
 }
 

@@ -12,6 +12,7 @@ const PROXY: OfProxy = OfProxy {
     http_idle_timeout: Duration::from_secs(50),
     tcp_idle_timeout: Duration::from_secs(3600),
     concurrent_streams: 100,
+    tcp_keepalive: Duration::from_secs(60),
 };
 
 fn described(text: &str, host: &str) -> Vec<Described> {
@@ -40,7 +41,7 @@ fn every_value_has_its_origin_and_without_a_rule_that_is_the_default() {
         "connectionPool.tcp.maxConnections = 1024 <- default",
         "connectionPool.tcp.connectTimeout = 5s <- default",
         "connectionPool.tcp.maxConnectionDuration = as long as its certificates are valid <- default",
-        "connectionPool.tcp.tcpKeepalive = the proxy's own <- default",
+        "connectionPool.tcp.tcpKeepalive = off <- default",
     ];
     assert_eq!(lines(found, "connectionPool.tcp."), expected);
     assert_eq!(
@@ -118,6 +119,8 @@ fn a_port_of_tcp_shows_what_is_for_tcp_and_a_host_that_nobody_told_of_shows_noth
     assert_eq!(lines(db, "tls"), ["tls.mode = DISABLE <- default"]);
     assert!(lines(db, "connectionPool.http").is_empty() && lines(db, "retryBudget").is_empty());
     assert_eq!(lines(db, "connectionPool.tcp.idle"), ["connectionPool.tcp.idleTimeout = 1h <- default"]);
+    let keepalive = "connectionPool.tcp.tcpKeepalive = time 1m <- default";
+    assert_eq!(lines(db, "connectionPool.tcp.tcpKeepalive"), [keepalive]);
     assert!(described(entry, "other.example").is_empty());
     assert!(described(entry, "db.example:80").is_empty());
 }

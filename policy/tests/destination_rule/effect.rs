@@ -75,7 +75,7 @@ fn every_bound_of_a_pool_is_understood() {
 }
 
 #[test]
-fn the_idle_time_of_tcp_is_for_http_where_http_has_none() {
+fn bounds_of_tcp_are_for_http_where_http_has_none_and_never_the_other_way() {
     let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
                  metadata: {name: e, namespace: bank}\nspec: {hosts: [a.example], resolution: DNS, \
                  ports: [{number: 80, name: http, protocol: HTTP}, {number: 5432, name: db, protocol: TCP}]}\n";
@@ -88,6 +88,17 @@ fn the_idle_time_of_tcp_is_for_http_where_http_has_none() {
     assert_eq!((idle(both, 80), idle(both, 5432)), (Some(seconds(2)), Some(seconds(1))));
     assert_eq!(idle("tcp: {idleTimeout: 1s}", 80), Some(seconds(1)));
     assert_eq!(idle("http: {idleTimeout: 2s}", 5432), None);
+    let rule = rule(
+        "bank",
+        "r",
+        "host: a.example, trafficPolicy: {connectionPool: {tcp: {maxConnections: 3}, http: {http2MaxRequests: 9}}}",
+    );
+    let snapshot = payments(&(entry.to_owned() + &rule));
+    let bounds = |port| {
+        let pool = &find(&snapshot, &format!("a.example:{port}")).traffic.pool;
+        (pool.max_connections, pool.max_requests)
+    };
+    assert_eq!((bounds(80), bounds(5432)), ((3, 9), (3, 3)));
 }
 
 #[test]

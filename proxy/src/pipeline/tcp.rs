@@ -46,7 +46,8 @@ pub(crate) async fn inbound(connection: &Inbound, caller: Transport) {
     };
     let allowed =
         |snapshot: &Snapshot| matches!(snapshot.authorize_tcp(&view(connection)), Decision::Allow { .. });
-    let terms = Terms { allowed: &allowed, expires: connection.expires, serial: connection.serial() };
+    let (expires, serial) = (connection.expires, connection.serial());
+    let terms = Terms { allowed: &allowed, expires, serial, life: None, keeps_alive: false };
     relay(permit, worker, caller, application, &mut record, terms).await;
 }
 
@@ -84,6 +85,10 @@ pub(crate) async fn outbound(connection: &Outbound, caller: Transport) {
         Ok(judged) => judged,
         Err(error) => return refuse(&caller, record, &error),
     };
+    let bounds = &destination.traffic.pool;
+    if let Some(idle) = bounds.idle_timeout {
+        record.carries_tcp(idle);
+    }
     let server = match reach(worker, &destination, &identity, &mut record).await {
         Ok(server) => server,
         Err(error) => return refuse(&caller, record, &error),
@@ -97,7 +102,13 @@ pub(crate) async fn outbound(connection: &Outbound, caller: Transport) {
     };
     // The server's side knows when the certificates of both end.
     let serial = server.peer_serial();
-    let terms = Terms { allowed: &allowed, expires: None, serial: serial.as_deref() };
+    let terms = Terms {
+        allowed: &allowed,
+        expires: None,
+        serial: serial.as_deref(),
+        life: bounds.max_connection_duration,
+        keeps_alive: bounds.keepalive.is_some(),
+    };
     relay(permit, worker, caller, server, &mut record, terms).await;
 }
 

@@ -17,7 +17,6 @@ use crate::http::body::Tally;
 use crate::http::layer::pass_flush;
 use crate::http::silence::too_long;
 use crate::http::transport::Transport;
-use crate::settings::limits::Limits;
 use crate::stage::revoked::revoked;
 use crate::stage::tunnel::{disallowed, expired};
 use crate::telemetry::record::{Record, TcpEnd};
@@ -30,6 +29,10 @@ pub(crate) struct Terms<'t> {
     pub(crate) expires: Option<SystemTime>,
     /// Of the certificate that the other end in the mesh showed.
     pub(crate) serial: Option<&'t str>,
+    /// From now on.
+    pub(crate) life: Option<Duration>,
+    /// A rule said how the upstream is asked whether it is there.
+    pub(crate) keeps_alive: bool,
 }
 
 /// Carries bytes until both sides have ended, or one of `terms` is over. Whoever ends its side may still read the other's.
@@ -44,8 +47,8 @@ pub(crate) async fn relay(
 ) {
     drop(permit);
     let limits = &worker.shared.limits;
-    prepare(caller.socket(), limits);
-    prepare(upstream.socket(), limits);
+    prepare(caller.socket(), Some(limits.tcp_keepalive));
+    prepare(upstream.socket(), (!terms.keeps_alive).then_some(limits.tcp_keepalive));
     record.tcp_opened();
     let tally = record.tally.clone();
     let (mut caller, mut upstream) = (Counted::new(caller, &tally), Counted::new(upstream, &tally));
@@ -62,6 +65,7 @@ pub(crate) async fn relay(
                 () = revoked(worker, terms.serial) => TcpEnd::Closed("closed_by_revocation"),
                 () = disallowed(worker, terms.allowed) => TcpEnd::Closed("closed_by_policy_change"),
                 () = expired(terms.expires) => TcpEnd::Closed("closed_at_certificate_expiry"),
+                () = passed(terms.life) => TcpEnd::Closed("closed_at_max_connection_duration"),
                 () = too_long(tally.silence.as_ref()) => TcpEnd::Idle,
             }
         };
@@ -88,11 +92,19 @@ pub(crate) async fn relay(
 }
 
 /// From now on a connection that is dropped is reset, unless it ended well.
-fn prepare(socket: &TcpStream, limits: &Limits) {
+fn prepare(socket: &TcpStream, keepalive: Option<Duration>) {
     linger(socket, Some(Duration::ZERO));
-    let keepalive = TcpKeepalive::new().with_time(limits.tcp_keepalive);
+    let Some(time) = keepalive else { return };
+    let keepalive = TcpKeepalive::new().with_time(time);
     if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&keepalive) {
         tracing::debug!(%error, "a silent connection is not asked whether it is there");
+    }
+}
+
+async fn passed(life: Option<Duration>) {
+    match life {
+        Some(life) => tokio::time::sleep(life).await,
+        None => std::future::pending().await,
     }
 }
 

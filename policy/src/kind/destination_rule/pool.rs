@@ -142,11 +142,23 @@ pub(super) fn check(pool: &ConnectionPool, path: &str, problems: &mut Problems) 
 }
 
 impl ConnectionPool {
-    /// The bounds of one port. As in Istio, `tcp.idleTimeout` is for HTTP too where `http.idleTimeout` is absent.
+    /// The bounds of one port. As in Istio, `tcp.idleTimeout` is for HTTP too where `http.idleTimeout` is absent. Of raw TCP
+    /// each connection is a request, and what is said of requests is not for it.
     pub(super) fn bounds(&self, protocol: Protocol) -> PoolBounds {
         let Self { tcp, http } = self;
         let defaults = PoolBounds::default();
-        let of_http = http.idle_timeout.filter(|_| protocol != Protocol::Tcp);
+        if protocol == Protocol::Tcp {
+            let max = tcp.max_connections.unwrap_or(defaults.max_connections);
+            return PoolBounds {
+                max_connections: max,
+                max_requests: max,
+                connect_timeout: tcp.connect_timeout,
+                idle_timeout: tcp.idle_timeout,
+                max_connection_duration: tcp.max_connection_duration,
+                keepalive: tcp.keepalive,
+                ..defaults
+            };
+        }
         PoolBounds {
             max_connections: tcp.max_connections.unwrap_or(defaults.max_connections),
             max_pending: http.max_pending_requests.unwrap_or(defaults.max_pending),
@@ -155,7 +167,7 @@ impl ConnectionPool {
             max_requests_per_connection: http.max_requests_per_connection.filter(|requests| *requests > 0),
             max_concurrent_streams: http.max_concurrent_streams,
             connect_timeout: tcp.connect_timeout,
-            idle_timeout: of_http.or(tcp.idle_timeout),
+            idle_timeout: http.idle_timeout.or(tcp.idle_timeout),
             max_connection_duration: tcp.max_connection_duration,
             keepalive: tcp.keepalive,
         }

@@ -29,6 +29,8 @@ pub struct OfProxy {
     pub http_idle_timeout: Duration,
     pub tcp_idle_timeout: Duration,
     pub concurrent_streams: u32,
+    /// Of raw TCP; connections of HTTP have none.
+    pub tcp_keepalive: Duration,
 }
 
 /// All settings of a destination. `effective`: what of the rule it was made from.
@@ -118,7 +120,11 @@ impl Rows {
         let life = time(pool.max_connection_duration, "as long as its certificates are valid");
         let place = said(part, |p| p.tcp.max_connection_duration.is_some());
         self.push("connectionPool.tcp.maxConnectionDuration", life, place);
-        let keepalive = pool.keepalive.map_or_else(|| "the proxy's own".into(), keepalive);
+        let keepalive = match pool.keepalive {
+            Some(told) => keepalive(told),
+            None if protocol == Protocol::Tcp => format!("time {}", shown(self.proxy.tcp_keepalive)),
+            None => "off".into(),
+        };
         self.push("connectionPool.tcp.tcpKeepalive", keepalive, said(part, |p| p.tcp.keepalive.is_some()));
         let (http, tcp) = ("connectionPool.http.idleTimeout", "connectionPool.tcp.idleTimeout");
         let of_tcp = said(part, |p| p.tcp.idle_timeout.is_some());

@@ -1,6 +1,7 @@
 //! Raw TCP through the mesh: a server that speaks first, who may call it, and how connections end.
 
 mod ends;
+mod pool;
 mod refusals;
 
 use std::net::SocketAddr;
