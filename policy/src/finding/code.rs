@@ -171,6 +171,7 @@ codes! {
     // What documents lead to: traffic policies of DestinationRules.
     EJECTS_ALL = "PAL3211", "All endpoints may be left out at once";
     EJECTS_ONLY = "PAL3212", "The only endpoint may be left out";
+    UNUSED_SUBSET = "PAL3213", "No route names the subset";
     EMPTY_SUBSET = "PAL3214", "A subset has no endpoints";
     INEFFECTIVE_SETTING = "PAL3215", "A setting of a traffic policy changes nothing";
     HIDDEN_TLS = "PAL3216", "A rule hides the TLS of another";

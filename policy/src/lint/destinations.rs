@@ -34,6 +34,7 @@ pub(super) fn check(world: &World<'_>, desk: &mut Desk) {
                 unknown_ports(policy, subset, entry, problems);
             }
         });
+        unnamed_subsets(rule, world, problems);
         if let Some(entry) = entry {
             empty_subsets(rule.spec, entry, problems);
             hidden_tls(rule, entry, &world.rules, problems);
@@ -125,6 +126,37 @@ fn unknown_ports(policy: &TrafficPolicy, subset: Option<usize>, entry: &Entry<'_
             let numbers: Vec<String> = entry.spec.ports.iter().map(|port| port.number.to_string()).collect();
             problems.help(format!("its ports: {}", numbers.join(", ")));
         }
+    }
+}
+
+/// Istio surprises here: nothing but a route that names a subset leads to it.
+fn unnamed_subsets(rule: &Rule<'_>, world: &World<'_>, problems: &mut Problems) {
+    let hosts: Vec<String> = resolve(&rule.spec.host, rule.namespace()).collect();
+    let destinations = world.services.iter().flat_map(|service| {
+        let routes = service.spec.http.iter();
+        let all = routes.flat_map(|route| {
+            let mirrors = route.mirrors.iter().map(|mirror| &mirror.destination);
+            route.route.iter().map(|target| &target.destination).chain(mirrors)
+        });
+        all.map(|to| (service.namespace(), to))
+    });
+    let of_host =
+        destinations.filter(|(namespace, to)| resolve(&to.host, namespace).any(|host| hosts.contains(&host)));
+    let named: Vec<&str> = of_host.filter_map(|(_, to)| to.subset.as_deref()).collect();
+    for (index, subset) in rule.spec.subsets.iter().enumerate() {
+        if named.contains(&subset.name.as_str()) {
+            continue;
+        }
+        let path = format!("spec.subsets[{index}]");
+        if subset.policy == TrafficPolicy::default() {
+            let message = format!("no route names the subset {:?}", subset.name);
+            problems.note(code::UNUSED_SUBSET, path, message);
+        } else {
+            let message =
+                format!("the trafficPolicy counts nowhere: no route names the subset {:?}", subset.name);
+            problems.warning(code::UNUSED_SUBSET, format!("{path}.trafficPolicy"), message);
+        }
+        problems.help("write subset beside host in a destination of a VirtualService, or delete it");
     }
 }
 

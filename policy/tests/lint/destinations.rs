@@ -64,6 +64,37 @@ fn the_only_endpoint_of_a_host_may_be_left_out_and_that_is_said() {
 }
 
 #[test]
+fn a_subset_that_no_route_names_is_reported() {
+    let bare: &[&str] = &["spec.subsets[0]"];
+    let with_policy: &[&str] = &["spec.subsets[0].trafficPolicy"];
+    let policy = "subsets: [{name: v1, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]";
+    let route = |destination: &str| {
+        let spec =
+            format!("{{hosts: [api.example], http: [{{route: [{{destination: {{{destination}}}}}]}}]}}");
+        document("networking.istio.io/v1", "VirtualService", "v", &spec)
+    };
+    let mirror = "{hosts: [api.example], http: [{route: [{destination: {host: api.example}}], \
+                  mirrors: [{destination: {host: api.example, subset: v1}}]}]}";
+    let rows = [
+        (rule("subsets: [{name: v1}]"), bare),
+        (rule(policy), with_policy),
+        (rule(policy) + &route("host: api.example"), with_policy),
+        (rule(policy) + &route("host: api.example, subset: v2"), with_policy),
+        (rule(policy) + &route("host: other.example, subset: v1"), with_policy),
+        (rule(policy) + &route("host: api.example, subset: v1"), &[]),
+        (rule(policy) + &document("networking.istio.io/v1", "VirtualService", "v", mirror), &[]),
+        (
+            rule(policy).replace("host: api.example", "host: ledger")
+                + &route("host: ledger.bank, subset: v1"),
+            &[],
+        ),
+    ];
+    table("PAL3213", &rows);
+    assert_eq!(severity(&rows[0].0, "PAL3213"), Severity::Note);
+    assert_eq!(severity(&rows[1].0, "PAL3213"), Severity::Warning);
+}
+
+#[test]
 fn a_subset_without_endpoints_is_reported_where_they_are_all_known() {
     let subsets =
         "subsets: [{name: v1, labels: {version: v1}}, {name: v3, labels: {version: v3}}, {name: all}]";

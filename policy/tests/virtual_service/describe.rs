@@ -15,6 +15,7 @@ fn described(documents: &str) -> Vec<Option<DescribedRoutes>> {
         http_idle_timeout: Duration::from_secs(50),
         tcp_idle_timeout: Duration::from_secs(3600),
         concurrent_streams: 100,
+        tcp_keepalive: Duration::from_secs(60),
     };
     let (set, _) = parse_ok(documents);
     let services = [service("bank", "ledger"), service("bank", "accounts")];
