@@ -270,6 +270,36 @@ async fn a_mirror_of_a_sidecars_route_gets_a_copy_that_the_application_does_not_
     assert_eq!(copy.headers["host"], "bank.example-shadow");
 }
 
+/// The application may be a browser's: its sidecar answers preflights as an edge does.
+#[tokio::test]
+async fn a_preflight_is_answered_by_the_sidecar_whose_route_says_who_may_ask() {
+    let caller = Caller::routed(
+        "  - {name: all, corsPolicy: {allowOrigins: [{exact: 'https://app.example'}], allowMethods: [POST]}, route: [{destination: {host: bank.example}}]}
+",
+    )
+    .await;
+    let origin = [("origin", "https://app.example"), ("access-control-request-method", "POST")];
+    let preflight = caller.send(with(request("OPTIONS", "/pay", ""), &origin)).await;
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("POST"));
+    caller.bank.assert_untouched();
+    let answer = caller.send(with(request("POST", "/pay", "pay"), &origin[..1])).await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(caller.bank.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_local_port_takes_the_routes_of_the_service_that_it_leads_to() {
+    let http = "  - {name: api, match: [{port: 80, authority: {exact: bank.example}}], rewrite: {uri: /v1/}, route: [{destination: {host: bank.example}}]}\n";
+    let documents = calls("payments", BANK, http);
+    let to = format!("{BANK}:80");
+    let caller = Caller::start("HTTP", &documents, |sidecar| sidecar.local_port(&to)).await;
+    let port = caller.sidecar.local_port(&to);
+    let mut asked = client::request("GET", "/x", "");
+    asked.headers_mut().insert("host", port.to_string().parse().unwrap());
+    assert_eq!(client::send(port, asked).await.status, StatusCode::OK);
+    assert_eq!(caller.bank.last().target, "/v1/x");
+}
+
 /// A WebSocket takes a route as any other request does.
 #[tokio::test]
 async fn an_upgrade_takes_its_route() {
