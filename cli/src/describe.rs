@@ -136,6 +136,7 @@ fn stages(projection: &Projection) -> Vec<Stage> {
     let all = [
         ("RateLimitPolicy", named(&projection.rate_limits)),
         ("RequestGuard", named(&projection.request_guards)),
+        ("RetryPolicy", named(&projection.retry_policies)),
         ("RequestAuthentication", named(&projection.request_authentication)),
         ("JwtPolicy", named(&projection.jwt_policies)),
         ("PeerAuthentication", named(&projection.peer_authentication)),

@@ -24,6 +24,8 @@ pub struct Described {
     pub cluster: String,
     /// The DestinationRule that counts for the caller, `namespace/name`.
     pub rule: Option<String>,
+    /// The RetryPolicy that counts for the caller, `namespace/name`.
+    pub retry_policy: Option<String>,
     pub endpoints: Vec<DescribedEndpoint>,
     /// `None`: calls take no route. A subset has none: routes lead there.
     pub routes: Option<DescribedRoutes>,
@@ -82,6 +84,7 @@ fn one(
         subset: destination.subset.as_deref().map(Into::into),
         cluster: destination.cluster.to_string(),
         rule: destination.rule.as_deref().map(Into::into),
+        retry_policy: destination.repeats.as_ref().map(|repeats| repeats.name.to_string()),
         endpoints: destination.endpoints.iter().map(endpoint).collect(),
         routes: None,
         values: values::values(destination, &effective, proxy),

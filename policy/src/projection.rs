@@ -16,7 +16,7 @@ use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
     AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Meta, Named,
     Object, PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec,
-    Selector, ServiceEntrySpec, Spec, VirtualServiceSpec, exports, selects, virtual_service,
+    RetryPolicySpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec, exports, selects, virtual_service,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -29,6 +29,17 @@ pub struct Workload {
     /// Always of the form `/ns/<namespace>/sa/<service-account>`.
     pub id: SpiffeId,
     pub labels: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// The host of the service that the workload is an instance of, `<service-account>.<namespace>`, and its namespace.
+    pub(crate) fn own_host(&self) -> Option<(String, String)> {
+        let name = self.id.workload()?;
+        Some((
+            format!("{}.{}", name.service_account.as_str(), name.namespace.as_str()),
+            name.namespace.as_str().into(),
+        ))
+    }
 }
 
 /// A service made of registered instances.
@@ -77,6 +88,7 @@ pub struct Projection {
     pub jwt_policies: Vec<Named<JwtPolicySpec>>,
     pub rate_limits: Vec<Named<RateLimitPolicySpec>>,
     pub request_guards: Vec<Named<RequestGuardSpec>>,
+    pub retry_policies: Vec<Named<RetryPolicySpec>>,
     /// Serial numbers, in upper-case hex, of certificates whose holders were evicted. Whoever shows one is nobody.
     pub revoked: BTreeSet<String>,
 }
@@ -103,8 +115,8 @@ impl Projection {
 ///   own namespace, of the host's, and of the root namespace. Their destinations are those that it is told of anyway; a
 ///   service that would not let it in stays unknown to it.
 /// - ServiceEntries: those of its own namespace, and those exported to all.
-/// - DestinationRules: those for a host that it was told of, of its own namespace, of the host's, and of the root
-///   namespace.
+/// - DestinationRules and RetryPolicies: those for a host that it was told of, of its own namespace, of the host's, and of
+///   the root namespace. Of RetryPolicies also those for the host that it serves.
 ///
 /// Order of objects and services in the result is by namespace and name, whatever the order they came in.
 pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -> Projection {
@@ -127,6 +139,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         jwt_policies: Vec::new(),
         rate_limits: Vec::new(),
         request_guards: Vec::new(),
+        retry_policies: Vec::new(),
         // Not of policy: whoever issues certificates adds them.
         revoked: BTreeSet::new(),
     };
@@ -160,7 +173,16 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         }
     }
     projection.virtual_services = visible_routes(set, &projection, namespace);
-    projection.destination_rules = visible_rules(set, &projection, namespace);
+    let mut hosts = hosts(&projection);
+    projection.destination_rules = for_hosts(set, &hosts, namespace, |spec| match spec {
+        Spec::DestinationRule(spec) => Some((spec, &spec.host)),
+        _ => None,
+    });
+    hosts.extend(workload.own_host());
+    projection.retry_policies = for_hosts(set, &hosts, namespace, |spec| match spec {
+        Spec::RetryPolicy(spec) => Some((spec, &spec.host)),
+        _ => None,
+    });
     projection
 }
 
@@ -220,30 +242,35 @@ fn visible_services(
     out
 }
 
-fn visible_rules(
-    set: &PolicySet,
-    projection: &Projection,
+/// The hosts that a workload was told of, each with its namespace.
+fn hosts(projection: &Projection) -> BTreeSet<(String, String)> {
+    let services = projection.services.iter();
+    let services = services.map(|s| (format!("{}.{}", s.name, s.namespace), s.namespace.clone()));
+    let entries = projection.service_entries.iter();
+    let entries = entries
+        .flat_map(|e| e.spec.hosts.iter().map(|h| (canonical(h).to_owned(), e.meta.namespace.clone())));
+    services.chain(entries).collect()
+}
+
+/// The objects of one kind that are for one of these hosts and hold for callers of `namespace`.
+fn for_hosts<'s, T: Clone + 's>(
+    set: &'s PolicySet,
+    hosts: &BTreeSet<(String, String)>,
     namespace: &str,
-) -> Vec<Named<DestinationRuleSpec>> {
-    let services =
-        projection.services.iter().map(|s| (format!("{}.{}", s.name, s.namespace), s.namespace.as_str()));
-    let entries = projection
-        .service_entries
-        .iter()
-        .flat_map(|e| e.spec.hosts.iter().map(|h| (canonical(h).to_owned(), e.meta.namespace.as_str())));
-    let hosts: BTreeSet<(String, &str)> = services.chain(entries).collect();
-    let rules = set.objects().iter().filter_map(|object| match &object.spec {
-        Spec::DestinationRule(spec) => Some((&object.meta, spec)),
-        _ => None,
-    });
-    let is_for = |meta: &Meta, spec: &DestinationRuleSpec| {
-        let names: Vec<_> = resolve(&spec.host, &meta.namespace).collect();
+    of_kind: impl Fn(&'s Spec) -> Option<(&'s T, &'s String)>,
+) -> Vec<Named<T>> {
+    let is_for = |meta: &Meta, host: &str| {
+        let names: Vec<_> = resolve(host, &meta.namespace).collect();
         hosts.iter().any(|(host, host_namespace)| {
             names.contains(host)
-                && [namespace, *host_namespace, ROOT_NAMESPACE].contains(&meta.namespace.as_str())
+                && [namespace, host_namespace.as_str(), ROOT_NAMESPACE].contains(&meta.namespace.as_str())
         })
     };
-    rules.filter(|(meta, spec)| is_for(meta, spec)).map(|(meta, spec)| named(meta, spec)).collect()
+    let chosen = set.objects().iter().filter_map(|object| {
+        let (spec, host) = of_kind(&object.spec)?;
+        is_for(&object.meta, host).then(|| named(&object.meta, spec))
+    });
+    chosen.collect()
 }
 
 fn visible_routes(

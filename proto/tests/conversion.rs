@@ -266,6 +266,7 @@ fn projection() -> impl Strategy<Value = Projection> {
                     jwt_policies: Vec::new(),
                     rate_limits: Vec::new(),
                     request_guards: Vec::new(),
+                    retry_policies: Vec::new(),
                     revoked,
                 }
             },

@@ -49,6 +49,9 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
     line(&mut text, "callers", &format!("of the namespace {callers}"));
     let none = || "none: all values are defaults".to_owned();
     line(&mut text, "rule", &first.rule.as_ref().map_or_else(none, |rule| format!("DestinationRule {rule}")));
+    if let Some(policy) = &first.retry_policy {
+        line(&mut text, "repeats", &format!("idempotent methods, and what RetryPolicy {policy} names"));
+    }
     let mut whole: &[Value] = &[];
     for Destination { port, subset, cluster, endpoints, routes, values, .. } in found {
         let _infallible = match subset {

@@ -7,6 +7,7 @@ mod destinations;
 pub mod edge;
 pub mod judged;
 mod mesh_routes;
+mod repeats;
 pub mod routes;
 mod tcp;
 
@@ -28,6 +29,7 @@ use crate::kind::rate_limit_policy::{self, Limit, Scope};
 use crate::kind::request_authentication;
 use crate::kind::request_guard::{self, rule::GuardRule};
 use crate::kind::request_match::MatchView;
+use crate::kind::retry_policy::Repeats;
 use crate::kind::service_entry::{self, Protocol};
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::virtual_service;
@@ -42,6 +44,7 @@ use destinations::Destinations;
 use edge::Edge;
 use judged::JudgedHeaders;
 use mesh_routes::MeshRoutes;
+use repeats::ByHost;
 use routes::{RouteTable, Routes};
 
 /// The compiled policy of one workload.
@@ -60,6 +63,7 @@ pub struct Snapshot {
     mesh_routes: MeshRoutes,
     limits: Vec<(Moment, Arc<Limit>)>,
     guards: Vec<Arc<GuardRule>>,
+    watch: Option<Arc<Repeats>>,
     judged: Arc<JudgedHeaders>,
     revoked: HashSet<Box<str>>,
 }
@@ -96,6 +100,8 @@ pub struct Destination {
     pub traffic: Arc<Traffic>,
     /// The DestinationRule that it was made by, `namespace/name`.
     pub rule: Option<Arc<str>>,
+    /// Which requests may be repeated beside those that are idempotent by their method.
+    pub repeats: Option<Arc<Repeats>>,
 }
 
 /// How a destination is reached.
@@ -145,7 +151,11 @@ impl Snapshot {
         let authorization = Authorization::new(&projection.authorization, &domains, &mut findings);
         let tcp_authorization = Authorization::for_tcp(&projection.authorization, &domains);
         let modes = Modes::new(&projection.peer_authentication, &projection.root_namespace);
-        let destinations = Destinations::new(projection, own_namespace, &mut findings);
+        let repeats = ByHost::new(projection, &mut findings);
+        let watch =
+            workload.own_host().and_then(|(host, namespace)| repeats.find(&host, &namespace, &namespace));
+        let watch = watch.filter(|repeats| repeats.duplicates.is_some()).map(Arc::clone);
+        let destinations = Destinations::new(projection, own_namespace, &repeats, &mut findings);
         let built = built_routes(projection, own_namespace, &mut findings);
         let mesh_routes = MeshRoutes::new(projection, &built, own_namespace, &destinations);
         let routes = Routes::new(&projection.virtual_services, &built, &destinations);
@@ -171,6 +181,7 @@ impl Snapshot {
             mesh_routes,
             limits,
             guards,
+            watch,
             judged: Arc::new(judged),
             revoked: projection.revoked.iter().map(|serial| serial.as_str().into()).collect(),
         })
@@ -241,6 +252,11 @@ impl Snapshot {
     /// Whether `guards` has anything to look for.
     pub fn has_guards(&self) -> bool {
         !self.guards.is_empty()
+    }
+
+    /// The policy by which requests that come to this workload twice are known, if any asks for that.
+    pub fn watch(&self) -> Option<&Arc<Repeats>> {
+        self.watch.as_ref()
     }
 
     /// The headers that any policy of this workload goes by.

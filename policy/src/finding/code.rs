@@ -99,6 +99,11 @@ codes! {
     GUARD_METHOD = "PAL2104", "A method of a guard does not do what it seems to";
     GUARD_CONTENT_TYPE = "PAL2105", "The text is no content type that a guard can take";
     GUARD_HEADER = "PAL2106", "The header is not one that guards forbid or strip";
+    // RetryPolicy.
+    RETRY_EMPTY = "PAL2301", "The policy says nothing about repeated requests";
+    RETRY_RULE = "PAL2302", "A rule about repeated requests does not mean what it says";
+    RETRY_KEY = "PAL2303", "The header cannot hold an idempotency key";
+    RETRY_RANGE = "PAL2304", "A number or a duration about duplicates is out of its range";
     // PolicyTest.
     POLICY_TEST = "PAL2201", "A PolicyTest says what cannot be asked";
     // Identity of a workload.
@@ -175,6 +180,8 @@ codes! {
     EMPTY_SUBSET = "PAL3214", "A subset has no endpoints";
     INEFFECTIVE_SETTING = "PAL3215", "A setting of a traffic policy changes nothing";
     HIDDEN_TLS = "PAL3216", "A rule hides the TLS of another";
+    // What documents lead to: requests that are repeated.
+    UNSAFE_IDEMPOTENT = "PAL3221", "Requests that may change something are said to be idempotent";
     // About lint itself.
     BAD_IGNORE = "PAL3901", "The annotation that ignores findings cannot be read";
     UNUSED_IGNORE = "PAL3902", "The annotation ignores nothing";

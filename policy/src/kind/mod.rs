@@ -12,6 +12,7 @@ pub mod rate_limit_policy;
 pub mod request_authentication;
 pub mod request_guard;
 pub mod request_match;
+pub mod retry_policy;
 pub mod service_entry;
 pub(crate) mod trust_domains;
 pub mod virtual_service;
@@ -27,6 +28,7 @@ pub use peer_authentication::PeerAuthenticationSpec;
 pub use rate_limit_policy::RateLimitPolicySpec;
 pub use request_authentication::RequestAuthenticationSpec;
 pub use request_guard::RequestGuardSpec;
+pub use retry_policy::RetryPolicySpec;
 pub use service_entry::ServiceEntrySpec;
 pub use virtual_service::VirtualServiceSpec;
 
@@ -49,10 +51,11 @@ pub enum Kind {
     VirtualService,
     JwtPolicy,
     RequestGuard,
+    RetryPolicy,
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
@@ -64,6 +67,7 @@ impl Kind {
         Self::JwtPolicy,
         Self::RateLimitPolicy,
         Self::RequestGuard,
+        Self::RetryPolicy,
     ];
 
     /// The name in a document's `kind` field.
@@ -80,6 +84,7 @@ impl Kind {
             Self::VirtualService => "VirtualService",
             Self::JwtPolicy => "JwtPolicy",
             Self::RequestGuard => "RequestGuard",
+            Self::RetryPolicy => "RetryPolicy",
         }
     }
 
@@ -92,9 +97,11 @@ impl Kind {
             Self::ServiceEntry | Self::DestinationRule | Self::Gateway | Self::VirtualService => {
                 "networking.istio.io/v1"
             }
-            Self::MeshConfig | Self::RateLimitPolicy | Self::JwtPolicy | Self::RequestGuard => {
-                "palisade.mesh/v1"
-            }
+            Self::MeshConfig
+            | Self::RateLimitPolicy
+            | Self::JwtPolicy
+            | Self::RequestGuard
+            | Self::RetryPolicy => "palisade.mesh/v1",
         }
     }
 }
@@ -123,6 +130,7 @@ pub enum Spec {
     VirtualService(VirtualServiceSpec),
     JwtPolicy(JwtPolicySpec),
     RequestGuard(RequestGuardSpec),
+    RetryPolicy(RetryPolicySpec),
 }
 
 /// One document, read and checked on its own.
@@ -161,6 +169,7 @@ impl Spec {
             Self::VirtualService(_) => Kind::VirtualService,
             Self::JwtPolicy(_) => Kind::JwtPolicy,
             Self::RequestGuard(_) => Kind::RequestGuard,
+            Self::RetryPolicy(_) => Kind::RetryPolicy,
         }
     }
 }
@@ -179,6 +188,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::VirtualService => Spec::VirtualService(virtual_service::read(reader, at)?),
         Kind::JwtPolicy => Spec::JwtPolicy(jwt_policy::read(reader, at)?),
         Kind::RequestGuard => Spec::RequestGuard(request_guard::read(reader, at)?),
+        Kind::RetryPolicy => Spec::RetryPolicy(retry_policy::read(reader, at)?),
     })
 }
 
@@ -206,6 +216,9 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         }
         Spec::RequestGuard(spec) => {
             request_guard::build(meta, spec, problems);
+        }
+        Spec::RetryPolicy(spec) => {
+            retry_policy::build(meta, spec, problems);
         }
     }
 }

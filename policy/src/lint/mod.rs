@@ -16,6 +16,7 @@ mod pattern;
 mod plaintext;
 pub mod posture;
 mod protection;
+mod repeats;
 mod requests;
 mod routes;
 mod rule_cover;
@@ -79,6 +80,7 @@ pub fn lint(objects: &[Object]) -> Report {
     server_names::check(&world, &mut desk);
     shape::check(&world, &mut desk);
     spellings::check(&world, &mut desk);
+    repeats::check(&world, &mut desk);
     let mut report = Report::default();
     for (index, object) in objects.iter().copied().enumerate() {
         let problems = desk.0.remove(&index).unwrap_or_default();

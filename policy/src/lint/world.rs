@@ -3,8 +3,8 @@
 use crate::kind::authorization_policy::{Action, AuthorizationPolicySpec, is_dry_run};
 use crate::kind::{
     DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Object, PeerAuthenticationSpec,
-    RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec, Selector, ServiceEntrySpec, Spec,
-    VirtualServiceSpec,
+    RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec, RetryPolicySpec, Selector,
+    ServiceEntrySpec, Spec, VirtualServiceSpec,
 };
 
 /// An object of one kind.
@@ -27,6 +27,7 @@ pub(super) struct World<'o> {
     pub(super) services: Vec<Of<'o, VirtualServiceSpec>>,
     pub(super) limits: Vec<Of<'o, RateLimitPolicySpec>>,
     pub(super) guards: Vec<Of<'o, RequestGuardSpec>>,
+    pub(super) repeats: Vec<Of<'o, RetryPolicySpec>>,
     pub(super) entries: Vec<Of<'o, ServiceEntrySpec>>,
     pub(super) rules: Vec<Of<'o, DestinationRuleSpec>>,
     pub(super) mesh: MeshConfigSpec,
@@ -48,6 +49,7 @@ impl<'o> World<'o> {
                 Spec::VirtualService(spec) => world.services.push(Of { index, object, spec }),
                 Spec::RateLimitPolicy(spec) => world.limits.push(Of { index, object, spec }),
                 Spec::RequestGuard(spec) => world.guards.push(Of { index, object, spec }),
+                Spec::RetryPolicy(spec) => world.repeats.push(Of { index, object, spec }),
                 Spec::ServiceEntry(spec) => world.entries.push(Of { index, object, spec }),
                 Spec::DestinationRule(spec) => world.rules.push(Of { index, object, spec }),
                 Spec::MeshConfig(spec) => world.mesh = spec.clone(),

@@ -56,6 +56,7 @@ impl Subject {
             Self::Object(Kind::VirtualService) => "Which requests go to which service.",
             Self::Object(Kind::JwtPolicy) => "Which requests need a token, and what is asked of it.",
             Self::Object(Kind::RequestGuard) => "Which form a request must have.",
+            Self::Object(Kind::RetryPolicy) => "Which requests may be repeated, and which are known again.",
             Self::PolicyTest => "Requests, and what the policies beside it are expected to say of them.",
         }
     }

@@ -11,7 +11,7 @@ use crate::finding::{Findings, Position, code};
 use crate::kind::destination_rule::{DestinationRuleSpec, TlsMode};
 use crate::kind::gateway::conflicts;
 use crate::kind::service_entry::{Location, ServiceEntrySpec};
-use crate::kind::{AuthorizationPolicySpec, Meta, Named, Object, Selector, Spec};
+use crate::kind::{AuthorizationPolicySpec, Kind, Meta, Named, Object, Selector, Spec};
 
 pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
     let mut checker = Checker {
@@ -30,6 +30,7 @@ pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
                 checker.tokens(object, spec, objects);
             }
             Spec::DestinationRule(spec) => checker.rule_host(object, spec),
+            Spec::RetryPolicy(spec) => checker.known_host(object, &spec.host),
             Spec::VirtualService(spec) => checker.routes(object, spec, objects),
             Spec::RequestAuthentication(spec) => checker.token_rules(object, spec, objects),
             Spec::JwtPolicy(spec) => checker.token_policy(object, spec, objects),
@@ -155,12 +156,7 @@ impl<'o> Checker<'o> {
         let of_host = |e: &ServiceEntrySpec| e.hosts.iter().any(|h| names.iter().any(|n| n == canonical(h)));
         let found: Vec<_> = self.entries.iter().filter(|(_, e)| of_host(e)).map(|(_, e)| *e).collect();
         if found.is_empty() {
-            let near = did_you_mean(&spec.host, self.hosts_known()).map(|n| format!("did you mean {n:?}?"));
-            let message = format!("no service and no ServiceEntry has the host {:?}", spec.host);
-            self.report(object, |p| {
-                p.warning(code::UNKNOWN_SERVICE, "spec.host", message);
-                p.help(near.unwrap_or_else(|| "the rule does nothing until one has".into()));
-            });
+            self.warn_no_host(object, &spec.host);
         }
         let external = |e: &&ServiceEntrySpec| e.location == Location::MeshExternal;
         let nobody = |e: &ServiceEntrySpec| {
@@ -174,6 +170,24 @@ impl<'o> Checker<'o> {
                 );
             });
         }
+    }
+
+    /// A RetryPolicy is also for callers of a service that is outside the mesh.
+    fn known_host(&mut self, object: &Object, host: &str) {
+        let names: Vec<String> = resolve(host, &object.meta.namespace).collect();
+        let has = |known: &str| names.iter().any(|name| name == canonical(known));
+        if !self.hosts_known().any(has) && !names.iter().any(|name| self.knows_account(name)) {
+            self.warn_no_host(object, host);
+        }
+    }
+
+    fn warn_no_host(&mut self, object: &Object, host: &str) {
+        let near = did_you_mean(host, self.hosts_known()).map(|n| format!("did you mean {n:?}?"));
+        let message = format!("no service and no ServiceEntry has the host {host:?}");
+        self.report(object, |p| {
+            p.warning(code::UNKNOWN_SERVICE, "spec.host", message);
+            p.help(near.unwrap_or_else(|| "the rule does nothing until one has".into()));
+        });
     }
 
     /// Whatever edge the narrower of two selectors selects, the wider selects too.
@@ -204,21 +218,25 @@ impl<'o> Checker<'o> {
         }
     }
 
-    /// Two rules of one namespace for one host: which one counts would be a matter of luck.
+    /// Two objects of one kind and one namespace for one host: which one counts would be a matter of luck.
     fn rule_owners(&mut self, objects: &'o [Object]) {
-        let mut seen: BTreeMap<(String, &str), &Object> = BTreeMap::new();
+        let mut seen: BTreeMap<(Kind, String, &str), &Object> = BTreeMap::new();
         for object in objects {
-            let Spec::DestinationRule(spec) = &object.spec else { continue };
+            let host = match &object.spec {
+                Spec::DestinationRule(spec) => &spec.host,
+                Spec::RetryPolicy(spec) => &spec.host,
+                _ => continue,
+            };
             let namespace = object.meta.namespace.as_str();
-            let Some(host) = resolve(&spec.host, namespace).last() else { continue };
-            if let Some(first) = seen.insert((host, namespace), object)
+            let Some(host) = resolve(host, namespace).last() else { continue };
+            if let Some(first) = seen.insert((object.spec.kind(), host, namespace), object)
                 && first.meta.name != object.meta.name
             {
                 let message =
                     format!("{} is for this host already{}", title(first), at(first.position.as_ref()));
                 self.report(object, |p| {
                     p.error(code::HOST_TAKEN, "spec.host", message);
-                    p.help("write one rule with both settings");
+                    p.help("write one with what both say");
                 });
             }
         }

@@ -402,3 +402,24 @@ fn a_scope_for_reading_is_not_enough_to_write() {
         ],
     );
 }
+
+#[test]
+fn unsafe_methods_that_are_said_to_be_idempotent_are_pointed_at() {
+    let policy = |rule: &str| {
+        document("palisade.mesh/v1", "RetryPolicy", "r", &format!("{{host: ledger, rules: [{rule}]}}"))
+    };
+    let at: &[&str] = &["spec.rules[0].idempotent"];
+    table(
+        "PAL3221",
+        &[
+            (policy("{idempotent: true}"), at),
+            (policy("{match: [{methods: [POST]}], idempotent: true}"), at),
+            (policy("{match: [{methods: ['P*']}], idempotent: true}"), at),
+            (policy("{match: [{paths: [/search]}], idempotent: true}"), at),
+            (policy("{match: [{methods: [POST], paths: ['/bank.Ledger/*']}], idempotent: true}"), at),
+            (policy("{match: [{methods: [POST], paths: [/bank.Ledger/Balance]}], idempotent: true}"), &[]),
+            (policy("{match: [{methods: [GET, QUERY]}], idempotent: true}"), &[]),
+            (policy("{match: [{methods: [POST]}], idempotencyKey: Idempotency-Key}"), &[]),
+        ],
+    );
+}

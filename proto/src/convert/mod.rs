@@ -15,6 +15,7 @@ mod request_authentication;
 mod request_guard;
 mod request_match;
 mod resilience;
+mod retry_policy;
 mod scalar;
 mod service_entry;
 mod virtual_service;

@@ -28,7 +28,7 @@ use crate::http::normalize::{self, Target};
 use crate::identity::Identity;
 use crate::limit::Asked;
 use crate::listen::edge::EdgeConnection;
-use crate::stage::again::is_idempotent;
+use crate::stage::again::is_repeatable;
 use crate::stage::authenticate::{Believed, authenticate, with_outputs_kept};
 use crate::stage::cors::{Leave, preflight};
 use crate::stage::deadline::Told;
@@ -104,7 +104,7 @@ pub(crate) async fn serve(
     };
     exchange.time(&mut way, told, forwarding.timeout());
     way.retries = forwarding.retries().cloned();
-    way.repeatable = is_idempotent(&head.method);
+    way.repeatable = is_repeatable(&destination, &head.method, forwarding.path.path(), &head.headers);
     exchange.stick(&mut way, &head.headers, &forwarding.path, client);
     let original =
         Original { worker, head: &head, forwarding: &forwarding, identity: &identity, grpc: exchange.grpc };

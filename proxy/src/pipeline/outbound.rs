@@ -21,7 +21,7 @@ use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
 use crate::identity::Identity;
 use crate::listen::outbound::Outbound;
-use crate::stage::again::is_idempotent;
+use crate::stage::again::is_repeatable;
 use crate::stage::cors::{Leave, preflight};
 use crate::stage::deadline::Told;
 use crate::stage::forward::{address, forward};
@@ -86,7 +86,7 @@ pub(crate) async fn serve(connection: Rc<Outbound>, request: Request<Incoming>) 
         }
     };
     exchange.time(&mut way, told, forwarding.as_ref().and_then(Forwarding::timeout));
-    way.repeatable = is_idempotent(&head.method);
+    way.repeatable = is_repeatable(&destination, &head.method, target.path.path(), &head.headers);
     exchange.stick(&mut way, &head.headers, &target.path, connection.source.address.ip());
     head.headers.remove(ATTEMPT_COUNT);
     let mut copies = Vec::new();

@@ -2,6 +2,8 @@
 //! twice is the same as doing it once.
 
 use http::{HeaderMap, Method, StatusCode};
+use palisade_policy::compile::Destination;
+use palisade_policy::kind::request_match::MatchView;
 use palisade_policy::traffic::RetryOn;
 
 use crate::http::headers::REFUSED;
@@ -33,6 +35,18 @@ impl Failed {
 /// Whether RFC 9110 section 9.2.2 has the method do the same however often it is asked.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+}
+
+/// Whether a request, in the form that it is sent in, does no harm when it is processed twice: by its method, or because a
+/// RetryPolicy says so.
+pub(crate) fn is_repeatable(
+    destination: &Destination,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+) -> bool {
+    let view = MatchView { host: &destination.host, method: method.as_str(), path, route: None };
+    is_idempotent(method) || destination.repeats.as_ref().is_some_and(|repeats| repeats.allow(&view, headers))
 }
 
 /// Whether an attempt that failed so may be followed by another. `safe`: the request may be processed twice, by its method or

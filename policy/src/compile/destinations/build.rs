@@ -7,8 +7,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
 
+use crate::compile::repeats::ByHost;
 use crate::compile::{Destination, Target, Transport};
 use crate::kind::destination_rule::{Effective, TlsMode, TlsSettings};
+use crate::kind::retry_policy::Repeats;
 use crate::kind::service_entry::{EntryEndpoint, EntryPort, Location, Protocol, Resolution};
 use crate::kind::{DestinationRuleSpec, Named, ServiceEntrySpec};
 use crate::projection::{Endpoint, MeshService, Projection, ServicePort};
@@ -25,6 +27,7 @@ pub(super) struct Compiler<'p> {
     own_namespace: &'p str,
     /// By namespace and by host as it is known there.
     rules: HashMap<(&'p str, String), &'p Named<DestinationRuleSpec>>,
+    repeats: &'p ByHost<'p>,
 }
 
 /// What a host's ports have in common.
@@ -34,20 +37,24 @@ struct Host<'p> {
     service_namespace: Arc<str>,
     rule: Option<&'p Named<DestinationRuleSpec>>,
     rule_name: Option<Arc<str>>,
+    repeats: Option<&'p Arc<Repeats>>,
 }
+
+/// The objects that count for a host.
+type Said<'p> = (Option<&'p Named<DestinationRuleSpec>>, Option<&'p Arc<Repeats>>);
 
 /// An endpoint with what subsets go by.
 type Labelled<'p> = (&'p BTreeMap<String, String>, Target);
 
 impl<'p> Compiler<'p> {
-    pub(super) fn new(projection: &'p Projection, own_namespace: &'p str) -> Self {
+    pub(super) fn new(projection: &'p Projection, own_namespace: &'p str, repeats: &'p ByHost<'p>) -> Self {
         let mut rules = HashMap::new();
         for rule in &projection.destination_rules {
             for host in resolve(&rule.spec.host, &rule.meta.namespace) {
                 rules.entry((rule.meta.namespace.as_str(), host)).or_insert(rule);
             }
         }
-        Self { projection, own_namespace, rules }
+        Self { projection, own_namespace, rules, repeats }
     }
 
     /// `None`: the service has no identity.
@@ -58,8 +65,8 @@ impl<'p> Compiler<'p> {
         let identities = Arc::new(service.identities.clone());
         // Its rules say nothing of how it is reached: that is by mesh TLS, always.
         let transport = || Transport::Mesh { identities: Arc::clone(&identities) };
-        let rule = self.rule(host, &service.namespace);
-        let common = Host::new(host, &service.name, &service.namespace, rule);
+        let said = self.said(host, &service.namespace);
+        let common = Host::new(host, &service.name, &service.namespace, said);
         let port = |port: &ServicePort| {
             let target = |e: &'p Endpoint| {
                 let address = *e.addresses.get(&port.number)?;
@@ -80,7 +87,7 @@ impl<'p> Compiler<'p> {
             _ => host,
         };
         let namespace = entry.spec.namespace_of(host, &entry.meta.namespace);
-        let common = Host::new(host, name, namespace, self.rule(canonical_host, &entry.meta.namespace));
+        let common = Host::new(host, name, namespace, self.said(canonical_host, &entry.meta.namespace));
         let identities = Arc::new(self.identities(entry));
         let mut ports = Vec::with_capacity(entry.spec.ports.len());
         for port in &entry.spec.ports {
@@ -97,6 +104,11 @@ impl<'p> Compiler<'p> {
             ports.push(made);
         }
         Ok(ports)
+    }
+
+    /// What objects say of a host.
+    fn said(&self, host: &str, host_namespace: &str) -> Said<'p> {
+        (self.rule(host, host_namespace), self.repeats.find(host, self.own_namespace, host_namespace))
     }
 
     /// The rule for a host: of the caller's namespace, else of the host's, else of the root namespace. It counts as a
@@ -120,18 +132,14 @@ impl<'p> Compiler<'p> {
 }
 
 impl<'p> Host<'p> {
-    fn new(
-        host: &str,
-        service_name: &str,
-        service_namespace: &str,
-        rule: Option<&'p Named<DestinationRuleSpec>>,
-    ) -> Self {
+    fn new(host: &str, service_name: &str, service_namespace: &str, (rule, repeats): Said<'p>) -> Self {
         Self {
             host: host.into(),
             service_name: service_name.into(),
             service_namespace: service_namespace.into(),
             rule,
             rule_name: rule.map(|rule| format!("{}/{}", rule.meta.namespace, rule.meta.name).into()),
+            repeats,
         }
     }
 
@@ -156,6 +164,7 @@ impl<'p> Host<'p> {
                 endpoints,
                 traffic: Arc::new(effective.traffic(protocol)),
                 rule: self.rule_name.clone(),
+                repeats: self.repeats.cloned(),
             })
         };
         let whole = make(None, None, endpoints.iter().map(|(_, target)| target.clone()).collect());

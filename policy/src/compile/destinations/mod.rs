@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 
 use self::build::{Compiler, Port};
 use super::Destination;
+use super::repeats::ByHost;
 use crate::finding::Findings;
 use crate::finding::code;
 use crate::finding::problem::Problems;
@@ -28,8 +29,13 @@ pub(crate) struct Destinations {
 }
 
 impl Destinations {
-    pub(crate) fn new(projection: &Projection, own_namespace: &str, findings: &mut Findings) -> Self {
-        let compiler = Compiler::new(projection, own_namespace);
+    pub(super) fn new(
+        projection: &Projection,
+        own_namespace: &str,
+        repeats: &ByHost<'_>,
+        findings: &mut Findings,
+    ) -> Self {
+        let compiler = Compiler::new(projection, own_namespace, repeats);
         let mut out = Self::default();
         // Registered services come first: no entry can take a host away from one.
         for service in &projection.services {
