@@ -89,6 +89,8 @@ pub enum ProxyError {
     NoHealthyEndpoint,
     #[error("as many {} under way as the destination's connectionPool allows", .0.name())]
     UpstreamOverflow(Overflow),
+    #[error("the same request is under way already")]
+    DuplicateInFlight,
     #[error("nobody waits for the answer any longer")]
     RequestTimeout,
     #[error("no connection to an endpoint")]
@@ -140,6 +142,7 @@ const INVALID_ARGUMENT: u16 = 3;
 const DEADLINE_EXCEEDED: u16 = 4;
 const PERMISSION_DENIED: u16 = 7;
 const RESOURCE_EXHAUSTED: u16 = 8;
+const ABORTED: u16 = 10;
 const UNIMPLEMENTED: u16 = 12;
 const UNAVAILABLE: u16 = 14;
 const UNAUTHENTICATED: u16 = 16;
@@ -344,6 +347,16 @@ impl ProxyError {
                 S::NOT_IMPLEMENTED,
                 UNIMPLEMENTED,
                 "WebSocket needs a port of protocol http",
+                true,
+            ),
+            // As draft-ietf-httpapi-idempotency-key-header has it.
+            Self::DuplicateInFlight => row(
+                Caller,
+                "duplicate_in_flight",
+                "",
+                S::CONFLICT,
+                ABORTED,
+                "Not processed: the same request is under way already",
                 true,
             ),
             Self::NoEndpoint => {

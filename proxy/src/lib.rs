@@ -24,6 +24,7 @@ pub mod settings;
 pub mod stage;
 pub mod telemetry;
 pub mod upstream;
+pub mod watch;
 pub mod worker;
 
 pub use run::{RunError, run};

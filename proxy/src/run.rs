@@ -116,6 +116,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         limits: Arc::new(settings.limits.clone()),
         client_requests: Arc::new(ClientRequests::new(settings.limits.requests_per_address)),
         limiter: Arc::new(Limiter::new(settings.limits.limiter_keys_max)),
+        watch: Arc::default(),
         settings: Arc::new(settings),
         drain: drain.clone(),
         telemetry: telemetry.clone(),

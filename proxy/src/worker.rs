@@ -32,6 +32,7 @@ use crate::upstream::cluster::Upstreams;
 use crate::upstream::members::Known;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::Resolver;
+use crate::watch::Watch;
 
 /// How often `Activity::idle` looks.
 const IDLE_POLL: Duration = Duration::from_millis(10);
@@ -56,6 +57,8 @@ pub struct Shared {
     pub certificates: Arc<Certificates>,
     /// How often callers came, for RateLimitPolicies.
     pub limiter: Arc<Limiter>,
+    /// What applications were given of late, for RetryPolicies.
+    pub watch: Arc<Watch>,
     /// Requests under way at the edge, by client.
     pub client_requests: Arc<ClientRequests>,
     /// The endpoints of destinations, as all workers know them together.
@@ -274,6 +277,9 @@ impl Worker {
             self.resolver.tidy(limits);
             self.known.tidy();
             self.shared.limiter.tidy();
+            if self.is_first() {
+                self.shared.watch.tidy();
+            }
         }
     }
 

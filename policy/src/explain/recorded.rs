@@ -119,6 +119,8 @@ fn undecided(reason: &str) -> &'static str {
         "a RateLimitPolicy ended the request, and how much was used up is not recorded"
     } else if any(&["guard_"]) {
         "a RequestGuard did not take the form of the request, which records do not hold"
+    } else if any(&["duplicate_in_flight"]) {
+        "a RetryPolicy ended the request, since the same one was under way already"
     } else if any(&["token_"]) {
         "the request ended at the end user's token, which records do not hold"
     } else if any(&["no_snapshot", "no_identity"]) {

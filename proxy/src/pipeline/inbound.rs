@@ -18,6 +18,7 @@ use crate::limit::Asked;
 use crate::listen::inbound::Inbound;
 use crate::stage::authenticate::{Believed, authenticate};
 use crate::stage::deadline::Told;
+use crate::stage::delivery;
 use crate::stage::demand::demand;
 use crate::stage::forward::{Route, To, address, forward};
 use crate::stage::guard::{self, Guarded};
@@ -139,6 +140,8 @@ async fn judge(
     let asked = Asked { address, headers: &head.headers, token };
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record).await?;
+    // Only what nothing else refuses is a delivery.
+    delivery::watch(&connection.worker, snapshot, &head.method, target.path.path(), &head.headers, record)?;
     let kept = Kept::of(&head.headers, snapshot);
     Ok(Judged { permit, target, believed, kept })
 }

@@ -72,6 +72,7 @@ pub(super) async fn attempt(
     }
     let sent = Instant::now();
     record.upstream_sent_at = Some(sent);
+    record.delivered();
     let tally = record.tally.clone();
     tally.leash.set_server(lease.server());
     if let Some(why) = tally.leash.over() {

@@ -27,18 +27,19 @@ pub(crate) fn set_client_cert(headers: &mut HeaderMap, value: Option<&HeaderValu
 
 /// The caller's request id, when it is one and sane; else a new one, which is set.
 pub(crate) fn request_id(headers: &mut HeaderMap, new: impl FnOnce() -> String) -> HeaderValue {
-    let mut given = headers.get_all(REQUEST_ID).iter();
-    let given = match (given.next(), given.next()) {
-        (Some(id), None) if is_sane(id) => Some(id.clone()),
-        _ => None,
-    };
-    let mut id = given.unwrap_or_else(|| {
+    let mut id = given_id(headers).cloned().unwrap_or_else(|| {
         HeaderValue::try_from(new()).unwrap_or_else(|_not_ascii| HeaderValue::from_static("-"))
     });
     // No two requests have the same: in HPACK's table (RFC 7541 section 7.1.3) it would push out what comes again.
     id.set_sensitive(true);
     headers.insert(REQUEST_ID, id.clone());
     id
+}
+
+/// The id that the caller gave, where it is one and sane.
+pub(crate) fn given_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut given = headers.get_all(REQUEST_ID).iter();
+    given.next().filter(|id| given.next().is_none() && is_sane(id))
 }
 
 fn is_sane(id: &HeaderValue) -> bool {

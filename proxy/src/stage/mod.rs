@@ -7,6 +7,7 @@ pub mod cors;
 #[cfg(test)]
 mod cors_tests;
 pub(crate) mod deadline;
+pub(crate) mod delivery;
 pub(crate) mod demand;
 pub(crate) mod fault;
 pub(crate) mod forward;

@@ -44,6 +44,7 @@ impl Scribe {
             calls: Calls::default(),
             keys: Arc::default(),
             certificates: Arc::default(),
+            watch: Arc::default(),
             limiter: Arc::new(Limiter::new(1)),
             client_requests: Arc::new(ClientRequests::new(limits.requests_per_address)),
             store_status: Arc::default(),

@@ -116,6 +116,11 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
+    pub(super) fn truth(&mut self, key: Key) {
+        self.key(key);
+        self.out.extend_from_slice(b"true");
+    }
+
     pub(super) fn null(&mut self, key: Key) {
         self.key(key);
         self.out.extend_from_slice(b"null");

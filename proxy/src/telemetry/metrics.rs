@@ -1,5 +1,6 @@
 //! Counters of one worker, their sum, and Prometheus's text of it, under Istio's names.
 
+mod duplicates;
 mod faults;
 mod labels;
 mod shadow;
@@ -123,6 +124,7 @@ pub(crate) struct Shard {
     store: HashMap<&'static str, u64>,
     /// Decisions that dry-run policies would turn round.
     shadowed: HashMap<shadow::Series, u64>,
+    duplicated: HashMap<duplicates::Series, u64>,
     /// By guard and reason.
     guarded: HashMap<(Arc<str>, &'static str), u64>,
     pub(crate) plaintext_refused: u64,
@@ -253,6 +255,7 @@ impl Shard {
 
     pub(super) fn add(&mut self, other: &Self) {
         self.add_shadowed(other);
+        self.add_duplicated(other);
         for (key, count) in &other.codec_refusals {
             *self.codec_refusals.entry(*key).or_default() += count;
         }
@@ -404,6 +407,7 @@ fn render_ours(out: &mut String, shard: &Shard) {
     render_store(out, shard);
     render_guarded(out, shard);
     shadow::render(out, shard);
+    duplicates::render(out, shard);
     let connections = |direction| shard.connections.get(&direction).copied().unwrap_or_default();
     let label = |direction: Direction| format!("direction=\"{}\"", direction.name());
     head(out, "palisade_connections_total", "counter", "Connections accepted.");

@@ -1,6 +1,7 @@
 //! The decision record: one line per request, written when the request's last part is dropped.
 
 mod copy;
+mod duplicate;
 mod ended;
 mod fault;
 mod line;
@@ -141,6 +142,7 @@ pub(crate) struct Record {
     round: u64,
     /// Among what is judged again with every change.
     place: Option<Place>,
+    pub(crate) watched: duplicate::Watched,
 }
 
 impl Record {
@@ -200,6 +202,7 @@ impl Record {
             tcp: None,
             round: worker.open.round(),
             place: None,
+            watched: duplicate::Watched::default(),
         })
     }
 

@@ -139,6 +139,7 @@ impl Sidecar {
             certificates: Arc::default(),
             client_requests: Arc::new(client_requests),
             limiter: Arc::new(palisade_proxy::limit::Limiter::new(1000)),
+            watch: Arc::default(),
             store_status: Arc::default(),
             upstreams: Arc::default(),
         };

@@ -12,7 +12,9 @@
 )]
 
 mod breaker;
+mod chance;
 mod deadlines;
+mod duplicates;
 mod kit;
 mod once;
 mod rolling;

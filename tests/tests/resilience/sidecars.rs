@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::PALISADE;
 use crate::kit::nobody;
 
-const OPEN: &str = "
+pub(crate) const OPEN: &str = "
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default, namespace: palisade-system}

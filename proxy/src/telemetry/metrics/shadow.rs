@@ -22,7 +22,7 @@ pub(super) struct Series {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Caller(SpiffeId);
+pub(super) struct Caller(pub(super) SpiffeId);
 
 impl std::hash::Hash for Caller {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {

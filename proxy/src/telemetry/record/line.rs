@@ -62,6 +62,11 @@ impl Record {
         if let Some(rule) = &self.path_kept_by {
             o.text(key!("path_kept_by"), &rule.envoy_name());
         }
+        if let Some((first, known_by)) = &self.watched.duplicate_of {
+            o.truth(key!("duplicate_delivery"));
+            o.text(key!("duplicate_of"), &first.to_string());
+            o.known(key!("duplicate_known_by"), known_by.name());
+        }
         if let Some(limit) = &self.limits.refused {
             o.text(key!("limit"), limit);
         }

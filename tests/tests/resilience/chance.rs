@@ -1,0 +1,122 @@
+//! Upstreams that do at random what upstreams do: whatever that is, a payment is delivered once at most.
+
+use std::sync::{Arc, Mutex};
+
+use palisade_tests::Wild;
+use palisade_tests::client;
+use palisade_tests::wild::{Act, Delivery};
+
+use crate::kit::{Caller, nobody, request};
+
+const REFUSED_STREAM: u32 = 7;
+const INTERNAL_ERROR: u32 = 2;
+const CANCEL: u32 = 8;
+const PAYMENTS: usize = 60;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): good enough to draw by, and the same for the same seed.
+#[derive(Clone, Debug)]
+struct Chance(Arc<Mutex<u64>>);
+
+impl Chance {
+    fn draw<T: Copy>(&self, from: &[T]) -> T {
+        let mut state = self.0.lock().unwrap();
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let drawn = usize::try_from((z ^ (z >> 31)) % from.len() as u64).unwrap();
+        from[drawn]
+    }
+}
+
+/// What was really delivered: a server that says that it read nothing has not processed it either.
+type Processed = Arc<Mutex<Vec<String>>>;
+
+fn script(
+    chance: Chance,
+    acts: &'static [Act],
+    processed: Processed,
+) -> impl Fn(&Delivery) -> Act + Send + Sync + 'static {
+    move |delivery| {
+        // Asked before anything is read, too.
+        if delivery.attempt == 0 {
+            return chance.draw(&[Act::Slam, Act::Answer(200), Act::Answer(200), Act::Answer(200)]);
+        }
+        let act = chance.draw(acts);
+        if !matches!(act, Act::ResetStream(REFUSED_STREAM) | Act::GoAwayBefore) {
+            processed.lock().unwrap().push(String::from_utf8(delivery.body.clone()).unwrap());
+        }
+        act
+    }
+}
+
+/// Another one each time; a failure names it, and `PALISADE_TEST_SEED` takes it again.
+fn seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let given = std::env::var("PALISADE_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    given.unwrap_or(u64::try_from(now.as_nanos() % u128::from(u64::MAX)).unwrap())
+}
+
+async fn payments_are_delivered_once(http2: bool, acts: &'static [Act]) {
+    let seed = seed();
+    let chance = Chance(Arc::new(Mutex::new(seed)));
+    let processed = Processed::default();
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let script = script(chance.clone(), acts, processed.clone());
+        servers.push(if http2 { Wild::http2(script).await } else { Wild::http1(script).await });
+    }
+    let mut endpoints: Vec<_> = servers.iter().map(Wild::address).collect();
+    endpoints.push(nobody());
+    let caller = Caller::of(&endpoints, if http2 { "HTTP2" } else { "HTTP" }, "").await;
+    let mut answered = Vec::new();
+    for n in 0..PAYMENTS {
+        let id = format!("payment-{n}");
+        let method = chance.draw(&["POST", "PATCH"]);
+        if let Ok(answer) = client::try_send(caller.sidecar.http_proxy(), request(method, &id, &id)).await
+            && answer.status == 200
+        {
+            answered.push(id);
+        }
+    }
+    let processed = processed.lock().unwrap().clone();
+    let count = |id: &String| processed.iter().filter(|other| *other == id).count();
+    for id in (0..PAYMENTS).map(|n| format!("payment-{n}")) {
+        assert!(count(&id) <= 1, "{id} was delivered {} times; seed {seed}", count(&id));
+    }
+    assert!(answered.iter().all(|id| count(id) == 1), "what is answered was delivered; seed {seed}");
+    assert!(processed.len() > PAYMENTS / 4, "{} were delivered at all; seed {seed}", processed.len());
+}
+
+#[tokio::test]
+async fn whatever_servers_of_http1_do_at_random_a_payment_is_delivered_once_at_most() {
+    const ACTS: &[Act] = &[
+        Act::Answer(200),
+        Act::Answer(200),
+        Act::Answer(500),
+        Act::Answer(503),
+        Act::Answer(409),
+        Act::Answer(429),
+        Act::Late(50),
+        Act::Reset,
+        Act::ResetInBody,
+        Act::Garbage,
+    ];
+    payments_are_delivered_once(false, ACTS).await;
+}
+
+#[tokio::test]
+async fn whatever_servers_of_http2_do_at_random_a_payment_is_delivered_once_at_most() {
+    const ACTS: &[Act] = &[
+        Act::Answer(200),
+        Act::Answer(200),
+        Act::Answer(500),
+        Act::Reset,
+        Act::ResetStream(REFUSED_STREAM),
+        Act::ResetStream(INTERNAL_ERROR),
+        Act::ResetStream(CANCEL),
+        Act::GoAwayBefore,
+        Act::GoAwayAfter,
+    ];
+    payments_are_delivered_once(true, ACTS).await;
+}

@@ -1,0 +1,230 @@
+//! The double-delivery watch: what a sidecar makes of a request that its application was given already.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use palisade_tests::client::{self, Answer};
+use palisade_tests::documents::service_entry;
+use palisade_tests::wild::Act;
+use palisade_tests::{Sidecar, Wild, World, until};
+use serde_json::{Value, json};
+
+use crate::PALISADE;
+use crate::sidecars::OPEN;
+
+const KEYED: &str = "rules: [{match: [{methods: [POST]}], idempotencyKey: Idempotency-Key}]";
+
+/// A ledger whose sidecar watches, and two callers.
+struct Watched {
+    world: World,
+    app: Wild,
+    ledger: Sidecar,
+    web: Sidecar,
+    shop: Sidecar,
+}
+
+/// One call of the ledger.
+struct Call<'c> {
+    method: &'c str,
+    path: &'c str,
+    headers: &'c [(&'c str, &'c str)],
+}
+
+const POST: Call<'_> = Call { method: "POST", path: "/transfers", headers: &[] };
+
+impl Watched {
+    async fn start(app: Wild, duplicates: &str) -> Self {
+        let world = World::of_files(PALISADE);
+        world.policy("open.yaml", OPEN);
+        let policy = format!(
+            "
+apiVersion: palisade.mesh/v1
+kind: RetryPolicy
+metadata: {{name: ledger, namespace: payments}}
+spec: {{host: ledger, {KEYED}, duplicates: {duplicates}}}
+"
+        );
+        world.policy("retries.yaml", &policy);
+        let ledger = world.file_sidecar("payments/ledger").serve(8080, app.address()).start().await;
+        world.policy("ledger.yaml", &service_entry("ledger", ledger.inbound(8080), "HTTP"));
+        let web = world.file_sidecar("payments/web").outbound().start().await;
+        let shop = world.file_sidecar("payments/shop").outbound().start().await;
+        Self { world, app, ledger, web, shop }
+    }
+
+    async fn call(&self, by: &Sidecar, call: &Call<'_>) -> Answer {
+        client::send(by.http_proxy(), request(call)).await
+    }
+
+    async fn records(&self, count: usize) -> Vec<Value> {
+        self.ledger.records_with(count, &[("direction", json!("inbound"))]).await
+    }
+
+    async fn counted(&self, having: &[&str]) -> f64 {
+        self.ledger.metric("palisade_duplicate_deliveries_total", having).await
+    }
+}
+
+fn request(call: &Call<'_>) -> Request<Full<Bytes>> {
+    let mut request =
+        client::request(call.method, &format!("http://ledger.payments:8080{}", call.path), "pay");
+    for (name, value) in call.headers {
+        request.headers_mut().insert(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+    }
+    request
+}
+
+fn first_of(record: &Value) -> Option<(&Value, &str)> {
+    let known_by = record["duplicate_known_by"].as_str()?;
+    assert_eq!(record["duplicate_delivery"], true);
+    Some((&record["duplicate_of"], known_by))
+}
+
+#[tokio::test]
+async fn a_key_that_comes_twice_is_recorded_with_the_decision_that_it_repeats() {
+    let mesh = Watched::start(Wild::http1(|_| Act::Answer(200)).await, "{}").await;
+    let key = |key| Call { headers: key, ..POST };
+    let one: &[_] = &[("idempotency-key", "one")];
+    // Who, what, and which of the calls before it each repeats.
+    let rows: [(&Sidecar, Call<'_>, Option<usize>); 9] = [
+        (&mesh.web, key(one), None),
+        (&mesh.web, key(one), Some(0)),
+        (&mesh.web, key(&[("idempotency-key", "two")]), None),
+        (&mesh.web, Call { path: "/refunds", headers: one, ..POST }, None),
+        (&mesh.web, Call { path: "/transfers?again", headers: one, ..POST }, Some(0)),
+        (&mesh.web, Call { method: "PATCH", headers: one, ..POST }, None),
+        (&mesh.shop, key(one), None),
+        (&mesh.shop, key(one), Some(6)),
+        (&mesh.web, Call { method: "GET", headers: one, ..POST }, None),
+    ];
+    for (by, call, _) in &rows {
+        assert_eq!(mesh.call(by, call).await.status, 200);
+    }
+    let mut records = mesh.records(rows.len()).await;
+    records.sort_by_key(|record| record["decision_id"].as_str().map(str::to_owned));
+    for (n, (_, _, repeats)) in rows.iter().enumerate() {
+        let expected = repeats.map(|first| (&records[first]["decision_id"], "key"));
+        assert_eq!(first_of(&records[n]), expected, "call {n}: {records:#?}");
+        assert_eq!(records[n]["decision"], "allowed");
+    }
+    assert_eq!(mesh.app.delivered().len(), rows.len(), "nothing is refused");
+    let by = |name| ["known_by=\"key\"".to_owned(), format!("source_workload=\"{name}\"")];
+    for (name, count) in [("web", 2.0), ("shop", 1.0)] {
+        let having = by(name);
+        let having: Vec<&str> = having.iter().map(String::as_str).collect();
+        assert_eq!(mesh.counted(&having).await, count, "{name}");
+    }
+    drop(mesh.world);
+}
+
+#[tokio::test]
+async fn the_second_is_refused_while_the_first_is_under_way_and_only_then() {
+    let app = Wild::http1(|delivery| if delivery.id == "slow" { Act::Late(1500) } else { Act::Answer(200) });
+    let mesh = Watched::start(app.await, "{onDuplicate: Refuse}").await;
+    let slow = Call { headers: &[("idempotency-key", "one"), ("x-id", "slow")], ..POST };
+    let quick = Call { headers: &[("idempotency-key", "one"), ("x-id", "quick")], ..POST };
+    let (first, second) = tokio::join!(mesh.call(&mesh.web, &slow), async {
+        until("the first to be delivered", || async {
+            if mesh.app.delivered().is_empty() { Err("not yet") } else { Ok(()) }
+        })
+        .await;
+        mesh.call(&mesh.web, &quick).await
+    });
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 409));
+    assert!(second.text().contains("Not processed"), "{}", second.text());
+    assert_eq!(second.header("x-palisade-refused"), None, "that is between sidecars");
+    assert_eq!(mesh.app.delivered().len(), 1);
+
+    assert_eq!(mesh.call(&mesh.web, &quick).await.status, 200, "the first is over");
+    assert_eq!(mesh.app.by_id()["quick"], 1);
+    let records = mesh.records(3).await;
+    let refused = mesh.ledger.records_with(1, &[("reason", json!("duplicate_in_flight"))]).await;
+    assert_eq!(
+        (&refused[0]["decision"], &refused[0]["duplicate_delivery"]),
+        (&json!("denied"), &json!(true))
+    );
+    let first_id = records.iter().map(|r| r["decision_id"].as_str().unwrap()).min().unwrap();
+    let repeats = records.iter().filter(|r| r["duplicate_of"] == first_id).count();
+    assert_eq!(repeats, 2, "{records:#?}");
+    assert_eq!(mesh.counted(&["refused=\"true\""]).await, 1.0);
+    let told = mesh.web.records_with(1, &[("response_code", json!(409))]).await;
+    assert_eq!(told[0]["retry_count"], 0, "it was not tried again");
+}
+
+#[tokio::test]
+async fn many_refusals_leave_nobody_out() {
+    let app = Wild::http1(|delivery| if delivery.id == "slow" { Act::Late(3000) } else { Act::Answer(200) });
+    let mesh = Watched::start(app.await, "{onDuplicate: Refuse}").await;
+    let slow = Call { headers: &[("idempotency-key", "one"), ("x-id", "slow")], ..POST };
+    let again = Call { headers: &[("idempotency-key", "one")], ..POST };
+    let (first, ()) = tokio::join!(mesh.call(&mesh.web, &slow), async {
+        until("the first to be delivered", || async {
+            if mesh.app.delivered().is_empty() { Err("not yet") } else { Ok(()) }
+        })
+        .await;
+        for _ in 0..10 {
+            assert_eq!(mesh.call(&mesh.web, &again).await.status, 409);
+        }
+        assert_eq!(mesh.call(&mesh.web, &POST).await.status, 200, "another payment goes through");
+    });
+    assert_eq!(first.status, 200);
+}
+
+#[tokio::test]
+async fn an_id_that_comes_twice_with_an_unsafe_method_is_recorded_and_never_refused() {
+    let app = Wild::http1(|delivery| if delivery.id == "slow" { Act::Late(1500) } else { Act::Answer(200) });
+    let mesh = Watched::start(app.await, "{onDuplicate: Refuse}").await;
+    let slow = Call { headers: &[("x-request-id", "same"), ("x-id", "slow")], ..POST };
+    // An application cannot say that it is a sidecar that tries again.
+    let again = Call { headers: &[("x-request-id", "same"), ("x-envoy-attempt-count", "2")], ..POST };
+    let (first, second) = tokio::join!(mesh.call(&mesh.web, &slow), async {
+        until("the first to be delivered", || async {
+            if mesh.app.delivered().is_empty() { Err("not yet") } else { Ok(()) }
+        })
+        .await;
+        mesh.call(&mesh.web, &again).await
+    });
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200));
+    let reading = Call { method: "GET", headers: &[("x-request-id", "same")], ..POST };
+    for call in [&reading, &reading, &POST, &POST] {
+        assert_eq!(mesh.call(&mesh.web, call).await.status, 200);
+    }
+    let records = mesh.records(6).await;
+    let known: Vec<_> = records.iter().filter_map(first_of).collect();
+    assert_eq!(known.len(), 1, "{records:#?}");
+    assert_eq!(known[0].1, "request_id");
+}
+
+#[tokio::test]
+async fn what_never_reached_the_application_is_no_delivery() {
+    let mesh = Watched::start(Wild::http1(|_| Act::Answer(200)).await, "{}").await;
+    let deny = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-refunds, namespace: payments}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/refunds]}}]}]}
+";
+    let refund = Call { path: "/refunds", headers: &[("idempotency-key", "one")], ..POST };
+    let transfer = Call { path: "/transfers", ..refund };
+    assert_eq!(mesh.call(&mesh.web, &transfer).await.status, 200);
+    mesh.world.policy("deny.yaml", deny);
+    until("the DENY to hold", || async {
+        let status = mesh.call(&mesh.web, &refund).await.status;
+        mesh.app.delivered();
+        if status == 403 { Ok(()) } else { Err(status) }
+    })
+    .await;
+    let before = mesh.records(2).await.iter().filter_map(first_of).count();
+    assert_eq!(mesh.call(&mesh.web, &refund).await.status, 403);
+    // What was delivered before the push is still known behind it.
+    assert_eq!(mesh.call(&mesh.web, &transfer).await.status, 200);
+    let repeated = mesh
+        .ledger
+        .records_with(1, &[("duplicate_delivery", json!(true)), ("path", json!("/transfers"))])
+        .await;
+    assert_eq!(repeated.len(), 1);
+    let records = mesh.ledger.records();
+    assert_eq!(records.iter().filter_map(first_of).count(), before + 1, "{records:#?}");
+    let refused = records.iter().filter(|record| record["decision"] == "denied");
+    assert!(refused.clone().count() >= 2 && refused.into_iter().all(|record| first_of(record).is_none()));
+}
