@@ -14,6 +14,15 @@ use crate::sidecars::OPEN;
 
 const KEYED: &str = "rules: [{match: [{methods: [POST]}], idempotencyKey: Idempotency-Key}]";
 
+const AGAIN: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ledger, namespace: payments}
+spec:
+  hosts: [ledger]
+  http: [{route: [{destination: {host: ledger}}], retries: {attempts: 1, retryOn: gateway-error}}]
+";
+
 /// A ledger whose sidecar watches, and two callers.
 struct Watched {
     world: World,
@@ -196,35 +205,63 @@ async fn an_id_that_comes_twice_with_an_unsafe_method_is_recorded_and_never_refu
 }
 
 #[tokio::test]
-async fn what_never_reached_the_application_is_no_delivery() {
+async fn what_never_reached_the_application_is_no_delivery_and_a_push_forgets_nothing() {
     let mesh = Watched::start(Wild::http1(|_| Act::Answer(200)).await, "{}").await;
-    let deny = "
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: no-refunds, namespace: payments}
-spec: {action: DENY, rules: [{to: [{operation: {paths: [/refunds]}}]}]}
-";
     let refund = Call { path: "/refunds", headers: &[("idempotency-key", "one")], ..POST };
     let transfer = Call { path: "/transfers", ..refund };
-    assert_eq!(mesh.call(&mesh.web, &transfer).await.status, 200);
-    mesh.world.policy("deny.yaml", deny);
-    until("the DENY to hold", || async {
-        let status = mesh.call(&mesh.web, &refund).await.status;
-        mesh.app.delivered();
-        if status == 403 { Ok(()) } else { Err(status) }
-    })
-    .await;
-    let before = mesh.records(2).await.iter().filter_map(first_of).count();
-    assert_eq!(mesh.call(&mesh.web, &refund).await.status, 403);
-    // What was delivered before the push is still known behind it.
-    assert_eq!(mesh.call(&mesh.web, &transfer).await.status, 200);
-    let repeated = mesh
-        .ledger
-        .records_with(1, &[("duplicate_delivery", json!(true)), ("path", json!("/transfers"))])
+    let reading = Call { method: "GET", path: "/refunds", headers: &[] };
+    let deny = async |path: &str, expected: u16| {
+        let policy = format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: no-refunds, namespace: payments}}
+spec: {{action: DENY, rules: [{{to: [{{operation: {{paths: [{path}]}}}}]}}]}}
+"
+        );
+        mesh.world.policy("deny.yaml", &policy);
+        until("the policy to hold", || async {
+            let status = mesh.call(&mesh.web, &reading).await.status;
+            if status == expected { Ok(()) } else { Err(status) }
+        })
         .await;
-    assert_eq!(repeated.len(), 1);
-    let records = mesh.ledger.records();
-    assert_eq!(records.iter().filter_map(first_of).count(), before + 1, "{records:#?}");
-    let refused = records.iter().filter(|record| record["decision"] == "denied");
-    assert!(refused.clone().count() >= 2 && refused.into_iter().all(|record| first_of(record).is_none()));
+    };
+    assert_eq!(mesh.call(&mesh.web, &transfer).await.status, 200);
+    deny("/refunds", 403).await;
+    assert_eq!(mesh.call(&mesh.web, &refund).await.status, 403);
+    assert_eq!(mesh.call(&mesh.web, &transfer).await.status, 200);
+    deny("/elsewhere", 200).await;
+    assert_eq!(mesh.call(&mesh.web, &refund).await.status, 200);
+    let of = async |path: &str, code: u16, count| {
+        let fields = [("method", json!("POST")), ("path", json!(path)), ("response_code", json!(code))];
+        mesh.ledger.records_with(count, &fields).await
+    };
+    let transfers = of("/transfers", 200, 2).await;
+    let known: Vec<_> = transfers.iter().filter_map(first_of).collect();
+    let first = transfers.iter().find(|record| first_of(record).is_none()).unwrap();
+    assert_eq!(known, [(&first["decision_id"], "key")]);
+    for refunds in [of("/refunds", 403, 1).await, of("/refunds", 200, 1).await] {
+        assert!(refunds.iter().all(|record| first_of(record).is_none()), "{refunds:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_by_our_own_sidecar_is_recorded_when_the_application_was_given_both() {
+    let app = Wild::http1(|delivery| if delivery.attempt == 1 { Act::Reset } else { Act::Answer(200) });
+    let mesh = Watched::start(app.await, "{onDuplicate: Refuse}").await;
+    mesh.world.policy("again.yaml", AGAIN);
+    let web = mesh.world.file_sidecar("payments/api").outbound().start().await;
+    let keyed = Call { headers: &[("idempotency-key", "one")], ..POST };
+    assert_eq!(mesh.call(&web, &keyed).await.status, 200, "the first is over when the second comes");
+    let attempts: Vec<u32> = mesh.app.delivered().iter().map(|delivery| delivery.attempt).collect();
+    assert_eq!(attempts, [1, 2]);
+    let records = mesh.records(2).await;
+    let failed = records.iter().find(|record| record["reason"] == "upstream_reset").unwrap();
+    let known: Vec<_> = records.iter().filter_map(first_of).collect();
+    assert_eq!(known, [(&failed["decision_id"], "key")]);
+    let told = web.records_with(1, &[("response_code", json!(200))]).await;
+    assert_eq!(told[0]["retry_count"], 1);
+
+    assert_eq!(mesh.call(&web, &POST).await.status, 502, "without a key it is delivered once");
+    assert_eq!(mesh.app.delivered().len(), 3);
 }

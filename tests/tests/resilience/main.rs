@@ -15,6 +15,7 @@ mod breaker;
 mod chance;
 mod deadlines;
 mod duplicates;
+mod keys;
 mod kit;
 mod once;
 mod rolling;
