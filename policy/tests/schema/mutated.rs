@@ -114,9 +114,10 @@ fn is_of_form(finding: &Finding) -> bool {
         code::UNKNOWN_FIELD | code::WRONG_TYPE | code::UNKNOWN_KIND | code::UNKNOWN_API_VERSION => true,
         code::UNKNOWN_VALUE => finding.message.ends_with("is not allowed here"),
         code::EMPTY_VALUE => finding.message == "the text is empty",
-        // Depends on the scope beside it.
+        // Depends on what stands beside it: the scope, or `idempotent`.
         code::MISSING_FIELD => {
-            finding.message.starts_with("the field ") && !finding.path.ends_with(".onStoreFailure")
+            let beside = [".onStoreFailure", ".idempotencyKey"];
+            finding.message.starts_with("the field ") && !beside.iter().any(|end| finding.path.ends_with(end))
         }
         _ => false,
     };
