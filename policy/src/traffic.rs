@@ -194,15 +194,29 @@ pub struct Retries {
     pub ignore_previous_hosts: bool,
 }
 
+impl Retries {
+    /// What holds where a document says nothing.
+    pub const DEFAULT: Self = Self {
+        attempts: 2,
+        per_try_timeout: None,
+        on: RetryOn {
+            connect_failure: true,
+            refused_stream: true,
+            reset: false,
+            five_xx: false,
+            gateway_error: false,
+            retriable_4xx: false,
+            statuses: Vec::new(),
+            grpc: Vec::new(),
+        },
+        backoff: Duration::from_millis(25),
+        ignore_previous_hosts: true,
+    };
+}
+
 impl Default for Retries {
     fn default() -> Self {
-        Self {
-            attempts: 2,
-            per_try_timeout: None,
-            on: RetryOn { connect_failure: true, refused_stream: true, ..RetryOn::default() },
-            backoff: Duration::from_millis(25),
-            ignore_previous_hosts: true,
-        }
+        Self::DEFAULT
     }
 }
 

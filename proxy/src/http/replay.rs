@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
@@ -14,8 +14,7 @@ use super::body::{BodyError, Source};
 #[derive(Debug)]
 pub(crate) struct Replay {
     source: RefCell<Source>,
-    sent: RefCell<Vec<Sent>>,
-    bytes: Cell<usize>,
+    sent: RefCell<Sent>,
     max: usize,
     /// More was sent than is kept, or an answer is passed on: it cannot be sent again.
     spent: Cell<bool>,
@@ -24,10 +23,54 @@ pub(crate) struct Replay {
     turn: Cell<u32>,
 }
 
-#[derive(Clone, Debug)]
-enum Sent {
-    Data(Bytes),
-    Trailers(HeaderMap),
+/// What was sent. Its bytes, and not the frames they came in: a caller that sends byte by byte would have us keep a buffer of
+/// the codec's for each of them.
+#[derive(Debug, Default)]
+struct Sent {
+    data: BytesMut,
+    trailers: Option<HeaderMap>,
+}
+
+impl Sent {
+    /// `false`: that would be more than `max`.
+    fn keep(&mut self, frame: &Frame<Bytes>, max: usize) -> bool {
+        if let Some(data) = frame.data_ref() {
+            if self.data.len().saturating_add(data.len()) > max {
+                return false;
+            }
+            self.data.extend_from_slice(data);
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        true
+    }
+
+    /// What comes after what was played already.
+    fn after(&self, played: Played) -> Option<Frame<Bytes>> {
+        match self.data.get(played.bytes..) {
+            Some(data) if !data.is_empty() => Some(Frame::data(Bytes::copy_from_slice(data))),
+            _ if played.trailers => None,
+            _ => self.trailers.clone().map(Frame::trailers),
+        }
+    }
+
+    fn left(&self, played: Played) -> usize {
+        self.data.len().saturating_sub(played.bytes)
+    }
+}
+
+/// How far a sending is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Played {
+    bytes: usize,
+    trailers: bool,
+}
+
+impl Played {
+    fn saw(&mut self, frame: &Frame<Bytes>) {
+        self.bytes = self.bytes.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+        self.trailers |= frame.is_trailers();
+    }
 }
 
 /// One sending of a body.
@@ -35,7 +78,7 @@ enum Sent {
 pub(crate) struct Playback {
     replay: Rc<Replay>,
     turn: u32,
-    next: usize,
+    played: Played,
 }
 
 impl Replay {
@@ -43,7 +86,6 @@ impl Replay {
         Self {
             source: RefCell::new(source),
             sent: RefCell::default(),
-            bytes: Cell::default(),
             max,
             spent: Cell::default(),
             ended: Cell::default(),
@@ -59,25 +101,12 @@ impl Replay {
     /// An answer is passed on: nothing is kept any more.
     pub(crate) fn let_go(&self) {
         self.spent.set(true);
-        self.sent.borrow_mut().clear();
+        self.sent.take();
     }
 
     fn keep(&self, frame: &Frame<Bytes>) {
-        if self.spent.get() {
-            return;
-        }
-        let sent = match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => {
-                self.bytes.set(self.bytes.get().saturating_add(data.len()));
-                Sent::Data(data.clone())
-            }
-            (None, Some(trailers)) => Sent::Trailers(trailers.clone()),
-            (None, None) => return,
-        };
-        if self.bytes.get() > self.max {
+        if !self.spent.get() && !self.sent.borrow_mut().keep(frame, self.max) {
             self.let_go();
-        } else {
-            self.sent.borrow_mut().push(sent);
         }
     }
 }
@@ -87,20 +116,17 @@ impl Playback {
     pub(super) fn of(replay: &Rc<Replay>) -> Self {
         let turn = replay.turn.get().wrapping_add(1);
         replay.turn.set(turn);
-        Self { replay: replay.clone(), turn, next: 0 }
+        Self { replay: replay.clone(), turn, played: Played::default() }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.turn != self.replay.turn.get() {
             return Poll::Ready(Some(Err(BodyError::Cut)));
         }
-        let kept = self.replay.sent.borrow().get(self.next).cloned();
+        let kept = self.replay.sent.borrow().after(self.played);
         if let Some(kept) = kept {
-            self.next = self.next.saturating_add(1);
-            return Poll::Ready(Some(Ok(match kept {
-                Sent::Data(data) => Frame::data(data),
-                Sent::Trailers(trailers) => Frame::trailers(trailers),
-            })));
+            self.played.saw(&kept);
+            return Poll::Ready(Some(Ok(kept)));
         }
         if self.replay.ended.get() {
             return Poll::Ready(None);
@@ -109,7 +135,7 @@ impl Playback {
         match &frame {
             Some(Ok(frame)) => {
                 self.replay.keep(frame);
-                self.next = self.next.saturating_add(1);
+                self.played.saw(frame);
                 if frame.is_trailers() {
                     self.replay.ended.set(true);
                 }
@@ -121,18 +147,13 @@ impl Playback {
     }
 
     pub(super) fn is_end(&self) -> bool {
-        let played = self.next >= self.replay.sent.borrow().len();
+        let played = self.replay.sent.borrow().after(self.played).is_none();
         played && (self.replay.ended.get() || self.replay.source.borrow().is_end())
     }
 
     /// What is kept and not yet sent once more, and what is still to come.
     pub(super) fn left(&self) -> SizeHint {
-        let kept = self.replay.sent.borrow();
-        let kept = kept.iter().skip(self.next).map(|sent| match sent {
-            Sent::Data(data) => u64::try_from(data.len()).unwrap_or(u64::MAX),
-            Sent::Trailers(_) => 0,
-        });
-        let kept = kept.fold(0, u64::saturating_add);
+        let kept = u64::try_from(self.replay.sent.borrow().left(self.played)).unwrap_or(u64::MAX);
         let rest = self.replay.source.borrow().left();
         let mut hint = SizeHint::new();
         if let Some(upper) = rest.upper() {
@@ -140,5 +161,63 @@ impl Playback {
         }
         hint.set_lower(rest.lower().saturating_add(kept));
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
+    }
+
+    /// All that a sending from the beginning gets, as texts.
+    fn play(sent: &Sent) -> Vec<String> {
+        let (mut played, mut out) = (Played::default(), Vec::new());
+        while let Some(frame) = sent.after(played) {
+            played.saw(&frame);
+            out.push(match frame.data_ref() {
+                Some(data) => String::from_utf8(data.to_vec()).unwrap(),
+                None => "trailers".into(),
+            });
+        }
+        assert_eq!(sent.left(played), 0);
+        out
+    }
+
+    #[test]
+    fn what_came_in_many_frames_is_kept_as_one() {
+        let mut sent = Sent::default();
+        assert!(["a", "b", "", "c"].into_iter().all(|text| sent.keep(&data(text), 3)));
+        assert_eq!(play(&sent), ["abc"]);
+        assert!(sent.data.capacity() <= 64, "{}", sent.data.capacity());
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, HeaderValue::from_static("x"))]);
+        assert!(sent.keep(&Frame::trailers(trailers), 3));
+        assert_eq!(play(&sent), ["abc", "trailers"]);
+    }
+
+    #[test]
+    fn no_byte_more_than_the_bound_is_kept() {
+        let mut sent = Sent::default();
+        assert!(sent.keep(&data("abc"), 4));
+        assert!(!sent.keep(&data("de"), 4));
+        assert_eq!(sent.data.len(), 3);
+    }
+
+    #[test]
+    fn a_sending_that_is_half_done_goes_on_where_it_was() {
+        let mut sent = Sent::default();
+        assert!(sent.keep(&data("abcd"), 8));
+        let mut played = Played::default();
+        played.saw(&data("abc"));
+        assert_eq!(sent.left(played), 1);
+        assert_eq!(sent.after(played).and_then(|frame| frame.into_data().ok()).unwrap(), "d");
+        played.saw(&data("d"));
+        assert!(sent.after(played).is_none());
+        // Others were let go of meanwhile.
+        assert_eq!((sent.left(Played { bytes: 9, trailers: false }), sent.left(Played::default())), (0, 4));
     }
 }

@@ -61,7 +61,9 @@ pub(super) async fn attempt(
     if let Some(trace) = &mut record.trace {
         trace.attempt(address, route.wire, &route.security, &mut request);
     }
-    let mut lease = match lease(worker, route, address).await {
+    let patience = route.retries.as_ref().and_then(|retries| retries.per_try_timeout);
+    let patience = patience.map(|limit| Instant::now() + limit);
+    let mut lease = match lease(worker, route, address, patience).await {
         Ok(lease) => lease,
         Err(error) => return not_connected(worker, route, error, request, record),
     };
@@ -78,7 +80,7 @@ pub(super) async fn attempt(
     if let Some(why) = tally.leash.over() {
         return Attempted::Over(ProxyError::Closed(why));
     }
-    match answer(route, &tally, &mut lease, request, sent).await {
+    match answer(route, &tally, &mut lease, request, patience).await {
         // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.
         Ok(Ok(response)) if !has_plain_length(response.headers()) => {
             record.saw(Seen::Local(Local::Reset));
@@ -95,20 +97,23 @@ pub(super) async fn attempt(
     }
 }
 
-async fn lease(worker: &Rc<Worker>, route: &Route, address: SocketAddr) -> Result<Lease, ConnectError> {
+/// A connection, for as long as this try and the request wait for it.
+async fn lease(
+    worker: &Rc<Worker>,
+    route: &Route,
+    address: SocketAddr,
+    patience: Option<Instant>,
+) -> Result<Lease, ConnectError> {
     let key = Key { address, wire: route.wire, security: route.security.clone() };
     let (bounds, cluster) = match &route.to {
         To::Application(_) => (&NO_BOUNDS, None),
         To::Members(members) => (&members.destination.traffic.pool, Some(&members.cluster)),
     };
-    let asking = Asking { worker, identity: route.identity.as_deref(), bounds, cluster };
-    let leasing = worker.pool.lease(asking, key);
-    match &route.deadline {
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline.at, leasing).await.unwrap_or(Err(ConnectError::Timeout))
-        }
-        None => leasing.await,
-    }
+    let until = route.deadline.map(|deadline| deadline.at).into_iter().chain(patience).min();
+    worker
+        .pool
+        .lease(Asking { worker, identity: route.identity.as_deref(), bounds, cluster, until }, key)
+        .await
 }
 
 fn not_connected(
@@ -121,13 +126,17 @@ fn not_connected(
     if !error.is_of_endpoint() {
         return Attempted::Over(ProxyError::Connection(error));
     }
-    if route.deadline.is_some_and(|deadline| deadline.at <= Instant::now()) {
-        return Attempted::Over(ProxyError::RequestTimeout);
-    }
+    let late = route.deadline.filter(|deadline| deadline.at <= Instant::now());
     if let (To::Members(members), Some(visit)) = (&route.to, &record.visit) {
-        visit.saw(Seen::Local(Local::Connect));
+        // Callers may be as impatient as they like: others come first for a moment, but nobody is left out for that.
+        if late.is_none_or(|deadline| deadline.ours) {
+            visit.saw(Seen::Local(Local::Connect));
+        }
         members.cluster.avoid(&visit.endpoint, worker.shared.limits.endpoint_penalty);
         tracing::debug!(upstream.addr = %visit.endpoint.address, %error, "no connection to an endpoint");
+    }
+    if late.is_some() {
+        return Attempted::Over(ProxyError::RequestTimeout);
     }
     Attempted::Failed { failed: Failed::Connect, error: ProxyError::Connection(error), unsent: Some(request) }
 }
@@ -138,9 +147,8 @@ async fn answer(
     tally: &Tally,
     lease: &mut Lease,
     request: Outgoing,
-    sent: Instant,
+    patience: Option<Instant>,
 ) -> Result<Result<http::Response<hyper::body::Incoming>, TrySendError<Outgoing>>, Late> {
-    let per_try = route.retries.as_ref().and_then(|retries| retries.per_try_timeout);
     let waited = async {
         match route.response_timeout {
             Some(limit) => within(limit, tally, lease.send(request)).await.ok_or(Late::Response),
@@ -153,7 +161,7 @@ async fn answer(
         why = tally.leash.ended() => Err(Late::Closed(why)),
         waited = waited => waited,
         () = over(route.deadline, tally) => Err(Late::Deadline),
-        () = at(per_try.map(|limit| sent + limit)) => Err(Late::Try),
+        () = at(patience) => Err(Late::Try),
     }
 }
 

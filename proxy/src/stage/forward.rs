@@ -90,7 +90,7 @@ pub(crate) async fn forward(
         let leave = match attempt(worker, &route, address, request, record).await {
             Attempted::Answered(mut answer) => match tries.judge(&mut answer.0, record) {
                 Leave::Again(next) => next,
-                Leave::No | Leave::NotNeeded => {
+                Leave::No => {
                     tries.over();
                     drop(permit);
                     return Ok(answer);
@@ -111,7 +111,7 @@ pub(crate) async fn forward(
                 record.attempt_failed(&error);
                 match tries.leave(failed, unsent) {
                     Leave::Again(next) => next,
-                    Leave::No | Leave::NotNeeded | Leave::Exhausted => return Err(error),
+                    Leave::No | Leave::Exhausted => return Err(error),
                 }
             }
             Attempted::Over(error) => return Err(error),

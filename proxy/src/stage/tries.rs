@@ -29,13 +29,15 @@ use crate::worker::Worker;
 pub(crate) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 /// The longest pause, in first pauses; Envoy's default.
 const BACKOFF_MAX: u32 = 10;
+/// Of routes that say nothing.
+static RETRIES: Retries = Retries::DEFAULT;
 
 pub(super) struct Tries<'r> {
     worker: &'r Worker,
     route: &'r Route,
-    retries: Retries,
+    retries: &'r Retries,
     /// What the request is made of once more; `None`: it can be sent once.
-    copy: Option<Copy>,
+    template: Option<Template>,
     tried: SmallVec<[SocketAddr; 4]>,
     last: Option<SocketAddr>,
     /// Tries after the first that had leave.
@@ -44,7 +46,7 @@ pub(super) struct Tries<'r> {
     stale: usize,
 }
 
-struct Copy {
+struct Template {
     method: Method,
     uri: Uri,
     version: Version,
@@ -57,9 +59,7 @@ struct Copy {
 #[expect(clippy::large_enum_variant, reason = "the large one is rare, and none is kept")]
 pub(super) enum Leave {
     Again(Next),
-    /// The try did not fail.
-    NotNeeded,
-    /// It may not, for what it is.
+    /// The try did not fail, or the request may not be sent again for what it is.
     No,
     /// It might, but there were enough tries, or too many are under way, or its body is not there any more.
     Exhausted,
@@ -74,22 +74,19 @@ pub(super) struct Next {
 
 impl<'r> Tries<'r> {
     pub(super) fn new(worker: &'r Worker, route: &'r Route, mut request: Outgoing) -> (Self, Outgoing) {
-        let retries = match (&route.to, &route.retries) {
-            // The application is one, and asked again by its callers if at all.
-            (To::Application(_), _) => Retries { attempts: 0, ..Retries::default() },
-            (To::Members(_), Some(retries)) => Retries::clone(retries),
-            (To::Members(_), None) => Retries::default(),
-        };
-        let mut copy = None;
+        let retries = route.retries.as_deref().unwrap_or(&RETRIES);
+        // The application is one, and asked again by its callers if at all.
+        let others = matches!(route.to, To::Members(_)) && retries.attempts > 0;
+        let mut template = None;
         // Without HTTP/2 nobody says that a request was refused unread.
-        if retries.attempts > 0 && (route.repeatable || route.wire == Wire::Http2 || route.is_mesh()) {
+        if others && (route.repeatable || route.wire == Wire::Http2 || route.is_mesh()) {
             let (head, body) = request.into_parts();
             let (body, replay) = if body.is_end_stream() {
                 (body, None)
             } else {
                 body.kept(worker.shared.limits.retry_body_bytes_max)
             };
-            copy = Some(Copy {
+            template = Some(Template {
                 method: head.method.clone(),
                 uri: head.uri.clone(),
                 version: head.version,
@@ -98,8 +95,8 @@ impl<'r> Tries<'r> {
             });
             request = Request::from_parts(head, body);
         }
-        let tries =
-            Self { worker, route, retries, copy, tried: SmallVec::new(), last: None, repeated: 0, stale: 0 };
+        let tried = SmallVec::new();
+        let tries = Self { worker, route, retries, template, tried, last: None, repeated: 0, stale: 0 };
         (tries, request)
     }
 
@@ -137,10 +134,10 @@ impl<'r> Tries<'r> {
     /// Notes what an answer says of its endpoint, and whether the request is to be sent once more instead.
     pub(super) fn judge(&mut self, response: &mut Response<Incoming>, record: &mut Record) -> Leave {
         let status = response.status();
-        let Some(visit) = &record.visit else { return Leave::NotNeeded };
+        let Some(visit) = &record.visit else { return Leave::No };
         if status.as_u16() < 400 && !record.is_grpc() {
             visit.saw(Seen::Status(status.as_u16()));
-            return Leave::NotNeeded;
+            return Leave::No;
         }
         let refused = if self.route.is_mesh() { Refused::take(response.headers_mut()) } else { None };
         let grpc = if record.is_grpc() { grpc_status(response.headers()) } else { None };
@@ -157,10 +154,10 @@ impl<'r> Tries<'r> {
             return self.leave(Failed::Refused, None);
         }
         match grpc {
-            Some(0) => Leave::NotNeeded,
+            Some(0) => Leave::No,
             Some(grpc) => self.leave(Failed::Grpc(grpc), None),
             None if is_answer => self.leave(Failed::Status(status), None),
-            None => Leave::NotNeeded,
+            None => Leave::No,
         }
     }
 
@@ -177,7 +174,7 @@ impl<'r> Tries<'r> {
         if over || self.repeated >= self.retries.attempts {
             return Leave::Exhausted;
         }
-        let Some(request) = unsent.or_else(|| self.copy.as_ref().and_then(Copy::request)) else {
+        let Some(request) = unsent.or_else(|| self.template.as_ref().and_then(Template::request)) else {
             return Leave::Exhausted;
         };
         let Ok(held) = members.cluster.enter_retry() else { return Leave::Exhausted };
@@ -222,13 +219,13 @@ impl<'r> Tries<'r> {
 
     /// An answer is passed on: no body is kept any longer.
     pub(super) fn over(&self) {
-        if let Some(body) = self.copy.as_ref().and_then(|copy| copy.body.as_ref()) {
+        if let Some(body) = self.template.as_ref().and_then(|template| template.body.as_ref()) {
             body.let_go();
         }
     }
 }
 
-impl Copy {
+impl Template {
     /// The request once more; `None` when its body is not there any more.
     fn request(&self) -> Option<Outgoing> {
         let body = match &self.body {

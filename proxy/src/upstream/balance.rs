@@ -46,6 +46,8 @@ pub(super) struct Choice<'c, D: Fn(u64) -> u64> {
     pub(super) now: u64,
     /// Of what the request is hashed by.
     pub(super) hash: Option<u64>,
+    /// All members weigh the same.
+    pub(super) even: bool,
     pub(super) dice: D,
 }
 
@@ -53,19 +55,22 @@ impl<D: Fn(u64) -> u64> Choice<'_, D> {
     /// One of the usable members; `None` where there is none.
     pub(super) fn of<'m>(&self, members: &'m [Member], usable: &Usable) -> Option<&'m Member> {
         let each = || usable.iter().filter_map(|index| members.get(*index));
+        let at = |place: usize| usable.get(place).and_then(|index| members.get(*index));
         if usable.len() < 2 {
-            return each().next();
+            return at(0);
         }
         match (self.balance, self.hash) {
             (Balance::RoundRobin, _) => self.in_turn(each()),
             (Balance::ConsistentHash(_), Some(hash)) => by_hash(each(), hash),
-            (Balance::Random | Balance::ConsistentHash(_), _) => self.drawn(each, None),
+            (Balance::Random | Balance::ConsistentHash(_), _) => {
+                self.drawn((each(), usable.len()), None).and_then(at)
+            }
             (Balance::LeastRequest, _) => {
-                let one = self.drawn(each, None)?;
-                let other = self.drawn(each, Some(one)).unwrap_or(one);
-                let known = !one.endpoint.latency().is_zero() && !other.endpoint.latency().is_zero();
-                let better = other.endpoint.cost(known) < one.endpoint.cost(known);
-                Some(if better { other } else { one })
+                let one = self.drawn((each(), usable.len()), None)?;
+                match self.drawn((each(), usable.len()), Some(one)) {
+                    Some(other) => Some(less_busy(at(one)?, at(other)?)),
+                    None => at(one),
+                }
             }
         }
     }
@@ -86,23 +91,33 @@ impl<D: Fn(u64) -> u64> Choice<'_, D> {
         Some(best)
     }
 
-    /// One by its share, but not `without`.
-    fn drawn<'m, I: Iterator<Item = &'m Member>>(
+    /// The place of one of so many, drawn by its share, but not the one at `without`.
+    fn drawn<'m>(
         &self,
-        each: impl Fn() -> I,
-        without: Option<&Member>,
-    ) -> Option<&'m Member> {
-        let others = || each().filter(|m| without.is_none_or(|without| !std::ptr::eq(*m, without)));
-        let share = |member: &Member| member.share(self.warmup, self.now);
-        let total = others().map(share).sum::<u64>();
+        (each, count): (impl Iterator<Item = &'m Member> + Clone, usize),
+        without: Option<usize>,
+    ) -> Option<usize> {
+        if self.even && self.warmup.is_none() {
+            let others = count.saturating_sub(usize::from(without.is_some()));
+            let drawn = usize::try_from((self.dice)(u64::try_from(others).ok()?)).ok()?;
+            return Some(drawn.saturating_add(usize::from(without.is_some_and(|without| drawn >= without))));
+        }
+        let shares = each.map(|member| member.share(self.warmup, self.now)).enumerate();
+        let mut others = shares.filter(|(place, _)| Some(*place) != without);
+        let total = others.clone().map(|(_, share)| share).sum::<u64>();
         let mut left = (self.dice)(total.max(1));
-        others().find(|member| {
-            let share = share(member);
-            let found = left < share;
-            left = left.saturating_sub(share);
+        let drawn = others.find(|(_, share)| {
+            let found = left < *share;
+            left = left.saturating_sub(*share);
             found
-        })
+        });
+        drawn.map(|(place, _)| place)
     }
+}
+
+fn less_busy<'m>(one: &'m Member, other: &'m Member) -> &'m Member {
+    let known = !one.endpoint.latency().is_zero() && !other.endpoint.latency().is_zero();
+    if other.endpoint.cost(known) < one.endpoint.cost(known) { other } else { one }
 }
 
 /// Rendezvous hashing (Thaler and Ravishankar), weighted: when an endpoint goes, only its own keys move.
@@ -160,13 +175,14 @@ mod tests {
     ) -> BTreeMap<u16, u32> {
         let seed = Cell::new(7u64);
         let usable = (0..members.len()).collect();
+        let even = members.iter().all(|member| member.weight == members[0].weight);
         let mut out = BTreeMap::new();
         for _ in 0..10_000 {
             let dice = |below: u64| {
                 seed.set(mix(seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15)));
                 seed.get() % below
             };
-            let choice = Choice { balance, warmup, now, hash: None, dice };
+            let choice = Choice { balance, warmup, now, hash: None, even, dice };
             *out.entry(choice.of(members, &usable).unwrap().endpoint.address.port()).or_default() += 1;
         }
         out
@@ -180,7 +196,14 @@ mod tests {
     fn round_robin_gives_each_its_weight_one_after_the_other() {
         let members = members(&[2, 1, 1]);
         let usable = (0..3).collect();
-        let choice = Choice { balance: &Balance::RoundRobin, warmup: None, now: 0, hash: None, dice: |_| 0 };
+        let choice = Choice {
+            balance: &Balance::RoundRobin,
+            warmup: None,
+            now: 0,
+            hash: None,
+            even: false,
+            dice: |_| 0,
+        };
         let ports: Vec<u16> =
             (0..8).map(|_| choice.of(&members, &usable).unwrap().endpoint.address.port()).collect();
         assert_eq!(ports, [1, 2, 3, 1, 1, 2, 3, 1]);
@@ -190,6 +213,25 @@ mod tests {
     fn random_gives_each_its_weight() {
         let got = spread(&members(&[3, 1]), &Balance::Random, None, 0);
         assert!(near(got[&1], 7_500) && near(got[&2], 2_500), "{got:?}");
+    }
+
+    #[test]
+    fn those_that_weigh_the_same_are_drawn_as_often_as_each_other_and_never_twice() {
+        let members = members(&[5, 5, 5, 5]);
+        let got = spread(&members, &Balance::Random, None, 0);
+        assert!(got.len() == 4 && got.values().all(|count| near(*count, 2_500)), "{got:?}");
+        let places = (members.iter(), members.len());
+        for without in 0..4u64 {
+            let at = |drawn| {
+                let dice = move |_| drawn;
+                let choice =
+                    Choice { balance: &Balance::Random, warmup: None, now: 0, hash: None, even: true, dice };
+                choice.drawn(places.clone(), usize::try_from(without).ok())
+            };
+            let others: Vec<_> = (0..4).filter(|place| *place != without).collect();
+            let got: Vec<_> = (0..3).map(|drawn| u64::try_from(at(drawn).unwrap()).unwrap()).collect();
+            assert_eq!(got, others);
+        }
     }
 
     #[test]
@@ -236,7 +278,7 @@ mod tests {
         let balance = Balance::ConsistentHash(HashKey::SourceIp);
         let of = |key: u32, usable: &Usable| {
             let hash = Some(of_bytes(&key.to_be_bytes()));
-            let choice = Choice { balance: &balance, warmup: None, now: 0, hash, dice: |_| 0 };
+            let choice = Choice { balance: &balance, warmup: None, now: 0, hash, even: true, dice: |_| 0 };
             choice.of(&members, usable).unwrap().endpoint.address.port()
         };
         let (all, fewer): (Usable, Usable) = ((0..4).collect(), (0..3).collect());
@@ -253,7 +295,8 @@ mod tests {
 
     #[test]
     fn nobody_is_chosen_of_nobody() {
-        let choice = Choice { balance: &Balance::Random, warmup: None, now: 0, hash: None, dice: |_| 0 };
+        let choice =
+            Choice { balance: &Balance::Random, warmup: None, now: 0, hash: None, even: true, dice: |_| 0 };
         assert!(choice.of(&[], &Usable::new()).is_none());
     }
 }

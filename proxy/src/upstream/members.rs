@@ -37,6 +37,12 @@ pub(crate) struct Members {
     /// What its names were resolved to.
     answers: SmallVec<[Rc<[SocketAddr]>; 1]>,
     members: Box<[Member]>,
+    /// The indexes of all of them.
+    every: Usable,
+    /// They weigh the same.
+    even: bool,
+    /// Asked for since the last look.
+    touched: Cell<bool>,
     used: Cell<Instant>,
 }
 
@@ -68,6 +74,7 @@ impl Known {
         if let Some(members) = self.all.borrow().get(&destination.cluster)
             && members.is_for(destination, &answers)
         {
+            members.touched.set(true);
             return Ok(members.clone());
         }
         let members = Rc::new(Members::new(destination.clone(), answers, upstreams));
@@ -77,8 +84,10 @@ impl Known {
 
     pub(crate) fn tidy(&self) {
         let mut all = self.all.borrow_mut();
-        for members in all.values().filter(|members| Rc::strong_count(members) > 1) {
-            members.used.set(Instant::now());
+        for members in all.values() {
+            if members.touched.take() || Rc::strong_count(members) > 1 {
+                members.used.set(Instant::now());
+            }
         }
         all.retain(|_, members| members.used.get().elapsed() < FORGET);
     }
@@ -107,8 +116,12 @@ impl Members {
         }
         let addresses: Vec<_> = weights.iter().map(|(address, _)| *address).collect();
         let endpoints = cluster.endpoints(&addresses).into_iter().zip(&weights);
-        let members = endpoints.map(|(endpoint, (_, weight))| Member::new(endpoint, *weight)).collect();
-        Self { cluster, destination, answers, members, used: Cell::new(Instant::now()) }
+        let members: Box<[_]> =
+            endpoints.map(|(endpoint, (_, weight))| Member::new(endpoint, *weight)).collect();
+        let every = (0..members.len()).collect();
+        let even = weights.windows(2).all(|two| matches!(two, [(_, one), (_, other)] if one == other));
+        let (touched, used) = (Cell::default(), Cell::new(Instant::now()));
+        Self { cluster, destination, answers, members, every, even, touched, used }
     }
 
     fn is_for(&self, destination: &Arc<Destination>, answers: &[Rc<[SocketAddr]>]) -> bool {
@@ -126,23 +139,27 @@ impl Members {
     pub(crate) fn pick(&self, hash: Option<u64>, tried: &[SocketAddr]) -> Picked<'_> {
         let traffic = &self.destination.traffic;
         let troubled = self.cluster.troubled();
-        let usable: Usable = match troubled {
-            None if tried.is_empty() => (0..self.members.len()).collect(),
+        let best;
+        let usable = match troubled {
+            None if tried.is_empty() => &self.every,
             _ => match self.best(troubled.unwrap_or_else(|| self.cluster.now()), tried) {
-                Ok(usable) => usable,
+                Ok(usable) => {
+                    best = usable;
+                    &best
+                }
                 Err(nobody) => return nobody,
             },
         };
         let warmup = traffic.warmup.as_ref();
         let now = if warmup.is_some() { self.cluster.now() } else { 0 };
         let dice = |below: u64| rand::random_range(0..below.max(1));
-        let choice = Choice { balance: &traffic.balance, warmup, now, hash, dice };
-        choice.of(&self.members, &usable).map_or(Picked::Nobody, Picked::Member)
+        let choice = Choice { balance: &traffic.balance, warmup, now, hash, even: self.even, dice };
+        choice.of(&self.members, usable).map_or(Picked::Nobody, Picked::Member)
     }
 
     /// Those that are as good as any now.
     fn best(&self, now: u64, tried: &[SocketAddr]) -> Result<Usable, Picked<'_>> {
-        let (mut out, mut best, mut worst) = (0usize, 3u8, Usable::new());
+        let (mut out, mut least, mut usable) = (0usize, u8::MAX, Usable::new());
         let panicking =
             self.destination.traffic.outliers.as_ref().is_some_and(|rules| self.panics(now, rules));
         for (index, member) in self.members.iter().enumerate() {
@@ -155,18 +172,15 @@ impl Members {
                 (false, true) => 1,
                 (true, _) => 2,
             };
-            if rank < best {
-                best = rank;
-                worst.clear();
+            if rank < least {
+                least = rank;
+                usable.clear();
             }
-            if rank == best {
-                worst.push(index);
+            if rank == least {
+                usable.push(index);
             }
         }
-        match worst.is_empty() {
-            true if out > 0 => Err(Picked::AllOut),
-            _ => Ok(worst),
-        }
+        if usable.is_empty() && out > 0 { Err(Picked::AllOut) } else { Ok(usable) }
     }
 
     fn panics(&self, now: u64, rules: &OutlierDetection) -> bool {

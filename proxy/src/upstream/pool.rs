@@ -96,6 +96,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) bounds: &'a PoolBounds,
     /// Where connections are counted; `None` to the application.
     pub(crate) cluster: Option<&'a Arc<Cluster>>,
+    /// When nobody waits for it any more.
+    pub(crate) until: Option<Instant>,
 }
 
 /// An HTTP/2 connection that many requests use.
@@ -141,9 +143,17 @@ impl Pool {
         if let Some(timeout) = asking.bounds.idle_timeout {
             set.idle_timeout.set(timeout);
         }
-        match set.key.wire {
-            Wire::Http1 => set.lease_http1(asking).await,
-            Wire::Http2 => set.lease_http2(asking).await,
+        let leasing = async {
+            match set.key.wire {
+                Wire::Http1 => set.lease_http1(asking).await,
+                Wire::Http2 => set.lease_http2(asking).await,
+            }
+        };
+        match asking.until {
+            Some(until) => {
+                tokio::time::timeout_at(until, leasing).await.unwrap_or(Err(ConnectError::Timeout))
+            }
+            None => leasing.await,
         }
     }
 
@@ -200,8 +210,7 @@ impl Set {
         match self.take_place(asking) {
             Ok(place) => self.open_http1(asking, place).await,
             Err(full) => {
-                let timeout = asking.connect_timeout();
-                let waited = tokio::time::timeout(timeout, self.freed_http1(asking)).await;
+                let waited = tokio::time::timeout_at(asking.patience(), self.freed_http1(asking)).await;
                 match waited.map_err(|_elapsed| full)? {
                     Freed::Idle(connection) => {
                         Ok(Lease(Inner::Http1 { connection, set: self, reused: true }))
@@ -281,9 +290,9 @@ impl Set {
             Ok(stream) => Ok(Lease(Inner::Http2(stream))),
             // The connections that there are have to do.
             Err(ConnectError::Overflow(overflow)) => {
-                let fullest =
+                let least =
                     self.shared.borrow().iter().min_by_key(|shared| shared.streams.get()).map(Stream::on);
-                fullest.map(|stream| Lease(Inner::Http2(stream))).ok_or(ConnectError::Overflow(overflow))
+                least.map(|stream| Lease(Inner::Http2(stream))).ok_or(ConnectError::Overflow(overflow))
             }
             Err(error) => {
                 *self.failed.borrow_mut() = Some((Instant::now(), error.clone()));
@@ -345,8 +354,11 @@ impl Asking<'_> {
         waiting.transpose().map_err(ConnectError::Overflow)
     }
 
-    fn connect_timeout(&self) -> Duration {
-        self.bounds.connect_timeout.unwrap_or(self.worker.shared.limits.connect_timeout)
+    /// Until when it waits for a place to open a connection in.
+    fn patience(&self) -> Instant {
+        let timeout = self.bounds.connect_timeout.unwrap_or(self.worker.shared.limits.connect_timeout);
+        let connecting = Instant::now() + timeout;
+        self.until.map_or(connecting, |until| until.min(connecting))
     }
 }
 

@@ -49,6 +49,14 @@ spec:
     )
 }
 
+/// Callers take the quicker of two endpoints by themselves, which may be the same one thirty times in a row.
+const IN_TURN: &str = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: ledger, namespace: payments}
+spec: {host: ledger.payments, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
+";
+
 /// Two proxies in front of one ledger, and a caller that spreads its requests over both.
 struct Fleet {
     _world: World,
@@ -61,6 +69,7 @@ impl Fleet {
     async fn start(policies: &str, options: &[(&str, &str)]) -> Self {
         let world = World::start(PALISADE).await;
         world.apply(policies).await;
+        world.apply(IN_TURN).await;
         let app = Upstream::start("ledger").await;
         let mut ledgers = Vec::new();
         for name in ["ledger-1", "ledger-2"] {
