@@ -13,6 +13,7 @@ pub mod decision;
 pub mod describe;
 pub mod difference;
 pub mod document;
+pub mod experiment;
 pub mod explain;
 pub mod fault;
 pub mod finding;

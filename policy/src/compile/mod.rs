@@ -19,6 +19,7 @@ use hashbrown::HashSet;
 use palisade_identity::SpiffeId;
 
 use crate::decision::{Decision, Grant, Observations, Permit, Refusal};
+use crate::experiment::Experiment;
 use crate::finding::problem::Problems;
 use crate::finding::{Findings, code};
 use crate::kind::destination_rule::{self, TlsSettings};
@@ -102,6 +103,8 @@ pub struct Destination {
     pub rule: Option<Arc<str>>,
     /// Which requests may be repeated beside those that are idempotent by their method.
     pub repeats: Option<Arc<Repeats>>,
+    /// What is done to attempts on purpose, in the order of ids. Empty nearly always.
+    pub experiments: Arc<[Arc<Experiment>]>,
 }
 
 /// How a destination is reached.

@@ -165,6 +165,7 @@ impl<'p> Host<'p> {
                 traffic: Arc::new(effective.traffic(protocol)),
                 rule: self.rule_name.clone(),
                 repeats: self.repeats.cloned(),
+                experiments: Arc::default(),
             })
         };
         let whole = make(None, None, endpoints.iter().map(|(_, target)| target.clone()).collect());
