@@ -51,15 +51,11 @@ pub(super) struct Index {
 impl Index {
     /// `needs`: of each rule, by position; any one of a rule's needs is enough to file it under.
     pub(super) fn new(needs: Vec<Vec<Need>>) -> Self {
-        let shared = count(&needs);
+        let best = fewest(&needs);
         let mut filed: HashMap<Attribute, HashMap<Form, Vec<Position>>> = HashMap::new();
         let mut general = Vec::new();
-        for (position, needs) in (0..).zip(needs) {
-            let crowd = |need: &Need| need.forms.iter().map(|form| shared_by(&shared, need, form)).max();
-            let best = needs.into_iter().min_by(|a, b| {
-                crowd(a).cmp(&crowd(b)).then_with(|| a.attribute.rank().cmp(&b.attribute.rank()))
-            });
-            let Some(Need { attribute, forms }) = best else {
+        for (position, (needs, best)) in (0..).zip(needs.into_iter().zip(best)) {
+            let Some(Need { attribute, forms }) = best.and_then(|best| needs.into_iter().nth(best)) else {
                 general.push(position);
                 continue;
             };
@@ -86,21 +82,24 @@ impl Index {
     }
 }
 
-/// How many rules could be filed under each form.
-type Shared = HashMap<(Attribute, Form), usize>;
-
-fn count(needs: &[Vec<Need>]) -> Shared {
-    let mut shared = Shared::new();
+/// Of each rule's needs, the place of the one whose forms it shares with the fewest other rules.
+fn fewest(needs: &[Vec<Need>]) -> Vec<Option<usize>> {
+    // How many rules could be filed under each form.
+    let mut shared: HashMap<(&Attribute, &Form), usize> = HashMap::new();
     for need in needs.iter().flatten() {
         for form in &need.forms {
-            *shared.entry((need.attribute.clone(), form.clone())).or_default() += 1;
+            *shared.entry((&need.attribute, form)).or_default() += 1;
         }
     }
-    shared
-}
-
-fn shared_by(shared: &Shared, need: &Need, form: &Form) -> usize {
-    shared.get(&(need.attribute.clone(), form.clone())).copied().unwrap_or_default()
+    let crowd = |need: &Need| {
+        let each = need.forms.iter().map(|form| shared.get(&(&need.attribute, form)).copied());
+        (each.max(), need.attribute.rank())
+    };
+    let best = |needs: &Vec<Need>| {
+        let places = needs.iter().map(crowd).enumerate();
+        places.min_by_key(|(_, crowd)| *crowd).map(|(place, _)| place)
+    };
+    needs.iter().map(best).collect()
 }
 
 impl Attribute {
