@@ -73,7 +73,8 @@ pub(super) struct Builder<'b> {
     problems: &'b mut Problems,
 }
 
-/// The values of a field and of its negation, with their paths.
+/// The values of a field and of its negation, with their paths. A list without values has no path: most have none, and a
+/// thousand policies are compiled at every push.
 struct Lists<'l> {
     any: (&'l [String], String),
     none: (&'l [String], String),
@@ -81,11 +82,14 @@ struct Lists<'l> {
 
 impl<'l> Lists<'l> {
     fn new(path: &str, name: &str, any: &'l [String], none: &'l [String]) -> Self {
-        let mut negated = String::from("not");
-        let mut letters = name.chars();
-        negated.extend(letters.next().map(|c| c.to_ascii_uppercase()));
-        negated.push_str(letters.as_str());
-        Self { any: (any, format!("{path}.{name}")), none: (none, format!("{path}.{negated}")) }
+        let negated = || {
+            let mut letters = name.chars();
+            let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+            format!("{path}.not{}{}", first.map(String::from).unwrap_or_default(), letters.as_str())
+        };
+        let any_path = if any.is_empty() { String::new() } else { format!("{path}.{name}") };
+        let none_path = if none.is_empty() { String::new() } else { negated() };
+        Self { any: (any, any_path), none: (none, none_path) }
     }
 
     fn is_empty(&self) -> bool {
