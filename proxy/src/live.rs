@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::drain::Phase;
 use crate::identity::{Identity, Standing};
+use crate::upstream::experiments::{Experiments, Moment};
 
 /// Shared by the control thread, which writes, and the workers, which read.
 ///
@@ -22,6 +23,8 @@ pub struct Live {
     /// At an edge: whether each port that speaks TLS has something to show.
     certificates_missing: AtomicBool,
     evicted: AtomicBool,
+    /// Those that the snapshot names.
+    pub(crate) experiments: Experiments,
     /// Counts every change, so that long-lived connections can be judged again.
     changes: watch::Sender<u64>,
 }
@@ -34,6 +37,7 @@ impl Default for Live {
             listening: AtomicBool::new(false),
             certificates_missing: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
+            experiments: Experiments::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -52,6 +56,8 @@ impl Live {
 
     /// Has no effect after eviction.
     pub fn set_snapshot(&self, snapshot: Arc<Snapshot>) {
+        // First: whoever takes a destination of this snapshot finds its experiments.
+        self.experiments.named(snapshot.experiments(), Moment::now());
         self.snapshot.store(Some(snapshot));
         self.stay_evicted();
         self.changed();

@@ -304,6 +304,11 @@ impl Snapshot {
         self.destinations.iter()
     }
 
+    /// The experiments of all destinations, each once or more often.
+    pub fn experiments(&self) -> impl Iterator<Item = &Arc<Experiment>> {
+        self.destinations.every().flat_map(|destination| destination.experiments.iter())
+    }
+
     /// The routes that requests for a destination take, where there are any.
     pub fn mesh_routes(&self, destination: &Destination) -> Option<&Arc<RouteTable>> {
         self.mesh_routes.of(destination)

@@ -75,6 +75,7 @@ impl ControlPlaneSource {
         drain: Drain,
     ) -> Result<Self, RunError> {
         status.set_link(Link::Disconnected);
+        live.experiments.set_heard(false);
         let state = settings.state_dir.as_deref().map(|path| StateDir::open(path, &limits)).transpose()?;
         // A token that cannot be read is told now, not after the certificate expired.
         if let Some(source) = &settings.join_token {

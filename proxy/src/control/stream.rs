@@ -77,6 +77,7 @@ pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity, ca
         told_modes: Vec::new(),
     };
     let end = session.run(incoming, identity.generation).await;
+    shared.live.experiments.set_heard(false);
     shared.status.set_link(Link::Disconnected);
     end
 }
@@ -163,7 +164,10 @@ impl<I: Issue> Session<'_, I> {
         match heard.message {
             Some(Said::Snapshot(snapshot)) => {
                 let (version, digest) = (snapshot.version, snapshot.digest.clone());
-                let answer = match self.apply(snapshot).await {
+                let applied = self.apply(snapshot).await;
+                // What is refused may have been the order to stop.
+                self.shared.live.experiments.set_heard(applied.is_ok());
+                let answer = match applied {
                     Ok(()) => Say::Ack(v1::Ack { version, digest }),
                     Err(findings) => {
                         self.shared.status.rejected.add_one();

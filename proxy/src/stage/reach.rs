@@ -58,6 +58,7 @@ pub(crate) async fn members(
     destination: &Arc<Destination>,
 ) -> Result<Rc<Members>, ProxyError> {
     let shared = &worker.shared;
-    let members = worker.known.members(destination, &shared.upstreams, &worker.resolver, &shared.limits);
+    let (upstreams, experiments) = (&shared.upstreams, &shared.live.experiments);
+    let members = worker.known.members(destination, upstreams, experiments, &worker.resolver, &shared.limits);
     members.await.map_err(ProxyError::Connection)
 }

@@ -16,6 +16,7 @@ use super::balance::{Choice, Member, Usable};
 use super::cluster::{Cluster, Upstreams};
 use super::connect::ConnectError;
 use super::ejection::panics;
+use super::experiments::{Experiments, Trial};
 use super::resolve::Resolver;
 use crate::settings::limits::Limits;
 
@@ -41,6 +42,8 @@ pub(crate) struct Members {
     every: Usable,
     /// They weigh the same.
     even: bool,
+    /// Empty nearly always.
+    pub(crate) trials: Box<[Trial]>,
     /// Asked for since the last look.
     touched: Cell<bool>,
     used: Cell<Instant>,
@@ -62,6 +65,7 @@ impl Known {
         &self,
         destination: &Arc<Destination>,
         upstreams: &Upstreams,
+        experiments: &Experiments,
         resolver: &Resolver,
         limits: &Limits,
     ) -> Result<Rc<Members>, ConnectError> {
@@ -77,7 +81,7 @@ impl Known {
             members.touched.set(true);
             return Ok(members.clone());
         }
-        let members = Rc::new(Members::new(destination.clone(), answers, upstreams));
+        let members = Rc::new(Members::new(destination.clone(), answers, upstreams, experiments));
         self.all.borrow_mut().insert(destination.cluster.clone(), members.clone());
         Ok(members)
     }
@@ -98,6 +102,7 @@ impl Members {
         destination: Arc<Destination>,
         answers: SmallVec<[Rc<[SocketAddr]>; 1]>,
         upstreams: &Upstreams,
+        experiments: &Experiments,
     ) -> Self {
         let cluster = upstreams.cluster(&destination);
         let mut resolved = answers.iter();
@@ -120,8 +125,9 @@ impl Members {
             endpoints.map(|(endpoint, (_, weight))| Member::new(endpoint, *weight)).collect();
         let every = (0..members.len()).collect();
         let even = weights.windows(2).all(|two| matches!(two, [(_, one), (_, other)] if one == other));
+        let trials = experiments.trials(&destination.experiments);
         let (touched, used) = (Cell::default(), Cell::new(Instant::now()));
-        Self { cluster, destination, answers, members, every, even, touched, used }
+        Self { cluster, destination, answers, members, every, even, trials, touched, used }
     }
 
     fn is_for(&self, destination: &Arc<Destination>, answers: &[Rc<[SocketAddr]>]) -> bool {

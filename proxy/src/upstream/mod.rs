@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod connect;
 pub mod ejection;
 pub mod endpoint;
+pub mod experiments;
 pub(crate) mod members;
 pub(crate) mod pool;
 pub(crate) mod resolve;

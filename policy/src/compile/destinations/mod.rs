@@ -112,6 +112,11 @@ impl Destinations {
         self.hosts.iter().flat_map(|(host, ports)| ports.iter().map(|d| (&**host, d)))
     }
 
+    /// With subsets; those with several names come more often than once.
+    pub(crate) fn every(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.hosts.values().chain(self.subsets.values()).flatten()
+    }
+
     fn insert(&mut self, host: &str, own_namespace: &str, ports: Vec<Port>) {
         let whole: Vec<_> = ports.iter().map(|port| Arc::clone(&port.whole)).collect();
         let mut names = vec![host.to_owned()];
