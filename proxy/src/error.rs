@@ -73,6 +73,12 @@ pub enum ProxyError {
     UnknownRouteTarget,
     #[error("a fault of the route answers: {0:?}")]
     FaultAbort(AbortAnswer),
+    #[error("a fault experiment breaks the connection before an answer")]
+    FaultReset,
+    #[error("a fault experiment loses the upstream's answer")]
+    FaultDrop,
+    #[error("a fault experiment breaks off the upstream's answer")]
+    FaultTruncate,
     #[error("the rewritten path is not in normal form")]
     UncleanRewrite,
     #[error("no service of that name")]
@@ -202,6 +208,7 @@ impl ProxyError {
             keep,
         };
         let busy = S::SERVICE_UNAVAILABLE;
+        let fault = |reason| row(Us, reason, "FI", S::BAD_GATEWAY, UNAVAILABLE, "Upstream reset", true);
         match self {
             Self::NoSnapshot => row(Us, "no_snapshot", "", busy, UNAVAILABLE, "Not ready", true),
             Self::NoIdentity => row(Us, "no_identity", "", busy, UNAVAILABLE, "Not ready", true),
@@ -324,6 +331,10 @@ impl ProxyError {
                 let status = S::from_u16(status).unwrap_or(busy);
                 row(Us, "fault_abort", "FI", status, grpc_status, "Fault injected", true)
             }
+            // In the caller's eyes, what it stands for; in ours, what it is.
+            Self::FaultReset => fault("fault_reset"),
+            Self::FaultDrop => fault("fault_drop"),
+            Self::FaultTruncate => fault("fault_truncate"),
             Self::UncleanRewrite => {
                 row(Caller, "rewrite_unclean", "", S::BAD_REQUEST, INVALID_ARGUMENT, "Bad request", true)
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use palisade_policy::kind::request_guard::rule::GuardRule;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use super::headers::strip_trailers;
 use super::pace::Pace;
 use super::replay::{Playback, Replay};
 use super::silence::Silence;
+use crate::settings::limits::Limits;
 use crate::stage::guard::BodyGuard;
 use crate::stage::open::{Leash, Why};
 
@@ -44,6 +46,9 @@ pub(crate) enum BodyError {
     /// We broke it off: its time was over.
     #[error("the request's time is over")]
     Late,
+    /// We broke it off: an experiment says so.
+    #[error("the answer was broken off on purpose")]
+    Truncated,
     /// We broke it off: policy changed.
     #[error("the stream is not allowed any longer")]
     Closed,
@@ -343,6 +348,22 @@ impl Source {
             From::Nobody => SizeHint::default(),
         }
     }
+}
+
+/// Reads what is left of a body that nobody wants, within limits. `false`: that is not all of it.
+pub(crate) async fn discard(mut body: Incoming, limits: &Limits) -> bool {
+    let reading = async {
+        let mut left = limits.discard_bytes_max;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _late = tokio::time::timeout(limits.discard_timeout, reading).await;
+    body.is_end_stream()
 }
 
 fn add(cell: &Cell<u64>, bytes: usize) {

@@ -20,5 +20,6 @@ pub(crate) mod pace;
 pub mod patience;
 pub(crate) mod refusal;
 pub(crate) mod replay;
+pub(crate) mod shape;
 pub(crate) mod silence;
 pub(crate) mod transport;

@@ -11,13 +11,12 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::terms::Terms;
 use crate::error::ProxyError;
-use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::body::{RequestBody, ResponseBody, discard};
 use crate::http::copy::CopyWriter;
 use crate::http::headers::{self, REFUSED};
 use crate::http::pace::Pace;
@@ -261,7 +260,8 @@ impl Exchange {
     /// Over HTTP/2 too: a stream that is let go of with its body under way is reset (NO_ERROR) behind the answer, and there
     /// are clients that lose the answer then (curl 7.88).
     fn discard(&self, body: Incoming) {
-        tokio::task::spawn_local(discard(self.worker.clone(), body));
+        let worker = self.worker.clone();
+        tokio::task::spawn_local(async move { discard(body, &worker.shared.limits).await });
     }
 
     /// What the route says about answers of upstreams.
@@ -283,19 +283,4 @@ impl Exchange {
             headers::strip_ours(headers);
         }
     }
-}
-
-async fn discard(worker: Rc<Worker>, mut body: Incoming) {
-    let limits = &worker.shared.limits;
-    let reading = async {
-        let mut left = limits.discard_bytes_max;
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(bytes) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    };
-    let _late = tokio::time::timeout(limits.discard_timeout, reading).await;
 }

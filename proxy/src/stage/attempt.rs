@@ -1,17 +1,21 @@
 //! One try of a request at one endpoint.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use palisade_policy::traffic::PoolBounds;
 use tokio::time::Instant;
 
 use super::again::Failed;
 use super::deadline::over;
+use super::experiment::{Trial, drawn};
 use super::forward::{Answer, Outgoing, Route, To};
 use super::open::Why;
+use super::route::random;
 use crate::error::ProxyError;
 use crate::http::body::Tally;
 use crate::http::codec::{is_malformed, was_refused};
@@ -39,7 +43,7 @@ pub(super) enum Attempted {
 }
 
 /// Why there is no answer.
-enum Late {
+pub(super) enum Late {
     Closed(Why),
     Deadline,
     Try,
@@ -67,38 +71,70 @@ pub(super) async fn attempt(
         Ok(lease) => lease,
         Err(error) => return not_connected(worker, route, error, request, record),
     };
-    if let Some(deadline) = &route.deadline
-        && !deadline.write(&mut request, route.is_mesh(), record.is_grpc())
-    {
-        return Attempted::Over(ProxyError::RequestTimeout);
+    if let Some(place) = drawn(route, &request, record, random) {
+        let trial = Trial { worker, route, address, patience };
+        return Box::pin(trial.attempt(place, lease, request, record)).await;
     }
-    let sent = Instant::now();
-    record.upstream_sent_at = Some(sent);
-    record.delivered();
+    let sent = match hand_over(route, &lease, &mut request, record) {
+        Ok(sent) => sent,
+        Err(error) => return Attempted::Over(error),
+    };
     let tally = record.tally.clone();
-    tally.leash.set_server(lease.server());
-    if let Some(why) = tally.leash.over() {
-        return Attempted::Over(ProxyError::Closed(why));
-    }
-    match answer(route, &tally, &mut lease, request, patience).await {
-        // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.
-        Ok(Ok(response)) if !has_plain_length(response.headers()) => {
-            record.saw(Seen::Local(Local::Reset));
-            Attempted::Over(ProxyError::UpstreamLengths)
-        }
-        Ok(Ok(response)) => {
-            if let Some(visit) = &record.visit {
-                visit.endpoint.took(sent.elapsed());
-            }
-            Attempted::Answered((response, lease))
-        }
-        Ok(Err(error)) => broken(error, &lease, record),
+    let answer = {
+        let sending = pin!(lease.send(request));
+        in_time(route, &tally, patience, sending).await
+    };
+    match answer {
+        Ok(answer) => settled(answer, lease, sent, record),
         Err(late) => too_late(&late, route, record),
     }
 }
 
+/// What is done when the request is given to a connection. Gives the time.
+pub(super) fn hand_over(
+    route: &Route,
+    lease: &Lease,
+    request: &mut Outgoing,
+    record: &mut Record,
+) -> Result<Instant, ProxyError> {
+    if let Some(deadline) = &route.deadline
+        && !deadline.write(request, route.is_mesh(), record.is_grpc())
+    {
+        return Err(ProxyError::RequestTimeout);
+    }
+    let sent = Instant::now();
+    record.upstream_sent_at = Some(sent);
+    record.delivered();
+    let leash = &record.tally.leash;
+    leash.set_server(lease.server());
+    leash.over().map_or(Ok(sent), |why| Err(ProxyError::Closed(why)))
+}
+
+/// What came of a request that was given to its connection at `sent`.
+pub(super) fn settled(
+    answer: Result<http::Response<Incoming>, TrySendError<Outgoing>>,
+    lease: Lease,
+    sent: Instant,
+    record: &mut Record,
+) -> Attempted {
+    match answer {
+        // Over HTTP/1.1 the reader below hyper has seen to it; over HTTP/2 nobody has, and callers may read HTTP/1.1.
+        Ok(response) if !has_plain_length(response.headers()) => {
+            record.saw(Seen::Local(Local::Reset));
+            Attempted::Over(ProxyError::UpstreamLengths)
+        }
+        Ok(response) => {
+            if let Some(visit) = &record.visit {
+                visit.took(sent.elapsed());
+            }
+            Attempted::Answered((response, lease))
+        }
+        Err(error) => broken(error, &lease, record),
+    }
+}
+
 /// A connection, for as long as this try and the request wait for it.
-async fn lease(
+pub(super) async fn lease(
     worker: &Rc<Worker>,
     route: &Route,
     address: SocketAddr,
@@ -116,7 +152,7 @@ async fn lease(
         .await
 }
 
-fn not_connected(
+pub(super) fn not_connected(
     worker: &Worker,
     route: &Route,
     error: ConnectError,
@@ -142,17 +178,16 @@ fn not_connected(
 }
 
 /// Waits for the answer's head for as long as anybody wants it.
-async fn answer(
+pub(super) async fn in_time<T>(
     route: &Route,
     tally: &Tally,
-    lease: &mut Lease,
-    request: Outgoing,
     patience: Option<Instant>,
-) -> Result<Result<http::Response<hyper::body::Incoming>, TrySendError<Outgoing>>, Late> {
+    sending: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Late> {
     let waited = async {
         match route.response_timeout {
-            Some(limit) => within(limit, tally, lease.send(request)).await.ok_or(Late::Response),
-            None => unless_silent(tally, lease.send(request)).await.ok_or(Late::Silent),
+            Some(limit) => within(limit, tally, sending).await.ok_or(Late::Response),
+            None => unless_silent(tally, sending).await.ok_or(Late::Silent),
         }
     };
     tokio::select! {
@@ -204,7 +239,7 @@ fn broken(mut error: TrySendError<Outgoing>, lease: &Lease, record: &mut Record)
     Attempted::Failed { failed, error: ProxyError::UpstreamReset(error.into_error()), unsent: None }
 }
 
-fn too_late(late: &Late, route: &Route, record: &Record) -> Attempted {
+pub(super) fn too_late(late: &Late, route: &Route, record: &Record) -> Attempted {
     let of_endpoint = match late {
         Late::Try | Late::Response => true,
         // Callers may be as impatient as they like.
@@ -229,13 +264,12 @@ fn too_late(late: &Late, route: &Route, record: &Record) -> Attempted {
 async fn within<T>(
     limit: Duration,
     tally: &Tally,
-    sending: impl Future<Output = Result<T, TrySendError<Outgoing>>>,
-) -> Option<Result<T, TrySendError<Outgoing>>> {
-    tokio::pin!(sending);
+    mut sending: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     let mut seen = tally.progress();
     loop {
-        if let Ok(result) = tokio::time::timeout(limit, &mut sending).await {
-            return Some(result);
+        if let Ok(answer) = tokio::time::timeout(limit, &mut sending).await {
+            return Some(answer);
         }
         let now = tally.progress();
         if now == seen {

@@ -48,7 +48,7 @@ pub(crate) async fn inject(
     if let Some(length) = drawn.delay {
         let max = worker.shared.limits.delays_max;
         let Some(slot) = Slot::take(worker, |worker| &worker.delays, max) else {
-            worker.telemetry.count(|shard| shard.faults.dropped += 1);
+            record.spared(&fault.id);
             return Ok(());
         };
         record.delayed(&fault.id, length);

@@ -9,6 +9,7 @@ mod cors_tests;
 pub(crate) mod deadline;
 pub(crate) mod delivery;
 pub(crate) mod demand;
+mod experiment;
 pub(crate) mod fault;
 pub(crate) mod forward;
 pub(crate) mod guard;

@@ -26,12 +26,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(super) use self::fault::flags;
+pub(crate) use self::fault::{FaultType, Injected};
 pub(crate) use self::tcp::TcpEnd;
 use super::metrics::Series;
 use super::trace::Trace;
 use crate::error::{COUNTED, Consequence, ProxyError};
 use crate::http::body::Tally;
 use crate::http::headers::is_grpc;
+use crate::http::shape::Shaper;
 use crate::listen::ClientRequest;
 use crate::pipeline::terms::Terms;
 use crate::stage::limit::Verdicts;
@@ -131,7 +133,9 @@ pub(crate) struct Record {
     /// The try under way.
     pub(crate) visit: Option<Visit>,
     /// What was done to it on purpose; boxed, since it is rare.
-    fault: Option<Box<fault::Injected>>,
+    fault: Option<Box<Injected>>,
+    /// What an experiment makes of the answer's body; goes on with that.
+    pub(crate) shaper: Option<Box<Shaper>>,
     /// The request that this one is a copy of.
     mirror_of: Option<Uuid>,
     /// Where traces are exported.
@@ -197,6 +201,7 @@ impl Record {
             retrying: None,
             visit: None,
             fault: None,
+            shaper: None,
             mirror_of: None,
             trace: None,
             tcp: None,

@@ -317,12 +317,19 @@ pub(crate) struct Visit {
     cluster: Arc<Cluster>,
     pub(crate) endpoint: Arc<Endpoint>,
     told: Cell<bool>,
+    /// What was done to it on purpose may be to blame.
+    muted: Cell<bool>,
 }
 
 impl Visit {
     pub(crate) fn at(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Self {
         endpoint.enter();
-        Self { cluster: cluster.clone(), endpoint: endpoint.clone(), told: Cell::default() }
+        Self {
+            cluster: cluster.clone(),
+            endpoint: endpoint.clone(),
+            told: Cell::default(),
+            muted: Cell::default(),
+        }
     }
 
     /// Whether what this try says of its endpoint was noted.
@@ -335,9 +342,23 @@ impl Visit {
         self.told.set(true);
     }
 
+    /// From now on nothing that is seen says anything, or all of it does again.
+    pub(crate) fn mute(&self, muted: bool) {
+        self.muted.set(muted);
+    }
+
     pub(crate) fn saw(&self, seen: Seen) {
         self.told.set(true);
-        self.cluster.saw(&self.endpoint, seen);
+        if !self.muted.get() {
+            self.cluster.saw(&self.endpoint, seen);
+        }
+    }
+
+    /// The head of its answer came after this time.
+    pub(crate) fn took(&self, time: Duration) {
+        if !self.muted.get() {
+            self.endpoint.took(time);
+        }
     }
 }
 

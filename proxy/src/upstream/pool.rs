@@ -385,6 +385,21 @@ impl Lease {
         }
     }
 
+    /// It waits a while for its request: from now on its peer may close it as it may any that is kept.
+    pub(crate) fn rests(&mut self) {
+        if let Inner::Http1 { reused, .. } = &mut self.0 {
+            *reused = true;
+        }
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        match &self.0 {
+            Inner::Http1 { connection, .. } => connection.sender.is_closed(),
+            Inner::Http2(stream) => stream.0.sender.borrow().is_closed(),
+        }
+    }
+
     /// The serial number of the certificate that the server showed, in the mesh.
     pub(crate) fn server(&self) -> Option<Rc<str>> {
         match &self.0 {

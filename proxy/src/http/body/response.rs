@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::{BodyError, poll_incoming};
+use crate::http::shape::{Shaped, Shaper};
 use crate::http::silence::{Alarm, Silence};
 use crate::stage::open::Why;
 use crate::telemetry::record::Record;
@@ -32,6 +33,8 @@ enum Kind {
         http2: bool,
         lease: Option<Lease>,
         wait: Wait,
+        /// Under an experiment that is about the body.
+        shaper: Option<Box<Shaper>>,
     },
 }
 
@@ -77,8 +80,9 @@ impl ResponseBody {
         if incoming.is_end_stream() {
             record.response_ended(None);
         }
+        let (lease, shaper) = (Some(lease), record.shaper.take());
         Self {
-            kind: Kind::Upstream { incoming, http2, lease: Some(lease), wait: Wait::default() },
+            kind: Kind::Upstream { incoming, http2, lease, wait: Wait::default(), shaper },
             record: Some(record),
         }
     }
@@ -111,21 +115,25 @@ impl Body for ResponseBody {
                     Ok(Frame::data(text))
                 }));
             }
-            Kind::Upstream { incoming, http2, wait, .. } => match poll_incoming(incoming, *http2, cx) {
-                Poll::Ready(frame) => {
-                    wait.under_way = false;
-                    frame
-                }
-                Poll::Pending => {
-                    if let Some(record) = &this.record {
-                        // Woken when that changes.
-                        let _not_over = record.tally.leash.poll_answer(cx);
+            Kind::Upstream { incoming, http2, wait, shaper, .. } => {
+                let record = this.record.as_deref_mut();
+                match poll_shaped(shaper.as_deref_mut(), incoming, *http2, record, cx) {
+                    Poll::Ready(Shaped::Pass(frame)) => {
+                        wait.under_way = false;
+                        frame
                     }
-                    let silence = this.record.as_ref().and_then(|record| record.tally.silence.as_ref());
-                    ready!(wait.poll_too_long(silence, cx));
-                    return Poll::Ready(Some(this.end_idle()));
+                    Poll::Ready(Shaped::Break) => return Poll::Ready(Some(this.end_truncated())),
+                    Poll::Pending => {
+                        if let Some(record) = &this.record {
+                            // Woken when that changes.
+                            let _not_over = record.tally.leash.poll_answer(cx);
+                        }
+                        let silence = this.record.as_ref().and_then(|record| record.tally.silence.as_ref());
+                        ready!(wait.poll_too_long(silence, cx));
+                        return Poll::Ready(Some(this.end_idle()));
+                    }
                 }
-            },
+            }
         };
         match &frame {
             Some(Ok(frame)) => this.saw(frame),
@@ -142,7 +150,9 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Own(text) => text.is_none(),
-            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Kind::Upstream { incoming, shaper, .. } => {
+                incoming.is_end_stream() && shaper.as_ref().is_none_or(|shaper| shaper.held() == 0)
+            }
         }
     }
 
@@ -151,7 +161,10 @@ impl Body for ResponseBody {
             Kind::Own(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |t| u64::try_from(t.len()).unwrap_or(0)))
             }
-            Kind::Upstream { incoming, .. } => incoming.size_hint(),
+            Kind::Upstream { incoming, shaper: None, .. } => incoming.size_hint(),
+            Kind::Upstream { incoming, shaper: Some(shaper), .. } => {
+                longer(&incoming.size_hint(), shaper.held())
+            }
         }
     }
 }
@@ -175,6 +188,14 @@ impl ResponseBody {
         self.kind = Kind::Own(None);
         let told = self.record.as_mut().and_then(|record| record.idle());
         told.map(Frame::trailers).ok_or(BodyError::Idle)
+    }
+
+    /// Ends an answer because an experiment says so, as `end_idle` does.
+    fn end_truncated(&mut self) -> Result<Frame<Bytes>, BodyError> {
+        let was = std::mem::replace(&mut self.kind, Kind::Own(None));
+        let Kind::Upstream { shaper: Some(shaper), .. } = was else { return Err(BodyError::Reset) };
+        let told = self.record.as_mut().and_then(|record| record.truncated(&shaper.experiment().id));
+        told.map(Frame::trailers).ok_or(BodyError::Truncated)
     }
 
     /// Ends an answer whose caller does not wait any longer, as `end_idle` does.
@@ -221,6 +242,32 @@ impl ResponseBody {
             lease.give_back();
         }
     }
+}
+
+/// The next frame, as an experiment lets it pass where there is one.
+fn poll_shaped(
+    shaper: Option<&mut Shaper>,
+    incoming: &mut Incoming,
+    http2: bool,
+    record: Option<&mut Record>,
+    cx: &mut Context<'_>,
+) -> Poll<Shaped> {
+    let Some(shaper) = shaper else { return poll_incoming(incoming, http2, cx).map(Shaped::Pass) };
+    let polled = shaper.poll(cx, |cx| poll_incoming(incoming, http2, cx));
+    if let (Some(kind), Some(record)) = (shaper.news(), record) {
+        record.injected(&shaper.experiment().id, kind);
+    }
+    polled
+}
+
+/// With so many bytes before it.
+fn longer(rest: &SizeHint, held: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(rest.lower().saturating_add(held));
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper.saturating_add(held));
+    }
+    hint
 }
 
 impl Drop for ResponseBody {

@@ -24,6 +24,11 @@ impl Record {
         self.grpc = original.grpc;
     }
 
+    /// Whether its request is a copy of another's.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.mirror_of.is_some()
+    }
+
     /// Nobody waits for what became of a copy: it was not sent, or not answered, for this reason.
     pub(crate) fn copy_failed(&mut self, error: &ProxyError) {
         self.failed(&error.consequence(), StatusCode::OK, false);

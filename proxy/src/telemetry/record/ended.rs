@@ -15,20 +15,20 @@ impl Record {
     /// No byte went either way for too long, after the answer had begun. Gives the trailers that a caller of gRPC is told it
     /// in; others cannot be told.
     pub(crate) fn idle(&mut self) -> Option<HeaderMap> {
-        let consequence = ProxyError::StreamIdle.consequence();
-        self.outcome = Outcome::Failed;
-        (self.reason, self.flag) = (consequence.reason, consequence.flag);
-        self.details = Cow::Borrowed("stream_idle_after_response_started");
-        self.ended = true;
-        self.trailers(&consequence)
+        self.broken_off(&ProxyError::StreamIdle, "stream_idle_after_response_started")
     }
 
     /// The request's time is over, and the answer had begun. Gives trailers as `idle` does.
     pub(crate) fn late(&mut self) -> Option<HeaderMap> {
-        let consequence = ProxyError::RequestTimeout.consequence();
+        self.broken_off(&ProxyError::RequestTimeout, "request_timeout_after_response_started")
+    }
+
+    /// The answer had begun, and ends because of this.
+    pub(super) fn broken_off(&mut self, error: &ProxyError, details: &'static str) -> Option<HeaderMap> {
+        let consequence = error.consequence();
         self.outcome = Outcome::Failed;
         (self.reason, self.flag) = (consequence.reason, consequence.flag);
-        self.details = Cow::Borrowed("request_timeout_after_response_started");
+        self.details = Cow::Borrowed(details);
         self.ended = true;
         self.trailers(&consequence)
     }

@@ -107,7 +107,8 @@ impl Record {
         }
         o.number(key!("retry_count"), self.retries);
         if let Some(fault) = &self.fault {
-            o.text(key!("fault"), &fault.id);
+            o.text(key!("fault"), &fault.ids());
+            o.text(key!("fault_type"), &fault.types());
             if let Some(delay) = fault.delay {
                 o.number(key!("fault_delay_ms"), millis(delay));
             }

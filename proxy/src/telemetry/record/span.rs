@@ -122,6 +122,10 @@ impl Record {
         };
         all.optional("error.type", error);
         all.text("palisade.decision_id", self.decision_id());
+        if let Some(fault) = &attempt.fault {
+            all.text("palisade.fault", fault.ids());
+            all.text("palisade.fault.type", fault.types());
+        }
         all.optional("palisade.destination.principal", self.destination.as_ref().map(SpiffeId::as_str));
         all.optional("palisade.mirror_of", self.mirror_of.map(|original| original.to_string()));
         (all, failed)
@@ -139,7 +143,8 @@ impl Record {
         all.optional("palisade.destination.principal", self.destination.as_ref().map(SpiffeId::as_str));
         all.optional("palisade.response_flags", Some(self.flags()).filter(|flags| !flags.is_empty()));
         if let Some(fault) = &self.fault {
-            all.text("palisade.fault", &*fault.id);
+            all.text("palisade.fault", fault.ids());
+            all.text("palisade.fault.type", fault.types());
             if let Some(delay) = fault.delay {
                 all.number("palisade.fault.delay_ms", millis(delay));
             }

@@ -8,6 +8,7 @@ use http::uri::Authority;
 use tokio::time::Instant;
 
 use super::context::SpanId;
+use crate::telemetry::record::Injected;
 use crate::upstream::connect::{Security, Wire};
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Attempt {
     pub(crate) path: String,
     /// Of one that failed while others followed; `None`: it ended with its request.
     pub(crate) end: Option<AttemptEnd>,
+    /// What was done to it on purpose.
+    pub(crate) fault: Option<Box<Injected>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,7 @@ impl Attempt {
             authority: request.uri().authority().cloned().or_else(host),
             path: request.uri().path().to_owned(),
             end: None,
+            fault: None,
         }
     }
 }

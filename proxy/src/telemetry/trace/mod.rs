@@ -16,6 +16,7 @@ pub(crate) mod span;
 mod transport;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::header::HeaderMap;
 use tokio::time::Instant;
@@ -25,6 +26,7 @@ use context::{Context, SpanId, TRACEPARENT, TRACESTATE, TraceId, is_state_valid,
 pub(super) use export::Exporter;
 pub(super) use queue::Spans;
 
+use super::record::FaultType;
 use crate::upstream::connect::{Security, Wire};
 use crate::worker::{Direction, Worker};
 
@@ -129,6 +131,13 @@ impl Trace {
     pub(crate) fn attempt_failed(&mut self, reason: &'static str) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.end = Some(AttemptEnd { at: Instant::now(), reason });
+        }
+    }
+
+    /// This is done to the attempt under way because `id` says so. Before the first one, nothing is under way.
+    pub(crate) fn injected(&mut self, id: &Arc<str>, kind: FaultType) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.fault.get_or_insert_default().note(id, kind);
         }
     }
 

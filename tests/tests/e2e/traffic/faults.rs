@@ -81,7 +81,8 @@ async fn an_abort_of_a_delayed_request_comes_after_the_delay() {
     assert_eq!(caller.get("/x").await.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(begun.elapsed() >= Duration::from_millis(300));
     caller.bank.assert_untouched();
-    assert_eq!(outbound(&caller, 1).await[0]["response_flags"], "DI,FI");
+    let record = &outbound(&caller, 1).await[0];
+    assert_eq!((&record["response_flags"], &record["fault_type"]), (&json!("DI,FI"), &json!("delay,abort")));
 }
 
 /// A status that has no body gets none, and one that a policy would give is no refusal by policy.
@@ -246,7 +247,8 @@ async fn beyond_so_many_delays_no_fault_is_injected_and_that_is_counted() {
     caller.bank.assert_untouched();
     assert_eq!(caller.get("/goes-on").await.status, StatusCode::OK);
     assert_eq!(caller.bank.last().target, "/goes-on");
-    assert_eq!(caller.sidecar.metric("palisade_faults_dropped_total", &[]).await, 1.0);
+    let dropped = ["fault=\"payments/calls/all\""];
+    assert_eq!(caller.sidecar.metric("palisade_faults_dropped_total", &dropped).await, 1.0);
     let record = &caller.sidecar.records_with(1, &[("path", json!("/goes-on"))]).await[0];
     assert!(record.get("fault").is_none() && record["response_flags"] == "-", "{record}");
     // What ended has made room.
@@ -305,6 +307,7 @@ async fn a_trace_says_what_was_injected() {
     })
     .await;
     assert_eq!(span.attribute("palisade.fault"), "payments/calls/all");
+    assert_eq!(span.attribute("palisade.fault.type"), "delay,abort");
     assert_eq!(span.attribute("palisade.fault.delay_ms"), "50");
     assert_eq!(span.attribute("palisade.response_flags"), "DI,FI");
 }
