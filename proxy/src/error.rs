@@ -218,6 +218,15 @@ impl ProxyError {
             Self::Closed(Why::Policy) => {
                 row(Caller, Why::Policy.details(), "", S::FORBIDDEN, PERMISSION_DENIED, "Forbidden", true)
             }
+            Self::Closed(Why::Duration) => row(
+                Us,
+                Why::Duration.details(),
+                "DT",
+                S::GATEWAY_TIMEOUT,
+                DEADLINE_EXCEEDED,
+                "The request takes too long",
+                false,
+            ),
             Self::Closed(Why::Server) => {
                 row(Upstream, "server_revoked", "UC", busy, UNAVAILABLE, "Upstream unreachable", true)
             }

@@ -40,6 +40,8 @@ const IDLE_POLL: Duration = Duration::from_millis(10);
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often idle connections and old answers are looked at.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+/// How late a request may end that lasts for too long.
+const AGES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the control thread and the workers have in common.
 #[derive(Clone, Debug)]
@@ -256,11 +258,18 @@ impl Worker {
         let mut tidy = tokio::time::interval(TIDY_INTERVAL);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ages = tokio::time::interval(AGES_INTERVAL);
+        ages.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let longest = self.shared.limits.request_duration_max;
         loop {
             tokio::select! {
                 meant = flush.tick() => {
                     self.load.looked(meant.elapsed(), &self.shared.limits);
                     self.telemetry.flush();
+                    continue;
+                }
+                _at = ages.tick(), if longest.is_some() => {
+                    longest.into_iter().for_each(|longest| self.open.end_older(longest));
                     continue;
                 }
                 _at = tidy.tick() => {}

@@ -1,7 +1,10 @@
 //! Caps on connections and requests, of a sidecar and an edge.
 
+use std::time::Duration;
+
 use palisade_proxy::settings::cap::Cap;
 use palisade_proxy::settings::limits::Limits;
+use palisade_proxy::settings::parse_duration;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Caps")]
@@ -23,6 +26,10 @@ pub(super) struct Caps {
     /// Requests under way, tunnels included. What comes on top is answered with 503 and Retry-After.
     #[arg(long, env = "PALISADE_REQUESTS_MAX", value_name = "N", default_value_t = Limits::default().requests_max)]
     requests_max: u64,
+    /// How long a request may last at most, streams and tunnels included, though bytes still go either way (1s to 168h; ended
+    /// up to a second later) [default: no limit].
+    #[arg(long, env = "PALISADE_REQUEST_DURATION_MAX", value_name = "TIME", value_parser = parse_duration)]
+    request_duration_max: Option<Duration>,
 }
 
 impl Caps {
@@ -34,6 +41,7 @@ impl Caps {
             connections_per_address: self.connections_per_address.unwrap_or(role.connections_per_address),
             handshakes_per_address: self.handshakes_per_address.unwrap_or(role.handshakes_per_address),
             requests_max: self.requests_max,
+            request_duration_max: self.request_duration_max,
             ..role
         }
     }

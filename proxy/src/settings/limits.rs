@@ -64,6 +64,9 @@ pub struct Limits {
     /// default; each holds one of `requests_max`. `None` within the mesh, whose callers may rightly be silent: streams from
     /// outside end at the edge.
     pub stream_idle_timeout: Option<Duration>,
+    /// How long a request may last, streams and tunnels included, whatever goes either way; looked at once a second. `None`: as
+    /// long as somebody sends or waits.
+    pub request_duration_max: Option<Duration>,
     /// How late a worker may come to what is ready, three times in a row (of ten looks a second), before new requests
     /// are turned away with 503. 500 ms: callers are about to give up, and each request more makes it later for all.
     pub overload_lag: Duration,
@@ -219,6 +222,7 @@ impl Default for Limits {
             requests_max: 10_000,
             requests_per_address: Cap::Unlimited,
             stream_idle_timeout: None,
+            request_duration_max: None,
             overload_lag: Duration::from_millis(500),
             http2_resets: Allowance { burst: 200, per_second: 20 },
             http2_control_frames: Allowance { burst: 1_000, per_second: 100 },

@@ -23,6 +23,8 @@ const WORKERS: RangeInclusive<usize> = 1..=1024;
 const CLIENT_DEADLINE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 /// Below, a pause in a conversation ends it; above, silence holds a request's place for days.
 const STREAM_IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
+/// A week: what lasts for longer is no request.
+const REQUEST_DURATION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 7);
 /// More than a process has file descriptors for.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
@@ -187,6 +189,9 @@ impl Settings {
         if let Some(timeout) = limits.stream_idle_timeout {
             check("--stream-idle-timeout", timeout, STREAM_IDLE);
         }
+        if let Some(longest) = limits.request_duration_max {
+            check("--request-duration-max", longest, REQUEST_DURATION);
+        }
         check("--tcp-idle-timeout", limits.tcp_idle_timeout, STREAM_IDLE);
         if let Source::Files { reload_interval, .. } = &self.source {
             check("--reload-interval", *reload_interval, RELOAD_INTERVAL);
@@ -343,6 +348,7 @@ mod tests {
         check(|s| s.limits.body_timeout = Some(Duration::ZERO), "--body-timeout");
         check(|s| s.limits.tcp_idle_timeout = Duration::ZERO, "--tcp-idle-timeout");
         check(|s| s.limits.stream_idle_timeout = Some(Duration::from_hours(25)), "--stream-idle-timeout");
+        check(|s| s.limits.request_duration_max = Some(Duration::ZERO), "--request-duration-max");
         check(|s| s.limits.requests_max = 0, "--requests-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.connections_max = 2_000_000, "--connections-max is 2000000");

@@ -1,14 +1,17 @@
-//! What is under way and may last: judged again when policy changes, and broken off when it is allowed no longer.
+//! What is under way and may last: judged again when policy changes, and broken off when it is allowed no longer, or has
+//! lasted for too long.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::HeaderMap;
 use palisade_policy::Snapshot;
 use palisade_policy::compile::judged::JudgedHeaders;
+use tokio::time::Instant;
 
 use crate::http::body::Tally;
 use crate::live::Live;
@@ -23,6 +26,8 @@ pub enum Why {
     Peer,
     /// The certificate that the server showed is void.
     Server,
+    /// It has lasted for as long as any request may.
+    Duration,
 }
 
 impl Why {
@@ -31,6 +36,7 @@ impl Why {
         match self {
             Self::Policy => "closed_by_policy_change",
             Self::Peer | Self::Server => "closed_by_revocation",
+            Self::Duration => "max_request_duration",
         }
     }
 }
@@ -42,6 +48,8 @@ pub(crate) struct Leash {
     /// The serial number of the certificate that the server showed.
     server: RefCell<Option<Rc<str>>>,
     over: Cell<Option<Why>>,
+    /// Since when it is under way.
+    since: Cell<Option<Instant>>,
     /// Who waits for the answer, and who sends the request's body.
     answer: RefCell<Option<Waker>>,
     body: RefCell<Option<Waker>>,
@@ -90,10 +98,14 @@ impl Leash {
             Some(snapshot) => self.judge_by(terms, snapshot),
         };
         if let Some(why) = why {
-            self.over.set(Some(why));
-            let waiting = [self.answer.take(), self.body.take()];
-            waiting.into_iter().flatten().for_each(Waker::wake);
+            self.end(why);
         }
+    }
+
+    fn end(&self, why: Why) {
+        self.over.set(Some(why));
+        let waiting = [self.answer.take(), self.body.take()];
+        waiting.into_iter().flatten().for_each(Waker::wake);
     }
 
     fn judge_by(&self, terms: &Terms, snapshot: &Snapshot) -> Option<Why> {
@@ -134,6 +146,7 @@ impl Open {
     /// taken; it is judged now when there was another since.
     pub(crate) fn enter(&self, tally: &Rc<Tally>, terms: Terms, judged_in: u64, live: &Live) -> Place {
         tally.leash.terms.replace(Some(terms));
+        tally.leash.since.set(Some(Instant::now()));
         let place = {
             let mut places = self.places.borrow_mut();
             let place = places.free.pop().unwrap_or_else(|| {
@@ -159,6 +172,17 @@ impl Open {
         };
         // Terms hold the caller's connection.
         drop(tally.and_then(|tally| tally.leash.terms.take()));
+    }
+
+    /// Ends all that have lasted for longer than this.
+    pub(crate) fn end_older(&self, longest: Duration) {
+        for tally in self.places.borrow().all.iter().flatten() {
+            let leash = &tally.leash;
+            let old = leash.since.get().is_some_and(|since| since.elapsed() >= longest);
+            if old && leash.over.get().is_none() {
+                leash.end(Why::Duration);
+            }
+        }
     }
 
     /// Judges all by what is in force now.

@@ -7,6 +7,7 @@ mod client_certificates;
 mod cookies;
 mod deadlines;
 pub(crate) mod door;
+mod duration;
 mod flood;
 mod floods;
 mod framing;

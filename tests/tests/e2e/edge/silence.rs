@@ -25,7 +25,7 @@ async fn door(protocol: &str, limit: &str) -> Door {
 }
 
 /// A call whose caller has not ended its request.
-fn call(path: &str) -> (Sender<Bytes>, Request<BoxBody<Bytes, std::convert::Infallible>>) {
+pub(super) fn call(path: &str) -> (Sender<Bytes>, Request<BoxBody<Bytes, std::convert::Infallible>>) {
     let (speak, body) = client::paced();
     let request = Request::post(format!("https://{HOST}{path}"))
         .header("content-type", "application/grpc")
