@@ -19,6 +19,7 @@ use super::route::random;
 use crate::error::ProxyError;
 use crate::http::body::Tally;
 use crate::http::codec::{is_malformed, was_refused};
+use crate::http::headers::REFUSED;
 use crate::http::normalize::{Malformed, has_plain_length};
 use crate::http::silence::too_long;
 use crate::telemetry::record::Record;
@@ -124,13 +125,19 @@ pub(super) fn settled(
             Attempted::Over(ProxyError::UpstreamLengths)
         }
         Ok(response) => {
-            if let Some(visit) = &record.visit {
+            if let Some(visit) = record.visit.as_ref().filter(|_| !is_refusal(&response, record)) {
                 visit.took(sent.elapsed());
             }
             Attempted::Answered((response, lease))
         }
         Err(error) => broken(error, &lease, record),
     }
+}
+
+/// Whether another sidecar answers in its application's place: how fast that is must not draw requests there.
+fn is_refusal<B>(response: &http::Response<B>, record: &Record) -> bool {
+    let may_be = response.status().as_u16() >= 400 || record.is_grpc();
+    may_be && record.mesh_upstream && response.headers().contains_key(REFUSED)
 }
 
 /// A connection, for as long as this try and the request wait for it.
