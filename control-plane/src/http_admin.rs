@@ -89,10 +89,11 @@ async fn answer(context: &Context, request: &Request<Incoming>) -> Response<Full
 
 async fn gauges(context: &Context) -> Gauges {
     let world = context.hub.current();
-    let (proxies_connected, proxies_ready) = context.registry.count();
+    let proxies = context.registry.count();
     Gauges {
-        proxies_connected,
-        proxies_ready,
+        proxies_connected: proxies.connected,
+        proxies_ready: proxies.ready,
+        proxies_unhealthy: proxies.unhealthy,
         policy_version: world.version,
         objects: context.policies.count().await,
         services: world.services.len(),

@@ -42,6 +42,7 @@ pub(crate) struct Metrics {
 pub(crate) struct Gauges {
     pub(crate) proxies_connected: usize,
     pub(crate) proxies_ready: usize,
+    pub(crate) proxies_unhealthy: usize,
     pub(crate) policy_version: u64,
     pub(crate) objects: usize,
     pub(crate) services: usize,
@@ -68,6 +69,11 @@ impl Metrics {
         for (name, help, value) in [
             ("proxies_connected", "Proxies with a configuration stream.", gauges.proxies_connected),
             ("proxies_ready", "Proxies whose endpoints are published.", gauges.proxies_ready),
+            (
+                "proxies_unhealthy",
+                "Proxies whose application fails its health check.",
+                gauges.proxies_unhealthy,
+            ),
             ("objects", "Objects in the policy set.", gauges.objects),
             ("services", "Services made of registered instances.", gauges.services),
             ("tasks", "Tasks alive in the runtime.", gauges.tasks),

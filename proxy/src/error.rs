@@ -7,6 +7,7 @@ use palisade_policy::fault::AbortAnswer;
 use palisade_policy::kind::request_guard::rule::Violation;
 
 use crate::edge::proxy_header::ProxyHeaderError;
+use crate::health::Cause;
 use crate::http::normalize::Malformed;
 use crate::http::patience::Ended;
 use crate::stage::authenticate::TokenError;
@@ -55,6 +56,8 @@ pub enum ProxyError {
     LimitStore,
     #[error("this worker has too much to do")]
     Overload,
+    #[error("the application is unhealthy: {}", .0.name())]
+    Unhealthy(Cause),
     #[error("the client's address has too many requests under way")]
     AddressRequests,
     #[error("no byte either way for too long")]
@@ -295,6 +298,10 @@ impl ProxyError {
             ),
             // Envoy: by its overload manager.
             Self::Overload => row(Us, "overload", "OM", busy, UNAVAILABLE, "Overloaded", true),
+            // As to callers beside whose sidecar no instance is left.
+            Self::Unhealthy(_) => {
+                row(Upstream, "application_unhealthy", "UH", busy, UNAVAILABLE, "No healthy upstream", true)
+            }
             Self::AddressRequests => {
                 row(Caller, "address_requests", "OM", busy, UNAVAILABLE, "Too many requests under way", true)
             }

@@ -13,6 +13,7 @@ use crate::config::Source as ConfigSource;
 use crate::config::status::Status;
 use crate::drain::{Drain, Phase, wind_down};
 use crate::edge::certificates;
+use crate::health::{self, Health};
 use crate::identity::{Clock, SystemClock};
 use crate::limit::Limiter;
 use crate::listen::ClientRequests;
@@ -116,6 +117,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         limits: Arc::new(settings.limits.clone()),
         client_requests: Arc::new(ClientRequests::new(settings.limits.requests_per_address)),
         limiter: Arc::new(Limiter::new(settings.limits.limiter_keys_max)),
+        health: Arc::new(Health::new(settings.health.as_ref())),
         watch: Arc::default(),
         settings: Arc::new(settings),
         drain: drain.clone(),
@@ -142,6 +144,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         clock,
         drain: drain.clone(),
         telemetry: telemetry.clone(),
+        health: shared.health.clone(),
         certificates: shared.certificates.clone(),
         store: shared.settings.limit_store.is_some(),
         store_status: shared.store_status.clone(),
@@ -161,6 +164,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
                 () = jwt::keep(shared.keys.clone(), shared.live.clone()) => Ok(()),
                 () = certificates::keep(&shared, &limits) => Ok(()),
                 result = source.run(orders.refresh.clone(), &shared) => result,
+                () = health::keep(&shared.health, &shared.settings, limits.warn_interval) => Ok(()),
                 () = shared.upstreams.keep() => Ok(()),
             }
         };

@@ -17,6 +17,7 @@ use crate::calls::{Calls, WorkerCalls};
 use crate::drain::{Drain, Phase};
 use crate::edge::certificates::Certificates;
 use crate::error::ProxyError;
+use crate::health::Health;
 use crate::jwt::{KeyRing, TokenCache};
 use crate::limit::{Limiter, mesh};
 use crate::listen;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     pub drain: Drain,
     pub telemetry: Telemetry,
+    /// Whether the application beside this sidecar is well.
+    pub health: Arc<Health>,
     /// Who called the ports of this sidecar.
     pub calls: Calls,
     /// Of the issuers of tokens.

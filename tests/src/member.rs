@@ -66,7 +66,7 @@ impl World {
     pub async fn publish(&self, member: &Member, address: &str) -> Stream {
         let mut stream = self.stream(member, vec![http_port(address)]).await.unwrap();
         stream.snapshot().await;
-        stream.send(Said::Readiness(v1::Readiness { ready: true })).await;
+        stream.send(Said::Readiness(v1::Readiness { ready: true, application: None })).await;
         stream
     }
 }

@@ -132,6 +132,7 @@ impl Running {
         Settings {
             source,
             serves: Vec::new(),
+            health: None,
             outbound_proxy: None,
             outbound_ports: Vec::new(),
             edge: None,

@@ -18,6 +18,7 @@ mod edge;
 mod evict;
 mod explain;
 mod get;
+mod health;
 mod history;
 mod init;
 mod kind;

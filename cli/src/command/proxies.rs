@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use palisade_proto::v1::{ListProxiesRequest, ListProxiesResponse, Protocol, Proxy, ServedPort};
+use palisade_proto::v1::{Application, ListProxiesRequest, ListProxiesResponse, Protocol, Proxy, ServedPort};
 use serde_json::json;
 
 use crate::admin;
@@ -50,7 +50,7 @@ fn row(proxy: &Proxy, in_force: u64) -> [String; 7] {
     [
         proxy.instance_id.clone(),
         proxy.spiffe_id.clone(),
-        state(proxy).to_owned(),
+        state(proxy),
         version,
         or_dash(serves.join(" ")),
         or_dash(proxy.svid_not_after.clone()),
@@ -58,11 +58,14 @@ fn row(proxy: &Proxy, in_force: u64) -> [String; 7] {
     ]
 }
 
-fn state(proxy: &Proxy) -> &'static str {
-    match (proxy.connected, proxy.ready) {
-        (true, true) => "ready",
-        (true, false) => "not ready",
-        (false, _) => "disconnected",
+/// An application that is not well comes first: until it is, nothing else matters to callers.
+fn state(proxy: &Proxy) -> String {
+    let ill = proxy.application.as_ref().filter(|application| !application.healthy);
+    match (proxy.connected, proxy.ready, ill) {
+        (false, ..) => "disconnected".into(),
+        (true, _, Some(application)) => format!("unhealthy: {}", application.cause),
+        (true, true, None) => "ready".into(),
+        (true, false, None) => "not ready".into(),
     }
 }
 
@@ -73,6 +76,7 @@ fn to_json(proxy: &Proxy) -> serde_json::Value {
         "labels": proxy.labels,
         "connected": proxy.connected,
         "ready": proxy.ready,
+        "application": proxy.application.as_ref().map(application),
         "acked_version": proxy.acked_version,
         "acked_digest": proxy.acked_digest,
         "nacked": proxy.nacked.iter().map(Shown::from).collect::<Vec<_>>(),
@@ -82,6 +86,11 @@ fn to_json(proxy: &Proxy) -> serde_json::Value {
         "connected_since": proxy.connected_since,
         "svid_not_after": proxy.svid_not_after,
     })
+}
+
+fn application(application: &Application) -> serde_json::Value {
+    let cause = (!application.healthy).then_some(application.cause.as_str());
+    json!({ "healthy": application.healthy, "cause": cause })
 }
 
 fn served(port: &ServedPort) -> serde_json::Value {
@@ -114,7 +123,12 @@ mod tests {
             ..Proxy::default()
         };
         let away = Proxy { instance_id: "i2".into(), ..Proxy::default() };
-        let response = ListProxiesResponse { proxies: vec![ready, away], version: 5 };
+        let ill = Application { healthy: false, cause: "http:/healthz at 127.0.0.1:8080: status 500".into() };
+        let ill =
+            Proxy { instance_id: "i3".into(), connected: true, application: Some(ill), ..Proxy::default() };
+        assert_eq!(to_json(&ready)["application"], serde_json::Value::Null);
+        assert_eq!(to_json(&ill)["application"]["healthy"], false);
+        let response = ListProxiesResponse { proxies: vec![ready, away, ill], version: 5 };
         let table = rows(&response);
         let lines: Vec<&str> = table.lines().collect();
         assert!(
@@ -123,5 +137,6 @@ mod tests {
                 && lines[1].contains("8080@10.0.0.1:15006")
         );
         assert!(lines[2].contains("disconnected"), "{table}");
+        assert!(lines[3].contains("unhealthy: http:/healthz at 127.0.0.1:8080: status 500"), "{table}");
     }
 }

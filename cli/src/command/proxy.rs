@@ -7,6 +7,7 @@ use palisade_proxy::settings::{LocalPort, Serve, parse_duration};
 
 use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
+use super::health::Health;
 use super::traces::{Traces, environment};
 use crate::exit::{Failure, Outcome};
 
@@ -21,6 +22,8 @@ pub(crate) struct Proxy {
     files: FromFiles,
     #[command(flatten)]
     listeners: Listeners,
+    #[command(flatten)]
+    health: Health,
     #[command(flatten)]
     caps: Caps,
     #[command(flatten)]
@@ -62,13 +65,22 @@ impl Proxy {
         let limits = Limits { tcp_idle_timeout, ..self.caps.over(Limits::default()) };
         let settings = self.running.settings(source(self.control_plane, self.files)?, limits);
         let trace = self.traces.settings(&environment)?;
-        Ok(Settings { serves: serve, outbound_proxy, outbound_ports: outbound_port, trace, ..settings })
+        let health = self.health.settings();
+        Ok(Settings {
+            serves: serve,
+            health,
+            outbound_proxy,
+            outbound_ports: outbound_port,
+            trace,
+            ..settings
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use palisade_proxy::settings::health::HealthCheck;
     use palisade_proxy::settings::{JoinTokenSource, Source, defaults};
 
     use super::*;
@@ -101,6 +113,35 @@ mod tests {
     }
 
     #[test]
+    fn a_health_check_has_istios_defaults_and_takes_every_option() {
+        assert_eq!(read("--control-plane a:1 --serve 8080").unwrap().health, None);
+        let plain =
+            read("--control-plane a:1 --serve 8080 --health-check http:/healthz").unwrap().health.unwrap();
+        assert_eq!(plain.probe.to_string(), "http:/healthz");
+        assert_eq!((plain.interval, plain.timeout), (HealthCheck::INTERVAL, HealthCheck::TIMEOUT));
+        assert_eq!(
+            (plain.initial_delay, plain.success_threshold, plain.failure_threshold),
+            (Duration::ZERO, 1, 3)
+        );
+        let full = read(
+            "--control-plane a:1 --serve 8080 --health-check http:8081/healthz --health-check-header host=a;x-b=c \
+             --health-check-initial-delay 5s --health-check-interval 2s --health-check-timeout 500ms \
+             --health-check-success-threshold 2 --health-check-failure-threshold 4",
+        )
+        .unwrap()
+        .health
+        .unwrap();
+        assert_eq!(
+            (full.headers.len(), full.initial_delay, full.interval),
+            (2, Duration::from_secs(5), Duration::from_secs(2))
+        );
+        assert_eq!(
+            (full.timeout, full.success_threshold, full.failure_threshold),
+            (Duration::from_millis(500), 2, 4)
+        );
+    }
+
+    #[test]
     fn reads_a_sidecar_from_files() {
         let settings = read(
             "--policies p --svid s.pem --svid-key k.pem --roots r.pem --label app=ledger;tier=1 \
@@ -129,6 +170,9 @@ mod tests {
             ("--control-plane a:1 --drain-delay 5", "is no duration"),
             ("--control-plane a:1 --outbound-port 9001", "has no '='"),
             ("--control-plane a:1 --admin localhost", "--admin"),
+            ("--control-plane a:1 --health-check /healthz", "is no check"),
+            ("--control-plane a:1 --health-check-interval 5s", "--health-check <CHECK>"),
+            ("--control-plane a:1 --health-check tcp --health-check-header x", "NAME=VALUE"),
         ];
         for (words, part) in rows {
             let error = read(words).unwrap_err();

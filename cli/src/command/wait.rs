@@ -26,6 +26,9 @@ pub(crate) struct Wait {
     /// Its admin listener.
     #[arg(long, env = "PALISADE_ADMIN", value_name = "IP:PORT", default_value_t = defaults::ADMIN)]
     admin: SocketAddr,
+    /// Also until the application's health check is good. Not for what the application itself waits for at its start.
+    #[arg(long, env = "PALISADE_APPLICATION")]
+    application: bool,
     #[arg(long, env = "PALISADE_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     timeout: Duration,
 }
@@ -35,8 +38,9 @@ impl Wait {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut last = anyhow!("it has not answered yet");
+            let page = if self.application { "/ready/application" } else { "/ready" };
             let ready = tokio::time::timeout(self.timeout, async {
-                while let Err(error) = look(self.admin).await {
+                while let Err(error) = look(self.admin, page).await {
                     last = error;
                     tokio::time::sleep(INTERVAL).await;
                 }
@@ -52,15 +56,15 @@ impl Wait {
     }
 }
 
-async fn look(admin: SocketAddr) -> Result<()> {
-    tokio::time::timeout(REQUEST_TIMEOUT, ask(admin)).await.context("it does not answer")?
+async fn look(admin: SocketAddr, page: &str) -> Result<()> {
+    tokio::time::timeout(REQUEST_TIMEOUT, ask(admin, page)).await.context("it does not answer")?
 }
 
-async fn ask(admin: SocketAddr) -> Result<()> {
+async fn ask(admin: SocketAddr, page: &str) -> Result<()> {
     let stream = TcpStream::connect(admin).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = hyper::Request::get("/ready").header(HOST, admin.to_string()).body(String::new())?;
+    let request = hyper::Request::get(page).header(HOST, admin.to_string()).body(String::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     #[expect(clippy::disallowed_methods, reason = "limited")]

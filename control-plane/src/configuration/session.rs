@@ -180,8 +180,17 @@ impl Session {
             Some(Said::Nack(nack)) => {
                 self.answered(stream, sent, nack.version, &nack.digest, Some(nack.findings))
             }
-            Some(Said::Readiness(readiness)) => {
-                registry.set_ready(&self.instance, stream, readiness.ready);
+            Some(Said::Readiness(v1::Readiness { ready, application })) => {
+                let text_max = self.context.limits.proxy_text_bytes_max;
+                let application =
+                    application.map(|a| v1::Application { cause: bounded(a.cause, text_max), ..a });
+                let about = application.clone().unwrap_or_default();
+                if registry.set_ready(&self.instance, stream, ready, application) {
+                    let v1::Application { healthy, cause } = about;
+                    tracing::info!(
+                        peer.id = %self.workload.id, instance = self.instance, healthy, cause, "application's health"
+                    );
+                }
                 Ok(())
             }
             Some(Said::Draining(_)) => {

@@ -75,6 +75,8 @@ pub(crate) struct Instance {
     pub(super) calls: Option<Calls>,
     about: About,
     ready: bool,
+    /// What its health check says, where it has one; for operators.
+    application: Option<v1::Application>,
     draining: bool,
     /// A reconnected instance counts as ready as it was; it must say so again until then.
     confirm_by: Option<Instant>,
@@ -92,6 +94,7 @@ impl Instance {
             calls: None,
             about: About::default(),
             ready: false,
+            application: None,
             draining: false,
             confirm_by: None,
             acked: None,
@@ -126,6 +129,7 @@ impl Instance {
         self.ready = was_published && about.serves == self.serves;
         self.confirm_by = self.ready.then_some(confirm_by);
         self.draining = false;
+        self.application = None;
         self.serves.clone_from(&about.serves);
         self.about = about;
         stopped
@@ -134,6 +138,13 @@ impl Instance {
     pub(super) fn set_ready(&mut self, ready: bool) {
         self.ready = ready && !self.draining;
         self.confirm_by = None;
+    }
+
+    /// `true`: its health turned.
+    pub(super) fn set_application(&mut self, application: Option<v1::Application>) -> bool {
+        let healthy = |of: &Option<v1::Application>| of.as_ref().map(|application| application.healthy);
+        let before = std::mem::replace(&mut self.application, application);
+        healthy(&before) != healthy(&self.application)
     }
 
     pub(super) fn drain(&mut self) {
@@ -180,6 +191,11 @@ impl Instance {
         here && self.ready && !self.serves.is_empty()
     }
 
+    /// Its application fails its health check.
+    pub(super) fn is_unhealthy(&self) -> bool {
+        self.is_connected() && self.application.as_ref().is_some_and(|application| !application.healthy)
+    }
+
     pub(super) fn stream(&self) -> Option<StreamId> {
         match &self.presence {
             Presence::Connected { stream, .. } => Some(*stream),
@@ -208,6 +224,7 @@ impl Instance {
             hostname: self.about.hostname.clone(),
             connected_since,
             svid_not_after: rfc3339(to_seconds(self.not_after)),
+            application: self.application.clone().filter(|_| self.is_connected()),
         }
     }
 

@@ -26,6 +26,14 @@ pub(crate) use instance::{About, Answer, Instance, Served, StopReason};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamId(u64);
 
+/// Instances by how they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) connected: usize,
+    pub(crate) ready: usize,
+    pub(crate) unhealthy: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Registry {
     inner: Mutex<Inner>,
@@ -93,9 +101,22 @@ impl Registry {
         (stream, stop)
     }
 
-    /// The proxy says whether its endpoints may be given to callers.
-    pub(crate) fn set_ready(&self, id: &str, stream: StreamId, ready: bool) {
-        self.update(id, stream, |instance| instance.set_ready(ready));
+    /// The proxy says whether its endpoints may be given to callers, and what its health check says of the application. `true`:
+    /// that turned.
+    pub(crate) fn set_ready(
+        &self,
+        id: &str,
+        stream: StreamId,
+        ready: bool,
+        application: Option<v1::Application>,
+    ) -> bool {
+        let well = application.as_ref().is_none_or(|application| application.healthy);
+        let mut turned = false;
+        self.update(id, stream, |instance| {
+            turned = instance.set_application(application);
+            instance.set_ready(ready && well);
+        });
+        turned
     }
 
     /// The proxy stops: its endpoints go at once and do not come back on this stream.
@@ -197,11 +218,15 @@ impl Registry {
         self.lock().instances.iter().map(|(id, i)| i.describe(id)).collect()
     }
 
-    /// Connected and ready instances.
-    pub(crate) fn count(&self) -> (usize, usize) {
+    /// How many instances are connected, published, and connected with an application that is not well.
+    pub(crate) fn count(&self) -> Counts {
         let inner = self.lock();
         let count = |f: fn(&Instance) -> bool| inner.instances.values().filter(|i| f(i)).count();
-        (count(Instance::is_connected), count(Instance::is_published))
+        Counts {
+            connected: count(Instance::is_connected),
+            ready: count(Instance::is_published),
+            unhealthy: count(Instance::is_unhealthy),
+        }
     }
 
     fn update(&self, id: &str, stream: StreamId, change: impl FnOnce(&mut Instance)) {

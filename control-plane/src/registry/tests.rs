@@ -52,9 +52,9 @@ async fn publishes_an_endpoint_once_the_proxy_is_ready() {
     let (stream, _stop) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
     assert!(endpoints(&registry).is_empty());
     assert_eq!(registry.services().len(), 1, "the service is known without endpoints");
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     assert_eq!(endpoints(&registry), ["10.0.0.1:1"]);
-    registry.set_ready("a", stream, false);
+    registry.set_ready("a", stream, false, None);
     assert!(endpoints(&registry).is_empty());
 }
 
@@ -62,10 +62,10 @@ async fn publishes_an_endpoint_once_the_proxy_is_ready() {
 async fn withdraws_at_once_when_draining_and_stays_withdrawn() {
     let registry = empty();
     let (stream, _stop) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     registry.drain("a", stream);
     assert!(endpoints(&registry).is_empty());
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     assert!(endpoints(&registry).is_empty());
     registry.disconnect("a", stream);
     assert!(endpoints(&registry).is_empty());
@@ -75,7 +75,7 @@ async fn withdraws_at_once_when_draining_and_stays_withdrawn() {
 async fn keeps_the_endpoints_of_a_lost_proxy_for_the_grace_only() {
     let registry = empty();
     let (stream, _stop) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     registry.disconnect("a", stream);
     tokio::time::advance(GRACE - Duration::from_millis(1)).await;
     assert_eq!(endpoints(&registry).len(), 1);
@@ -90,13 +90,13 @@ async fn a_reconnect_withdraws_nothing_but_must_confirm() {
     let registry = empty();
     let port = served(8080, "10.0.0.1:1");
     let (stream, _stop) = join(&registry, "a", std::slice::from_ref(&port));
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     registry.disconnect("a", stream);
     let (second, _stop) = join(&registry, "a", std::slice::from_ref(&port));
     assert_eq!(endpoints(&registry).len(), 1);
     tokio::time::advance(GRACE).await;
     assert!(endpoints(&registry).is_empty(), "it never said that it is ready");
-    registry.set_ready("a", second, true);
+    registry.set_ready("a", second, true, None);
     tokio::time::advance(GRACE * 10).await;
     assert_eq!(endpoints(&registry).len(), 1);
 }
@@ -105,7 +105,7 @@ async fn a_reconnect_withdraws_nothing_but_must_confirm() {
 async fn a_reconnect_with_other_addresses_starts_anew() {
     let registry = empty();
     let (stream, _stop) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     let (_, _stop) = join(&registry, "a", &[served(8080, "10.0.0.1:2")]);
     assert!(endpoints(&registry).is_empty());
 }
@@ -117,8 +117,8 @@ async fn a_second_stream_replaces_the_first_and_outlives_its_end() {
     let (first, stop) = join(&registry, "a", std::slice::from_ref(&port));
     let (second, _stop) = join(&registry, "a", std::slice::from_ref(&port));
     assert_eq!(*stop.borrow(), Some(StopReason::Replaced));
-    registry.set_ready("a", second, true);
-    registry.set_ready("a", first, false);
+    registry.set_ready("a", second, true, None);
+    registry.set_ready("a", first, false, None);
     registry.drain("a", first);
     registry.disconnect("a", first);
     tokio::time::advance(GRACE * 2).await;
@@ -130,11 +130,11 @@ async fn a_second_stream_replaces_the_first_and_outlives_its_end() {
 async fn eviction_ends_the_stream_and_withdraws() {
     let registry = empty();
     let (stream, stop) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     registry.evict("a", "broken");
     assert_eq!(*stop.borrow(), Some(StopReason::Evicted("broken".into())));
     assert!(endpoints(&registry).is_empty());
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     assert!(endpoints(&registry).is_empty());
 }
 
@@ -152,7 +152,7 @@ async fn after_a_restart_endpoints_wait_for_their_proxies() {
     );
     assert_eq!(endpoints(&registry), ["10.0.0.1:1", "10.0.0.2:1"]);
     let (stream, _stop) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
-    registry.set_ready("a", stream, true);
+    registry.set_ready("a", stream, true, None);
     tokio::time::advance(RESTART_GRACE).await;
     assert_eq!(endpoints(&registry), ["10.0.0.1:1"]);
 }
@@ -162,8 +162,8 @@ async fn instances_of_one_account_are_one_service_with_the_union_of_ports() {
     let registry = empty();
     let (a, _s1) = join(&registry, "a", &[served(8080, "10.0.0.1:1")]);
     let (b, _s2) = join(&registry, "b", &[served(8080, "10.0.0.2:1"), served(9090, "10.0.0.2:2")]);
-    registry.set_ready("a", a, true);
-    registry.set_ready("b", b, true);
+    registry.set_ready("a", a, true, None);
+    registry.set_ready("b", b, true, None);
     let services = registry.services();
     assert_eq!(services.len(), 1);
     assert_eq!((services[0].name.as_str(), services[0].namespace.as_str()), ("ledger", "payments"));
@@ -269,4 +269,31 @@ async fn of_callers_in_plaintext_the_last_are_shown_and_stay_when_their_instance
     // What an ended stream still says counts for nothing.
     registry.called("a", a, calls(1, &[]));
     assert_eq!(called(&registry).plaintext, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_application_is_ill_is_withdrawn_whatever_its_proxy_says_of_itself_and_comes_back()
+{
+    let registry = empty();
+    let port = served(8080, "10.0.0.1:1");
+    let (stream, _stop) = join(&registry, "a", std::slice::from_ref(&port));
+    let ill = |cause: &str| Some(v1::Application { healthy: false, cause: cause.into() });
+    let well = Some(v1::Application { healthy: true, cause: String::new() });
+    assert!(registry.set_ready("a", stream, false, ill("no good check yet")), "nothing was known");
+    assert!(!registry.set_ready("a", stream, false, ill("no connection")), "it is as ill as it was");
+    assert!(endpoints(&registry).is_empty());
+    assert!(registry.set_ready("a", stream, true, well.clone()));
+    assert_eq!(endpoints(&registry), ["10.0.0.1:1"]);
+    assert!(registry.set_ready("a", stream, true, ill("status 500")));
+    assert!(endpoints(&registry).is_empty(), "ready and ill is not ready");
+    assert_eq!(registry.count(), Counts { connected: 1, ready: 0, unhealthy: 1 });
+    let shown = registry.proxies().remove(0);
+    assert_eq!((shown.ready, shown.application), (false, ill("status 500")));
+
+    registry.disconnect("a", stream);
+    assert_eq!(registry.proxies()[0].application, None, "of one that is away nothing is known");
+    let (stream, _stop) = join(&registry, "a", std::slice::from_ref(&port));
+    assert!(endpoints(&registry).is_empty(), "a reconnect makes nobody well");
+    registry.set_ready("a", stream, true, well);
+    assert_eq!(endpoints(&registry).len(), 1);
 }

@@ -249,7 +249,7 @@ impl Proxy {
     }
 
     pub async fn ready(&mut self, ready: bool) {
-        self.say(Said::Readiness(v1::Readiness { ready })).await;
+        self.say(Said::Readiness(v1::Readiness { ready, application: None })).await;
     }
 
     pub async fn next(&mut self) -> Result<Option<Control>, Status> {

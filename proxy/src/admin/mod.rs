@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::status::Status;
 use crate::drain::Drain;
 use crate::edge::certificates::Certificates;
+use crate::health::Health;
 use crate::identity::Clock;
 use crate::limit::mesh;
 use crate::live::Live;
@@ -29,6 +30,8 @@ use crate::upstream::cluster::Upstreams;
 mod pages;
 mod upstreams;
 
+use pages::Whole;
+
 /// What the pages are made of.
 #[derive(Debug)]
 pub(crate) struct Admin {
@@ -37,6 +40,7 @@ pub(crate) struct Admin {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
     pub(crate) telemetry: Telemetry,
+    pub(crate) health: Arc<Health>,
     pub(crate) certificates: Arc<Certificates>,
     /// Whether there is a store for limits of scope `mesh`.
     pub(crate) store: bool,
@@ -116,13 +120,14 @@ fn answer<B>(request: &Request<B>, admin: &Admin) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/live" => page(StatusCode::OK, pages::JSON, "{\"live\":true}\n".into()),
-        "/ready" => pages::ready(admin),
+        "/ready" => pages::ready(admin, Whole::Proxy),
+        "/ready/application" => pages::ready(admin, Whole::WithApplication),
         "/metrics" => page(StatusCode::OK, pages::PROMETHEUS, pages::metrics(admin)),
         "/config" => pages::config(admin),
         "/certs" => pages::certificates(admin),
         "/upstreams" => pages::upstreams(admin),
         _ => {
-            let known = "/live, /ready, /metrics, /config, /certs, /upstreams\n";
+            let known = "/live, /ready, /ready/application, /metrics, /config, /certs, /upstreams\n";
             page(StatusCode::NOT_FOUND, pages::TEXT, known.into())
         }
     }

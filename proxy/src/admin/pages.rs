@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{Admin, page, upstreams};
 use crate::config::status::{Applied, Link};
+use crate::health::{self, Standing};
 use crate::identity::{Identity, show, unix_seconds};
 use crate::limit::mesh;
 
@@ -23,6 +24,25 @@ struct Ready<'a> {
     ready: bool,
     missing: &'a [&'static str],
     control_plane: &'static str,
+    /// Absent: nobody asks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<Application>,
+}
+
+#[derive(Serialize)]
+struct Application {
+    healthy: bool,
+    cause: Option<&'static str>,
+    details: Option<String>,
+}
+
+/// What is to be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// This process. Applications are started once it is, so it must not wait for them.
+    Proxy,
+    /// And the application may be given requests.
+    WithApplication,
 }
 
 #[derive(Serialize)]
@@ -53,11 +73,27 @@ struct Certificate {
     roots_sha256: Vec<String>,
 }
 
-pub(super) fn ready(admin: &Admin) -> Response<Full<Bytes>> {
-    let missing = admin.live.missing(admin.clock.now(), admin.drain.phase());
+pub(super) fn ready(admin: &Admin, whole: Whole) -> Response<Full<Bytes>> {
+    let mut missing = admin.live.missing(admin.clock.now(), admin.drain.phase());
+    if whole == Whole::WithApplication && admin.health.refusal().is_some() {
+        missing.push("a healthy application");
+    }
     let ready = missing.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &Ready { ready, missing: &missing, control_plane: link(admin.status.link()) })
+    let application = Application::of(admin.health.standing());
+    json(status, &Ready { ready, missing: &missing, control_plane: link(admin.status.link()), application })
+}
+
+impl Application {
+    fn of(standing: Standing) -> Option<Self> {
+        match standing {
+            Standing::Unchecked => None,
+            Standing::Healthy => Some(Self { healthy: true, cause: None, details: None }),
+            Standing::Unhealthy(failure) => {
+                Some(Self { healthy: false, cause: Some(failure.cause.name()), details: Some(failure.words) })
+            }
+        }
+    }
 }
 
 pub(super) fn config(admin: &Admin) -> Response<Full<Bytes>> {
@@ -149,6 +185,7 @@ pub(super) fn metrics(admin: &Admin) -> String {
         );
     }
     upstreams::metrics(&mut text, &admin.upstreams.all());
+    health::metrics(&mut text, &admin.health);
     let missing = admin.live.missing(now, admin.drain.phase());
     gauge(&mut text, "palisade_ready", "1 when /ready says yes.", u64::from(missing.is_empty()));
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();

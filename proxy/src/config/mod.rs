@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Notify;
 
-use crate::control::{CallsTold, ControlPlaneSettings, ControlPlaneSource};
+use crate::control::{CallsTold, ControlPlaneSettings, ControlPlaneSource, Told};
 use crate::drain::Drain;
 use crate::identity::Clock;
 use crate::listen::Addresses;
@@ -88,7 +88,8 @@ impl Source {
             }
             Self::ControlPlane(source) => {
                 let sources_max = shared.limits.plaintext_sources_max;
-                Box::pin(source.run(refresh, CallsTold { calls: &shared.calls, sources_max })).await
+                let calls = CallsTold { calls: &shared.calls, sources_max };
+                Box::pin(source.run(refresh, Told { calls, health: &shared.health })).await
             }
         }
     }

@@ -7,17 +7,23 @@ use tokio::time::Instant;
 
 use crate::identity::{Backoff, chance};
 
-/// Pauses between attempts, and what is said of them: the first failure, one for another reason, one in a while.
+/// What is said of something that fails again and again: the first failure, one for another reason, one in a while.
 #[derive(Debug)]
-pub(crate) struct Patience {
-    backoff: Backoff,
+pub(crate) struct Complaint {
     warn_interval: Duration,
     warned: Option<(Instant, String)>,
 }
 
-impl Patience {
-    pub(crate) fn new(min: Duration, max: Duration, warn_interval: Duration) -> Self {
-        Self { backoff: Backoff::new(min, max), warn_interval, warned: None }
+/// Pauses between attempts, and what is said of them.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    backoff: Backoff,
+    complaint: Complaint,
+}
+
+impl Complaint {
+    pub(crate) fn new(warn_interval: Duration) -> Self {
+        Self { warn_interval, warned: None }
     }
 
     pub(crate) fn say(&mut self, reason: &impl Display, consequence: &'static str) {
@@ -34,12 +40,27 @@ impl Patience {
         }
     }
 
+    /// It went well: the next failure is a first one again.
+    pub(crate) fn forget(&mut self) {
+        self.warned = None;
+    }
+}
+
+impl Patience {
+    pub(crate) fn new(min: Duration, max: Duration, warn_interval: Duration) -> Self {
+        Self { backoff: Backoff::new(min, max), complaint: Complaint::new(warn_interval) }
+    }
+
+    pub(crate) fn say(&mut self, reason: &impl Display, consequence: &'static str) {
+        self.complaint.say(reason, consequence);
+    }
+
     pub(crate) fn pause(&mut self) -> Duration {
         self.backoff.next(chance())
     }
 
     pub(crate) fn reset(&mut self) {
         self.backoff.reset();
-        self.warned = None;
+        self.complaint.forget();
     }
 }

@@ -14,3 +14,4 @@ mod stream;
 
 pub(crate) use calls::CallsTold;
 pub(crate) use source::{ControlPlaneSettings, ControlPlaneSource};
+pub(crate) use stream::Told;

@@ -13,10 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 use super::backoff::Patience;
-use super::calls::CallsTold;
 use super::issue::{Issue, Issuer, identity};
 use super::state_dir::{KeptSnapshot, StateDir};
-use super::stream::{self, End};
+use super::stream::{self, End, Told};
 use crate::config::status::{Link, Status};
 use crate::drain::Drain;
 use crate::identity::{Clock, chance, show};
@@ -95,10 +94,10 @@ impl ControlPlaneSource {
     }
 
     /// Goes on until membership is refused in a way that trying again cannot mend.
-    pub(crate) async fn run(&mut self, refresh: Arc<Notify>, calls: CallsTold<'_>) -> Result<(), RunError> {
+    pub(crate) async fn run(&mut self, refresh: Arc<Notify>, told: Told<'_>) -> Result<(), RunError> {
         tokio::select! {
             refused = Box::pin(self.shared.keep_identity(&refresh)) => refused,
-            reason = Box::pin(self.shared.keep_connected(calls)) => self.evicted(&reason).await,
+            reason = Box::pin(self.shared.keep_connected(told)) => self.evicted(&reason).await,
         }
     }
 
@@ -247,7 +246,7 @@ impl<I: Issue> Shared<I> {
     }
 
     /// Follows one stream after the other. Ends with the reason of an eviction.
-    async fn keep_connected(&self, calls: CallsTold<'_>) -> String {
+    async fn keep_connected(&self, told: Told<'_>) -> String {
         let mut patience = Patience::new(
             self.limits.stream_backoff_min,
             self.limits.stream_backoff_max,
@@ -262,7 +261,7 @@ impl<I: Issue> Shared<I> {
                 continue;
             };
             let began = Instant::now();
-            match stream::follow(self, &current, calls).await {
+            match stream::follow(self, &current, told).await {
                 End::Evicted(reason) => return reason,
                 End::Renewed => patience.reset(),
                 End::Lost { reason, was_open } => {

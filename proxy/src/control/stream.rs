@@ -23,7 +23,15 @@ use super::source::Shared;
 use super::state_dir::KeptSnapshot;
 use crate::config::status::{Applied, Link};
 use crate::drain::Phase;
+use crate::health::{Health, Standing};
 use crate::identity::Identity;
+
+/// What the control plane is told beside what concerns the stream itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) calls: CallsTold<'a>,
+    pub(crate) health: &'a Health,
+}
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -41,7 +49,7 @@ pub(super) enum End {
 }
 
 /// Opens a stream with `identity` and follows it to its end.
-pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity, calls: CallsTold<'_>) -> End {
+pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity, told: Told<'_>) -> End {
     let lost = |reason: String| End::Lost { reason, was_open: false };
     let config = match mesh_config(identity) {
         Ok(config) => config,
@@ -73,7 +81,7 @@ pub(super) async fn follow<I: Issue>(shared: &Shared<I>, identity: &Identity, ca
         last: None,
         told_ready: None,
         told_draining: false,
-        calls,
+        told,
         told_modes: Vec::new(),
     };
     let end = session.run(incoming, identity.generation).await;
@@ -87,9 +95,9 @@ struct Session<'s, I> {
     outbox: mpsc::Sender<v1::ProxyMessage>,
     /// The body last received on this stream, for "the same again".
     last: Option<KeptSnapshot>,
-    told_ready: Option<bool>,
+    told_ready: Option<v1::Readiness>,
     told_draining: bool,
-    calls: CallsTold<'s>,
+    told: Told<'s>,
     /// The modes that the control plane was told of last.
     told_modes: Vec<(u16, Option<MtlsMode>)>,
 }
@@ -97,6 +105,7 @@ struct Session<'s, I> {
 impl<I: Issue> Session<'_, I> {
     async fn run(&mut self, mut incoming: tonic::Streaming<v1::ControlMessage>, generation: u64) -> End {
         let mut changes = self.shared.live.changes();
+        let mut health = self.told.health.changes();
         let mut drain = self.shared.drain.clone();
         let mut generations: watch::Receiver<u64> = self.shared.generations.subscribe();
         let mut reports = tokio::time::interval(self.shared.limits.calls_interval);
@@ -118,6 +127,7 @@ impl<I: Issue> Session<'_, I> {
                     Err(status) => return ended(&status, true),
                 },
                 _ = changes.changed() => {}
+                _ = health.changed() => {}
                 _ = reports.tick() => if let Err(end) = self.tell_calls(true).await {
                     return end;
                 },
@@ -136,12 +146,24 @@ impl<I: Issue> Session<'_, I> {
             self.tell_calls(true).await?;
             return self.say(Say::Draining(v1::Draining {})).await;
         }
-        let ready = self.shared.live.missing(self.shared.clock.now(), phase).is_empty();
-        if self.told_ready != Some(ready) && !self.told_draining {
-            self.told_ready = Some(ready);
-            self.say(Say::Readiness(v1::Readiness { ready })).await?;
+        let readiness = self.readiness(phase);
+        if !self.told_draining && self.told_ready.as_ref() != Some(&readiness) {
+            self.told_ready = Some(readiness.clone());
+            self.say(Say::Readiness(readiness)).await?;
         }
         self.tell_calls(false).await
+    }
+
+    /// Whether this instance may be given to callers: we are ready, and the application is well.
+    fn readiness(&self, phase: Phase) -> v1::Readiness {
+        let application = match self.told.health.standing() {
+            Standing::Unchecked => None,
+            Standing::Healthy => Some(v1::Application { healthy: true, cause: String::new() }),
+            Standing::Unhealthy(failure) => Some(v1::Application { healthy: false, cause: failure.words }),
+        };
+        let missing = self.shared.live.missing(self.shared.clock.now(), phase);
+        let well = application.as_ref().is_none_or(|application| application.healthy);
+        v1::Readiness { ready: missing.is_empty() && well, application }
     }
 
     /// Says who called: when it is `due`, and when a mode is another than was said.
@@ -151,7 +173,7 @@ impl<I: Issue> Session<'_, I> {
         if modes.is_empty() || !(due || modes != self.told_modes) {
             return Ok(());
         }
-        self.say(Say::Calls(self.calls.message(&modes))).await?;
+        self.say(Say::Calls(self.told.calls.message(&modes))).await?;
         self.told_modes = modes;
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
 use crate::limit::Asked;
 use crate::listen::inbound::Inbound;
+use crate::stage::application;
 use crate::stage::authenticate::{Believed, authenticate};
 use crate::stage::deadline::Told;
 use crate::stage::delivery;
@@ -137,6 +138,7 @@ async fn judge(
     for path in &readings {
         let _the_other_decides = record.decided(snapshot.authorize(&RequestView { path, ..view }))?;
     }
+    application::well(&connection.worker, record)?;
     let asked = Asked { address, headers: &head.headers, token };
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record).await?;

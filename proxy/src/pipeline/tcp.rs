@@ -21,6 +21,7 @@ use crate::http::transport::Transport;
 use crate::identity::Identity;
 use crate::listen::inbound::Inbound;
 use crate::listen::outbound::Outbound;
+use crate::stage::application;
 use crate::stage::reach::{members, security};
 use crate::stage::relay::{Terms, linger, relay};
 use crate::telemetry::record::Record;
@@ -60,7 +61,9 @@ fn judge_inbound(connection: &Inbound, record: &mut Record) -> Result<Permit, Pr
     if snapshot.has_observers() {
         record.observed(snapshot.observe_tcp(&view));
     }
-    record.decided(snapshot.authorize_tcp(&view))
+    let permit = record.decided(snapshot.authorize_tcp(&view))?;
+    application::well(&connection.worker, record)?;
+    Ok(permit)
 }
 
 /// All that policy may look at.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use palisade_policy::kind::service_entry::Protocol;
 
 use edge::EdgeSettings;
+use health::HealthCheck;
 use limit_store::LimitStoreSettings;
 use limits::Limits;
 use trace::TraceSettings;
@@ -16,12 +17,14 @@ pub mod cap;
 pub mod control;
 pub mod defaults;
 pub mod edge;
+pub mod health;
 pub mod limit_store;
 pub mod limits;
 mod parse;
 pub mod trace;
 mod validate;
 
+pub use health::parse_check_header;
 pub use parse::{DurationError, LabelError, LocalPortError, ServeError, parse_duration, parse_label};
 pub use validate::{SettingError, SettingsError};
 
@@ -30,6 +33,8 @@ pub use validate::{SettingError, SettingsError};
 pub struct Settings {
     pub source: Source,
     pub serves: Vec<Serve>,
+    /// How the application is asked whether it is well; `None`: it is not, and counts as such.
+    pub health: Option<HealthCheck>,
     /// `HTTP_PROXY` listener; loopback.
     pub outbound_proxy: Option<SocketAddr>,
     /// Named local ports: `127.0.0.1:9001=ledger.payments:8080`.

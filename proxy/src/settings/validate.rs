@@ -11,6 +11,8 @@ use super::limit_store::LimitStoreSettings;
 use super::parse::host_and_port;
 use super::{Settings, Source};
 
+mod health;
+
 /// Several load balancers need minutes to forget an address; more is a mistake in the unit.
 const DRAIN_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(5);
 /// Long uploads; an orchestrator kills earlier anyway.
@@ -43,6 +45,21 @@ pub enum SettingError {
     Loop { port: u16, app: SocketAddr, listener: String },
     #[error("--serve {0}: app= has port 0; name the port that the application listens on")]
     AppPort(u16),
+    #[error(
+        "--health-check is about the application of a --serve, and there is none; give --serve, or leave it out"
+    )]
+    NothingToCheck,
+    #[error(
+        "--health-check {0} names no port, and several are served; name one that the application listens on, for \
+         example http:8080/healthz"
+    )]
+    HealthPort(String),
+    #[error(
+        "--health-check {check} asks at {address}, where {listener} listens; name a port that the application listens on"
+    )]
+    HealthLoop { check: String, address: SocketAddr, listener: String },
+    #[error("--health-check-header: a check by grpc or tcp has no headers; leave it out")]
+    HealthHeaders,
     #[error("{option} is {value:?}; it must lie between {min:?} and {max:?}")]
     Range { option: &'static str, value: Duration, min: Duration, max: Duration },
     #[error("{option} is {value}; it must lie between {min} and {max}")]
@@ -102,6 +119,7 @@ impl Settings {
         self.check_ranges(&mut errors);
         self.check_caps(&mut errors);
         self.check_source(&mut errors);
+        self.check_health(&listeners, &mut errors);
         match &self.edge {
             Some(edge) => check_edge(edge, &mut errors),
             None if self.serves.is_empty()
@@ -169,11 +187,7 @@ impl Settings {
     }
 
     fn check_ranges(&self, errors: &mut Vec<SettingError>) {
-        let mut check = |option, value, range: RangeInclusive<Duration>| {
-            if !range.contains(&value) {
-                errors.push(SettingError::Range { option, value, min: *range.start(), max: *range.end() });
-            }
-        };
+        let mut check = |option, value, range| errors.extend(out_of_range(option, value, range));
         check("--drain-delay", self.drain.withdraw_delay, DRAIN_DELAY);
         check("--drain-deadline", self.drain.deadline, DRAIN_DEADLINE);
         let limits = &self.limits;
@@ -235,6 +249,15 @@ impl Settings {
     }
 }
 
+fn out_of_range(
+    option: &'static str,
+    value: Duration,
+    range: RangeInclusive<Duration>,
+) -> Option<SettingError> {
+    let (min, max) = range.into_inner();
+    (value < min || value > max).then_some(SettingError::Range { option, value, min, max })
+}
+
 fn check_edge(edge: &EdgeSettings, errors: &mut Vec<SettingError>) {
     if edge.listens.is_empty() {
         errors.push(SettingError::NothingAtEdge);
@@ -271,7 +294,7 @@ mod tests {
     use super::super::{DrainSettings, LocalPort, Serve, defaults};
     use super::*;
 
-    fn settings() -> Settings {
+    pub(super) fn settings() -> Settings {
         Settings {
             source: Source::ControlPlane {
                 address: "mesh.corp.example:15012".into(),
@@ -280,6 +303,7 @@ mod tests {
                 advertise: None,
             },
             serves: vec![Serve::parse("8080").unwrap()],
+            health: None,
             outbound_proxy: Some(defaults::OUTBOUND_PROXY),
             outbound_ports: vec![LocalPort::parse("127.0.0.1:9001=ledger.payments:8080").unwrap()],
             edge: None,
@@ -297,7 +321,7 @@ mod tests {
         }
     }
 
-    fn check(change: impl FnOnce(&mut Settings), part: &str) {
+    pub(super) fn check(change: impl FnOnce(&mut Settings), part: &str) {
         let mut changed = settings();
         change(&mut changed);
         let error = changed.validate().unwrap_err().to_string();

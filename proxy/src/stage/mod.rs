@@ -1,6 +1,7 @@
 //! Steps that pipelines share.
 
 pub(crate) mod again;
+pub(crate) mod application;
 mod attempt;
 pub(crate) mod authenticate;
 pub mod cors;

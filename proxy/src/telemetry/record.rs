@@ -305,6 +305,11 @@ impl Record {
         self.observations = Some(Box::new(observations));
     }
 
+    /// Notes what is known of a failure beside its reason.
+    pub(crate) fn because(&mut self, details: &'static str) {
+        self.details = Cow::Borrowed(details);
+    }
+
     /// Notes a failure and the status that the caller gets.
     pub(crate) fn failed(&mut self, consequence: &Consequence, status: StatusCode, grpc: bool) {
         if !matches!(self.outcome, Outcome::Denied | Outcome::Unauthenticated) {

@@ -31,7 +31,7 @@ async fn serial(proxy: &Running) -> String {
 }
 
 fn is_ready(said: &Said) -> bool {
-    matches!(said, Said::Readiness(v1::Readiness { ready: true }))
+    matches!(said, Said::Readiness(v1::Readiness { ready: true, .. }))
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ pub fn settings(source: Source, folder: &Path) -> Settings {
     Settings {
         source,
         serves: vec![serve],
+        health: None,
         outbound_proxy: Some(any),
         outbound_ports: Vec::new(),
         edge: None,

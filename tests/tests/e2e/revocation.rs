@@ -128,7 +128,7 @@ async fn what_is_open_with_an_evicted_server_ends_within_a_second_and_it_is_call
     };
     let mut stream = world.stream(&stolen_tcp, vec![port]).await.unwrap();
     stream.snapshot().await;
-    stream.send(Said::Readiness(v1::Readiness { ready: true })).await;
+    stream.send(Said::Readiness(v1::Readiness { ready: true, application: None })).await;
     streams.push(stream);
     let destination = "database.payments:5432";
     let web = world.sidecar("payments/web").await.outbound().local_port(destination).start().await;
