@@ -156,6 +156,9 @@ pub struct Limits {
     pub dns_timeout: Duration,
     /// How long an endpoint that refused a connection is tried last. 10 s.
     pub endpoint_penalty: Duration,
+    /// The same for one whose sidecar says that its application is not well. 1 s: the control plane has told everybody by then;
+    /// while it is away, one request a second finds out whether all is well again.
+    pub unwell_penalty: Duration,
     /// Decision records waiting for the writer, in bytes per worker. 4 MiB: some 5 000 records. What comes on top
     /// is counted in `palisade_records_lost_total`; requests never wait for a disk.
     pub record_bytes_max: usize,
@@ -259,6 +262,7 @@ impl Default for Limits {
             dns_refresh: Duration::from_secs(30),
             dns_timeout: Duration::from_secs(5),
             endpoint_penalty: Duration::from_secs(10),
+            unwell_penalty: Duration::from_secs(1),
             record_bytes_max: 4 * 1024 * 1024,
             limiter_keys_max: 1_000_000,
             store_in_flight_max: 1_000,

@@ -15,6 +15,8 @@ pub(crate) enum Failed {
     Connect,
     /// Whoever got it says that it was not begun.
     Refused,
+    /// The same because the application there is not well: nobody has work with it, so that others may be asked without measure.
+    Unwell,
     /// No answer came: the connection broke or was reset.
     Reset,
     /// No answer came within the time of one try.
@@ -27,8 +29,8 @@ pub(crate) enum Failed {
 
 impl Failed {
     /// Whether it cannot have been processed.
-    fn is_unprocessed(self) -> bool {
-        matches!(self, Self::Connect | Self::Refused)
+    pub(super) fn is_unprocessed(self) -> bool {
+        matches!(self, Self::Connect | Self::Refused | Self::Unwell)
     }
 }
 
@@ -57,7 +59,7 @@ pub(crate) fn may_repeat(failed: Failed, safe: bool, on: &RetryOn) -> bool {
     }
     match failed {
         Failed::Connect => on.connect_failure || on.five_xx || on.gateway_error,
-        Failed::Refused => on.refused_stream || on.five_xx || on.gateway_error,
+        Failed::Refused | Failed::Unwell => on.refused_stream || on.five_xx || on.gateway_error,
         Failed::Reset | Failed::Late => on.reset || on.five_xx || on.gateway_error,
         Failed::Status(status) => {
             let code = status.as_u16();
@@ -75,6 +77,8 @@ pub(crate) fn may_repeat(failed: Failed, safe: bool, on: &RetryOn) -> bool {
 pub(crate) enum Refused {
     /// The application was not asked, by no fault of its own.
     Before,
+    /// The application was not asked, because it is not well.
+    Unwell,
     /// The application could not be asked.
     Unreachable,
     /// It was asked, and failed.
@@ -84,11 +88,12 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    const ALL: [Self; 4] = [Self::Before, Self::Unreachable, Self::Failed, Self::Cut];
+    const ALL: [Self; 5] = [Self::Before, Self::Unwell, Self::Unreachable, Self::Failed, Self::Cut];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Before => "before",
+            Self::Unwell => "before;unwell",
             Self::Unreachable => "unreachable",
             Self::Failed => "failed",
             Self::Cut => "cut",
@@ -106,7 +111,7 @@ impl Refused {
 
     /// Whether the application was not asked, and another instance may be.
     pub(crate) fn is_unprocessed(self) -> bool {
-        matches!(self, Self::Before | Self::Unreachable)
+        matches!(self, Self::Before | Self::Unwell | Self::Unreachable)
     }
 
     /// Whether it says something about the instance.
@@ -137,6 +142,7 @@ mod tests {
         let rows = [
             (Failed::Connect, true, true),
             (Failed::Refused, true, true),
+            (Failed::Unwell, true, true),
             (Failed::Reset, false, true),
             (Failed::Late, false, true),
             (status(500), false, true),

@@ -150,6 +150,10 @@ impl<'r> Tries<'r> {
             Some(_) => visit.ignore(),
             None => {}
         }
+        if refused == Some(Refused::Unwell) {
+            visit.avoid(self.worker.shared.limits.unwell_penalty);
+            return self.leave(Failed::Unwell, None);
+        }
         if refused.is_some_and(Refused::is_unprocessed) && stands_for == 503 {
             return self.leave(Failed::Refused, None);
         }
@@ -177,11 +181,17 @@ impl<'r> Tries<'r> {
         let Some(request) = unsent.or_else(|| self.template.as_ref().and_then(Template::request)) else {
             return Leave::Exhausted;
         };
-        let Ok(held) = members.cluster.enter_retry() else { return Leave::Exhausted };
+        let held = match failed {
+            Failed::Unwell => members.cluster.retry_freely(),
+            _ => match members.cluster.enter_retry() {
+                Ok(held) => Some(held),
+                Err(_overflow) => return Leave::Exhausted,
+            },
+        };
         self.repeated = self.repeated.saturating_add(1);
-        let fresh = matches!(failed, Failed::Connect | Failed::Refused) && members.len() > self.tried.len();
+        let fresh = failed.is_unprocessed() && members.len() > self.tried.len();
         let pause = if fresh { Duration::ZERO } else { self.backoff() };
-        Leave::Again(Next { request, pause, held: Some(held) })
+        Leave::Again(Next { request, pause, held })
     }
 
     /// Nothing left on a connection that was kept and turned out to be closed: it is tried again whatever policy says, and

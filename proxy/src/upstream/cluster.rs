@@ -272,6 +272,12 @@ impl Cluster {
         Ok(held)
     }
 
+    /// Counts a request that is sent again without a place: nobody has had work with it yet.
+    pub(crate) fn retry_freely(&self) -> Option<Held> {
+        self.retried.fetch_add(1, Relaxed);
+        None
+    }
+
     fn take(
         self: &Arc<Self>,
         of: fn(&Self) -> &AtomicU32,
@@ -330,6 +336,11 @@ impl Visit {
             told: Cell::default(),
             muted: Cell::default(),
         }
+    }
+
+    /// Has its endpoint tried last for a while.
+    pub(crate) fn avoid(&self, penalty: Duration) {
+        self.cluster.avoid(&self.endpoint, penalty);
     }
 
     /// Whether what this try says of its endpoint was noted.

@@ -30,6 +30,7 @@ impl Record {
         }
         Some(match (self.upstream_sent_at, error) {
             (None, ProxyError::Connection(_) | ProxyError::NoEndpoint) => Refused::Unreachable,
+            (None, ProxyError::Unhealthy(_)) => Refused::Unwell,
             (None, _) => Refused::Before,
             (Some(_), _) if error.consequence().side == Side::Upstream => Refused::Failed,
             (Some(_), _) => Refused::Cut,
