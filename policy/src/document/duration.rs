@@ -31,6 +31,17 @@ pub fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds))
 }
 
+/// With the largest unit that divides it; below a millisecond nothing is written.
+pub fn write(duration: Duration) -> String {
+    let (seconds, milliseconds) = (duration.as_secs(), duration.as_millis());
+    match seconds {
+        _ if duration.subsec_nanos() != 0 => format!("{milliseconds}ms"),
+        1.. if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        1.. if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test code")]
@@ -63,6 +74,22 @@ mod tests {
             assert_eq!(parse(text), expected.map(Duration::from_millis), "{text}");
             let fits = !text.is_empty() && pattern.is_match(text);
             assert_eq!(fits, expected.is_some(), "{text} and the pattern");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_in_the_largest_unit() {
+        let rows = [
+            (0, "0s"),
+            (500, "500ms"),
+            (1500, "1500ms"),
+            (90_000, "90s"),
+            (300_000, "5m"),
+            (7_200_000, "2h"),
+        ];
+        for (milliseconds, text) in rows {
+            let duration = Duration::from_millis(milliseconds);
+            assert_eq!((write(duration).as_str(), parse(text)), (text, Some(duration)));
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod limits;
 pub(crate) mod node;
 pub(crate) mod reader;
 pub(crate) mod recording;
+pub mod time;
 pub(crate) mod yaml;
 
 use std::collections::HashMap;

@@ -5,11 +5,11 @@
 //! schemas for editors are made of.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::duration;
 use super::node::{Entry, Mark, Node, Value};
 use super::recording::{Form, Recording};
+use super::{duration, time};
 use crate::finding::problem::did_you_mean;
 use crate::finding::{Finding, Findings, Position, Severity, code};
 
@@ -273,6 +273,20 @@ impl<'f> Reader<'f> {
             self.error(code::BAD_DURATION, at.mark(), &at.path, message, help);
         }
         duration
+    }
+
+    /// A moment, such as `2026-11-30T12:00:00Z`.
+    pub(crate) fn time(&mut self, at: &At<'_>) -> Option<SystemTime> {
+        let text = self.text(at)?;
+        self.takes(at, || Form::Time);
+        let time = time::parse(&text);
+        if time.is_none() {
+            let help = Some(
+                "for example 2026-11-30T12:00:00Z, or with an offset: 2026-11-30T13:00:00+01:00".to_owned(),
+            );
+            self.error(code::BAD_TIME, at.mark(), &at.path, format!("{text:?} is no time"), help);
+        }
+        time
     }
 
     /// A whole number, not negative, written as a number.

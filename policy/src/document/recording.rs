@@ -15,6 +15,8 @@ pub(crate) enum Form {
     Words(Vec<String>),
     /// In units, such as `60s`.
     Duration,
+    /// As RFC 3339 writes it.
+    Time,
     Boolean,
     /// A whole number from 0 on.
     Number,
@@ -108,7 +110,9 @@ fn narrowest(mut forms: BTreeSet<Form>) -> BTreeSet<Form> {
     let asked = forms.clone();
     let is_narrowed = |form: &Form| match form {
         // That a text may be empty is asked for past the plain question.
-        Form::Text => asked.iter().any(|f| matches!(f, Form::AnyText | Form::Words(_) | Form::Duration)),
+        Form::Text => {
+            asked.iter().any(|f| matches!(f, Form::AnyText | Form::Words(_) | Form::Duration | Form::Time))
+        }
         Form::Fields => asked.iter().any(|f| matches!(f, Form::Map | Form::MapByPort)),
         Form::Map => asked.contains(&Form::MapByPort),
         _ => false,

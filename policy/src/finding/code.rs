@@ -33,6 +33,7 @@ codes! {
     BAD_NUMBER = "PAL0018", "The number has a form that is not allowed";
     BAD_ROUTE_NAME = "PAL0019", "The text names no route";
     UNKNOWN_ANNOTATION = "PAL0020", "The annotation is unknown";
+    BAD_TIME = "PAL0021", "The text is no time";
     // Objects beside each other.
     DUPLICATE_OBJECT = "PAL0101", "Two documents of one kind have one name";
     UNKNOWN_SERVICE = "PAL0102", "No service with this name is known";

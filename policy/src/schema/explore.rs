@@ -202,6 +202,7 @@ impl Explorer {
             Some(Form::Anything | Form::Text | Form::AnyText) => text("x"),
             Some(Form::Words(words)) => text(words.first().map_or("", |word| word)),
             Some(Form::Duration) => text("1s"),
+            Some(Form::Time) => text("2026-11-30T12:00:00Z"),
             Some(Form::Boolean) => Value::Bool(true),
             Some(Form::Number | Form::Port | Form::Percent) => number(),
             Some(Form::List) => Value::Sequence(vec![self.node(&item(path), plan)]),

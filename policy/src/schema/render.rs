@@ -4,9 +4,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Subject;
 use super::explore::{Explored, KEY, item};
-use crate::document::duration;
 use crate::document::reader::join;
 use crate::document::recording::{Form, Place};
+use crate::document::{duration, time};
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -86,6 +86,7 @@ fn of_form(explored: &Explored, path: &str, place: &Place, form: &Form) -> Json 
         Form::AnyText => json!({ "type": "string" }),
         Form::Words(words) => json!({ "type": "string", "enum": words }),
         Form::Duration => json!({ "type": "string", "minLength": 1, "pattern": duration::pattern() }),
+        Form::Time => json!({ "type": "string", "minLength": 1, "pattern": time::PATTERN }),
         Form::Boolean => json!({ "type": "boolean" }),
         Form::Number => json!({ "type": "integer", "minimum": 0 }),
         Form::Port => json!({ "type": "integer", "minimum": 1, "maximum": u16::MAX }),

@@ -8,6 +8,7 @@ use super::effective::{Effective, Part, Place};
 use super::outliers::SUCCESS_RATE_ANNOTATION;
 use super::{ConnectionPool, TlsMode};
 use crate::compile::{Destination, Transport};
+use crate::document::duration::write;
 use crate::kind::service_entry::Protocol;
 use crate::traffic::{Balance, HashKey, Keepalive, SuccessRate, Traffic};
 
@@ -98,7 +99,7 @@ impl Rows {
         }
         let warmup = traffic.warmup.map_or_else(
             || "none".into(),
-            |warmup| format!("{}, from {} %", shown(warmup.duration), warmup.minimum_percent),
+            |warmup| format!("{}, from {} %", write(warmup.duration), warmup.minimum_percent),
         );
         self.push("loadBalancer.warmup", warmup, said(part, |balancer| balancer.warmup.is_some()));
     }
@@ -111,7 +112,7 @@ impl Rows {
             connections,
             said(part, |p| p.tcp.max_connections.is_some()),
         );
-        let connect = shown(pool.connect_timeout.unwrap_or(self.proxy.connect_timeout));
+        let connect = write(pool.connect_timeout.unwrap_or(self.proxy.connect_timeout));
         self.push(
             "connectionPool.tcp.connectTimeout",
             connect,
@@ -122,7 +123,7 @@ impl Rows {
         self.push("connectionPool.tcp.maxConnectionDuration", life, place);
         let keepalive = match pool.keepalive {
             Some(told) => keepalive(told),
-            None if protocol == Protocol::Tcp => format!("time {}", shown(self.proxy.tcp_keepalive)),
+            None if protocol == Protocol::Tcp => format!("time {}", write(self.proxy.tcp_keepalive)),
             None => "off".into(),
         };
         self.push("connectionPool.tcp.tcpKeepalive", keepalive, said(part, |p| p.tcp.keepalive.is_some()));
@@ -134,7 +135,7 @@ impl Rows {
             _ if of_http.is_none() && of_tcp.is_some() => (tcp, self.proxy.http_idle_timeout, of_tcp),
             _ => (http, self.proxy.http_idle_timeout, of_http),
         };
-        self.push(name, shown(pool.idle_timeout.unwrap_or(own)), place);
+        self.push(name, write(pool.idle_timeout.unwrap_or(own)), place);
     }
 
     fn http(&mut self, traffic: &Traffic, part: Part<'_, ConnectionPool>) {
@@ -174,9 +175,9 @@ impl Rows {
                 place,
             );
         }
-        self.push("outlierDetection.interval", shown(found.interval), said(part, |o| o.interval.is_some()));
+        self.push("outlierDetection.interval", write(found.interval), said(part, |o| o.interval.is_some()));
         let base = said(part, |o| o.base_ejection.is_some());
-        let ejection = format!("{}, growing to {}", shown(found.base_ejection), shown(found.max_ejection));
+        let ejection = format!("{}, growing to {}", write(found.base_ejection), write(found.max_ejection));
         self.push("outlierDetection.baseEjectionTime", ejection, base);
         let place = said(part, |o| o.max_ejection_percent.is_some());
         self.push("outlierDetection.maxEjectionPercent", found.max_ejection_percent.to_string(), place);
@@ -205,18 +206,7 @@ fn number(number: Option<u32>, none: &str) -> String {
 }
 
 fn time(time: Option<Duration>, none: &str) -> String {
-    time.map_or_else(|| none.into(), shown)
-}
-
-/// As a document would have it: the largest unit that divides it.
-fn shown(time: Duration) -> String {
-    let (seconds, milliseconds) = (time.as_secs(), time.as_millis());
-    match seconds {
-        _ if time.subsec_nanos() != 0 => format!("{milliseconds}ms"),
-        1.. if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
-        1.. if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        _ => format!("{seconds}s"),
-    }
+    time.map_or_else(|| none.into(), write)
 }
 
 fn keepalive(keepalive: Keepalive) -> String {
@@ -246,7 +236,7 @@ fn hash_key(key: &HashKey) -> String {
         HashKey::Cookie { name, ttl: None, .. } => format!("httpCookie {name}"),
         HashKey::Cookie { name, path, ttl: Some(ttl) } => {
             let path = path.as_ref().map(|path| format!(" path {path}")).unwrap_or_default();
-            let life = if ttl.is_zero() { "its session".into() } else { shown(*ttl) };
+            let life = if ttl.is_zero() { "its session".into() } else { write(*ttl) };
             format!("httpCookie {name}{path}, given for {life}")
         }
     }
