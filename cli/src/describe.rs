@@ -137,6 +137,7 @@ fn stages(projection: &Projection) -> Vec<Stage> {
         ("RateLimitPolicy", named(&projection.rate_limits)),
         ("RequestGuard", named(&projection.request_guards)),
         ("RetryPolicy", named(&projection.retry_policies)),
+        ("FaultExperiment", named(&projection.fault_experiments)),
         ("RequestAuthentication", named(&projection.request_authentication)),
         ("JwtPolicy", named(&projection.jwt_policies)),
         ("PeerAuthentication", named(&projection.peer_authentication)),

@@ -78,6 +78,6 @@ fn the_documents_that_are_built_in_have_no_errors() {
     assert!(findings.is_empty(), "{findings}");
     let (set, warnings) = palisade_policy::PolicySet::new(objects, &[]).unwrap();
     assert!(warnings.is_empty(), "{warnings}");
-    let report = palisade_policy::lint::lint(set.objects());
+    let report = palisade_policy::lint::lint(set.objects(), std::time::SystemTime::now());
     assert!(report.findings.is_empty() && report.ignored.is_empty(), "{}", report.findings);
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::compile::{Destination, Snapshot, Target};
+use crate::document::time;
+use crate::experiment::Experiment;
 use crate::kind::destination_rule::{Effective, values};
 use crate::kind::{DestinationRuleSpec, Named};
 use crate::projection::Projection;
@@ -26,10 +28,21 @@ pub struct Described {
     pub rule: Option<String>,
     /// The RetryPolicy that counts for the caller, `namespace/name`.
     pub retry_policy: Option<String>,
+    /// The FaultExperiments for calls of the caller, whether they are on or over.
+    pub experiments: Vec<DescribedExperiment>,
     pub endpoints: Vec<DescribedEndpoint>,
     /// `None`: calls take no route. A subset has none: routes lead there.
     pub routes: Option<DescribedRoutes>,
     pub values: Vec<Value>,
+}
+
+/// Times as RFC 3339 writes them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct DescribedExperiment {
+    /// `namespace/name`.
+    pub name: String,
+    pub starts_at: String,
+    pub ends_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +74,14 @@ pub fn describe(projection: &Projection, snapshot: &Snapshot, host: &str, proxy:
     described.collect()
 }
 
+fn described(experiment: &Experiment) -> DescribedExperiment {
+    DescribedExperiment {
+        name: experiment.id.to_string(),
+        starts_at: time::write(experiment.starts_at),
+        ends_at: time::write(experiment.ends_at()),
+    }
+}
+
 fn one(
     projection: &Projection,
     destination: &Destination,
@@ -85,6 +106,7 @@ fn one(
         cluster: destination.cluster.to_string(),
         rule: destination.rule.as_deref().map(Into::into),
         retry_policy: destination.repeats.as_ref().map(|repeats| repeats.name.to_string()),
+        experiments: destination.experiments.iter().map(|experiment| described(experiment)).collect(),
         endpoints: destination.endpoints.iter().map(endpoint).collect(),
         routes: None,
         values: values::values(destination, &effective, proxy),

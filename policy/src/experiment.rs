@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::fault::AbortAnswer;
 use crate::kind::request_match::{MatchView, RequestMatch};
 
-/// One FaultExperiment, for one destination and the proxy that it was compiled for.
+/// One FaultExperiment, for the proxy that it was compiled for. Its destinations share it.
 #[derive(Clone, Debug)]
 pub struct Experiment {
     /// `namespace/name`. Records, metrics and traces name it, and what is under way is counted by it.

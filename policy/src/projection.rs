@@ -10,13 +10,15 @@ use crate::compile::authorization::Authorization;
 use crate::finding::Findings;
 use crate::kind::authorization_policy::DRY_RUN_ANNOTATION;
 use crate::kind::destination_rule::SUCCESS_RATE_ANNOTATION;
+use crate::kind::fault_experiment::Leave;
 use crate::kind::gateway::HSTS_ANNOTATION;
 use crate::kind::service_entry::Protocol;
 use crate::kind::trust_domains::TrustDomains;
 use crate::kind::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Meta, Named,
-    Object, PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec,
-    RetryPolicySpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec, exports, selects, virtual_service,
+    AuthorizationPolicySpec, DestinationRuleSpec, FaultExperimentSpec, GatewaySpec, JwtPolicySpec,
+    MeshConfigSpec, Meta, Named, Object, PeerAuthenticationSpec, RateLimitPolicySpec,
+    RequestAuthenticationSpec, RequestGuardSpec, RetryPolicySpec, Selector, ServiceEntrySpec, Spec,
+    VirtualServiceSpec, exports, selects, virtual_service,
 };
 use crate::request::RequestView;
 use crate::set::names::{canonical, resolve};
@@ -89,6 +91,7 @@ pub struct Projection {
     pub rate_limits: Vec<Named<RateLimitPolicySpec>>,
     pub request_guards: Vec<Named<RequestGuardSpec>>,
     pub retry_policies: Vec<Named<RetryPolicySpec>>,
+    pub fault_experiments: Vec<Named<FaultExperimentSpec>>,
     /// Serial numbers, in upper-case hex, of certificates whose holders were evicted. Whoever shows one is nobody.
     pub revoked: BTreeSet<String>,
 }
@@ -117,6 +120,8 @@ impl Projection {
 /// - ServiceEntries: those of its own namespace, and those exported to all.
 /// - DestinationRules and RetryPolicies: those for a host that it was told of, of its own namespace, of the host's, and of
 ///   the root namespace. Of RetryPolicies also those for the host that it serves.
+/// - FaultExperiments: those that name it as a caller and a host that it was told of, of its own namespace and of the root
+///   namespace, as far as the mesh gives leave for them.
 ///
 /// Order of objects and services in the result is by namespace and name, whatever the order they came in.
 pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -> Projection {
@@ -140,6 +145,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         rate_limits: Vec::new(),
         request_guards: Vec::new(),
         retry_policies: Vec::new(),
+        fault_experiments: Vec::new(),
         // Not of policy: whoever issues certificates adds them.
         revoked: BTreeSet::new(),
     };
@@ -178,6 +184,7 @@ pub fn project(set: &PolicySet, services: &[MeshService], workload: &Workload) -
         Spec::DestinationRule(spec) => Some((spec, &spec.host)),
         _ => None,
     });
+    projection.fault_experiments = experiments(set, &projection, &hosts);
     hosts.extend(workload.own_host());
     projection.retry_policies = for_hosts(set, &hosts, namespace, |spec| match spec {
         Spec::RetryPolicy(spec) => Some((spec, &spec.host)),
@@ -271,6 +278,26 @@ fn for_hosts<'s, T: Clone + 's>(
         is_for(&object.meta, host).then(|| named(&object.meta, spec))
     });
     chosen.collect()
+}
+
+fn experiments(
+    set: &PolicySet,
+    projection: &Projection,
+    hosts: &BTreeSet<(String, String)>,
+) -> Vec<Named<FaultExperimentSpec>> {
+    let leave = Leave::new(&projection.workload.id, &projection.root_namespace, &projection.mesh);
+    let is_told = |meta: &Meta, spec: &FaultExperimentSpec| {
+        let mut names = spec.hosts.iter().flat_map(|host| resolve(host, &meta.namespace));
+        names.any(|name| hosts.iter().any(|(host, _)| *host == name))
+    };
+    let mut out = Vec::new();
+    for Object { meta, spec, .. } in set.objects() {
+        let Spec::FaultExperiment(spec) = spec else { continue };
+        if leave.is_named(meta, spec) && leave.is_given(spec) && is_told(meta, spec) {
+            out.push(named(meta, spec));
+        }
+    }
+    out
 }
 
 fn visible_routes(

@@ -11,7 +11,7 @@ use palisade_policy::kind::destination_rule::{PortSettings, Settings, TlsMode, T
 use palisade_policy::kind::gateway::{
     GatewayPort, GatewayProtocol, GatewayServer, GatewaySpec, GatewayTls, GatewayTlsMode, TlsVersion,
 };
-use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
+use palisade_policy::kind::mesh_config::{AmbiguousPaths, FaultLimits, PathNormalization};
 use palisade_policy::kind::peer_authentication::MtlsMode;
 use palisade_policy::kind::request_authentication::{
     ClaimToHeader, FromHeader, JwtRuleSpec, RequestAuthenticationSpec,
@@ -239,6 +239,10 @@ fn projection() -> impl Strategy<Value = Projection> {
         path_normalization: PathNormalization::MergeSlashes,
         ambiguous_paths: AmbiguousPaths::Keep,
         trust_domain_aliases,
+        faults: FaultLimits {
+            max_duration: std::time::Duration::from_secs(90),
+            protected: vec!["*/sa/vault".into()],
+        },
     });
     (
         (text(), id(), labels(), mesh, btree_set("[0-9A-F]{1,42}", 0..3)),
@@ -267,6 +271,7 @@ fn projection() -> impl Strategy<Value = Projection> {
                     rate_limits: Vec::new(),
                     request_guards: Vec::new(),
                     retry_policies: Vec::new(),
+                    fault_experiments: Vec::new(),
                     revoked,
                 }
             },

@@ -38,7 +38,7 @@ pub fn documents(data: &[u8]) {
         assert_eq!((&again.meta, &again.spec), (&object.meta, &object.spec));
     }
     if let Ok((set, _warnings)) = PolicySet::new(objects, &[]) {
-        let _report = palisade_policy::lint::lint(set.objects());
+        let _report = palisade_policy::lint::lint(set.objects(), std::time::SystemTime::UNIX_EPOCH);
         set.objects().iter().for_each(|object| is_understood_by_some(&set, &object.meta));
     }
 }

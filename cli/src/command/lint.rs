@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use palisade_policy::lint::{self, Report};
 use palisade_policy::{PolicySet, document};
@@ -74,7 +75,8 @@ fn check(files: &[document::SourceFile]) -> (usize, Report) {
     match PolicySet::new(objects, &[]) {
         Ok((set, warnings)) => {
             findings.extend(warnings);
-            let mut report = if malformed { Report::default() } else { lint::lint(set.objects()) };
+            let mut report =
+                if malformed { Report::default() } else { lint::lint(set.objects(), SystemTime::now()) };
             findings.extend(std::mem::take(&mut report.findings));
             (count, Report { findings, ..report })
         }

@@ -13,7 +13,7 @@ use palisade_proxy::settings::limits::Limits;
 use super::workloads;
 
 /// As callers of the namespace have it. Whoever calls sees only what would let it in: the first workload that has joined and was
-/// told of the host stands for all of them.
+/// told of the host stands for all of them. Experiments are those of each.
 pub(crate) fn destination(
     set: &PolicySet,
     host: &str,
@@ -21,15 +21,32 @@ pub(crate) fn destination(
     proxies: &[v1::Proxy],
 ) -> Result<Vec<Described>, Findings> {
     let services = services(proxies);
+    let has_experiments = set.objects().iter().any(|object| matches!(object.spec, Spec::FaultExperiment(_)));
+    let mut first: Vec<Described> = Vec::new();
     for caller in callers(namespace, proxies) {
         let projection = project(set, &services, &caller);
         let snapshot = Snapshot::compile(0, &projection)?;
         let found = describe(&projection, &snapshot, host, of_proxy());
-        if !found.is_empty() {
-            return Ok(found);
+        match first.is_empty() {
+            true => first = found,
+            false => add_experiments(&mut first, found),
+        }
+        if !first.is_empty() && !has_experiments {
+            break;
         }
     }
-    Ok(Vec::new())
+    Ok(first)
+}
+
+fn add_experiments(first: &mut [Described], others: Vec<Described>) {
+    for other in others {
+        let same = |port: &&mut Described| (port.port, &port.subset) == (other.port, &other.subset);
+        if let Some(port) = first.iter_mut().find(same) {
+            port.experiments.extend(other.experiments);
+            port.experiments.sort();
+            port.experiments.dedup();
+        }
+    }
 }
 
 /// The namespace of a host's owner: of a service `name.namespace`, or of a ServiceEntry.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use palisade_policy::describe::{Described as Destination, DescribedEndpoint, DescribedRoutes, Value};
+use palisade_policy::describe::{
+    Described as Destination, DescribedEndpoint, DescribedExperiment, DescribedRoutes, Value,
+};
 use palisade_proto::v1::StoredObject;
 
 use super::{or_dash, printable, table};
@@ -51,6 +53,17 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
     line(&mut text, "rule", &first.rule.as_ref().map_or_else(none, |rule| format!("DestinationRule {rule}")));
     if let Some(policy) = &first.retry_policy {
         line(&mut text, "repeats", &format!("idempotent methods, and what RetryPolicy {policy} names"));
+    }
+    let mut experiments: Vec<&DescribedExperiment> =
+        found.iter().flat_map(|port| &port.experiments).collect();
+    experiments.sort();
+    experiments.dedup();
+    for DescribedExperiment { name, starts_at, ends_at } in experiments {
+        line(
+            &mut text,
+            "faults",
+            &format!("FaultExperiment {name}, {starts_at} to {ends_at}, for some callers"),
+        );
     }
     let mut whole: &[Value] = &[];
     for Destination { port, subset, cluster, endpoints, routes, values, .. } in found {

@@ -1,6 +1,7 @@
 //! What a change of the policy set does, computed before it is made: objects, fields, workloads that are concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use palisade_identity::SpiffeId;
 use palisade_policy::difference::{Difference, compare_changed};
@@ -123,8 +124,9 @@ fn object(change: &Change, in_force: &GetResponse, next: &[Object]) -> ObjectPla
 /// What lint says of the objects that are applied, and what it did not say of the others before.
 fn findings(old: &[Object], next: &[Object]) -> Vec<Finding> {
     let said = |finding: &Finding| (finding.code, finding.object.clone(), finding.message.clone());
-    let before: BTreeSet<_> = lint::lint(old).findings.0.iter().map(said).collect();
-    let mut found = lint::lint(next).findings.0;
+    let now = SystemTime::now();
+    let before: BTreeSet<_> = lint::lint(old, now).findings.0.iter().map(said).collect();
+    let mut found = lint::lint(next, now).findings.0;
     let named = |finding: &Finding| finding.position.as_ref().is_some_and(|place| !place.file.is_empty());
     found.retain(|finding| named(finding) || !before.contains(&said(finding)));
     for finding in found.iter_mut().filter(|finding| !named(finding)) {

@@ -5,6 +5,7 @@ pub mod authentication;
 pub(crate) mod authorization;
 mod destinations;
 pub mod edge;
+mod experiments;
 pub mod judged;
 mod mesh_routes;
 mod repeats;
@@ -43,6 +44,7 @@ use authorization::Authorization;
 pub use authorization::{Role, TracedRule};
 use destinations::Destinations;
 use edge::Edge;
+use experiments::Experiments;
 use judged::JudgedHeaders;
 use mesh_routes::MeshRoutes;
 use repeats::ByHost;
@@ -158,7 +160,9 @@ impl Snapshot {
         let watch =
             workload.own_host().and_then(|(host, namespace)| repeats.find(&host, &namespace, &namespace));
         let watch = watch.filter(|repeats| repeats.duplicates.is_some()).map(Arc::clone);
-        let destinations = Destinations::new(projection, own_namespace, &repeats, &mut findings);
+        let experiments = Experiments::new(projection, &mut findings);
+        let destinations =
+            Destinations::new(projection, own_namespace, (&repeats, &experiments), &mut findings);
         let built = built_routes(projection, own_namespace, &mut findings);
         let mesh_routes = MeshRoutes::new(projection, &built, own_namespace, &destinations);
         let routes = Routes::new(&projection.virtual_services, &built, &destinations);
@@ -415,7 +419,7 @@ fn check(projection: &Projection, findings: &mut Findings) {
             strange(findings, Kind::JwtPolicy, meta);
         }
     }
-    report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_aliases(&projection.mesh, p));
+    report(findings, Kind::MeshConfig.name(), |p| mesh_config::check_spec(&projection.mesh, p));
 }
 
 /// The routes of each VirtualService, in their order, without what cannot match requests of this workload.

@@ -87,6 +87,7 @@ codes! {
     LOCAL_FAILURES = "PAL1309", "Failures to connect are counted apart only where a rule says so";
     // MeshConfig.
     BAD_TRUST_DOMAIN = "PAL1401", "The text is no trust domain";
+    FAULT_LIMITS = "PAL1402", "The longest duration of experiments is out of its range";
     // RateLimitPolicy.
     NO_LIMITS = "PAL2001", "The policy has no limits";
     LIMIT_RANGE = "PAL2002", "A number or a duration is out of its range";
@@ -105,6 +106,14 @@ codes! {
     RETRY_RULE = "PAL2302", "A rule about repeated requests does not mean what it says";
     RETRY_KEY = "PAL2303", "The header cannot hold an idempotency key";
     RETRY_RANGE = "PAL2304", "A number or a duration about duplicates is out of its range";
+    // FaultExperiment.
+    EXPERIMENT_EMPTY = "PAL2401", "The experiment is for no calls";
+    EXPERIMENT_RANGE = "PAL2402", "A number or a duration of an experiment is out of its range";
+    EXPERIMENT_FAULT = "PAL2403", "The parts of a fault do not go together";
+    EXPERIMENT_CALLER = "PAL2404", "The experiment does not reach the caller";
+    EXPERIMENT_MATCH = "PAL2405", "Requests cannot be told apart by this";
+    EXPERIMENT_TOO_LONG = "PAL2406", "The experiment lasts longer than the mesh allows";
+    EXPERIMENT_PROTECTED = "PAL2407", "The mesh protects the identity from faults";
     // PolicyTest.
     POLICY_TEST = "PAL2201", "A PolicyTest says what cannot be asked";
     // Identity of a workload.
@@ -183,6 +192,9 @@ codes! {
     HIDDEN_TLS = "PAL3216", "A rule hides the TLS of another";
     // What documents lead to: requests that are repeated.
     UNSAFE_IDEMPOTENT = "PAL3221", "Requests that may change something are said to be idempotent";
+    // What documents lead to: experiments.
+    EXPERIMENT_OVER = "PAL3231", "The experiment is over";
+    EXPERIMENT_WITHOUT_HTTP = "PAL3232", "The experiment is for ports without HTTP";
     // About lint itself.
     BAD_IGNORE = "PAL3901", "The annotation that ignores findings cannot be read";
     UNUSED_IGNORE = "PAL3902", "The annotation ignores nothing";

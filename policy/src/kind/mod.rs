@@ -4,10 +4,12 @@ mod annotations;
 pub mod authorization_policy;
 pub mod destination_rule;
 pub(crate) mod exports;
+pub mod fault_experiment;
 pub mod gateway;
 pub mod jwt_policy;
 pub mod mesh_config;
 pub mod peer_authentication;
+pub(crate) mod principals;
 pub mod rate_limit_policy;
 pub mod request_authentication;
 pub mod request_guard;
@@ -21,6 +23,7 @@ use std::collections::BTreeMap;
 
 pub use authorization_policy::AuthorizationPolicySpec;
 pub use destination_rule::DestinationRuleSpec;
+pub use fault_experiment::FaultExperimentSpec;
 pub use gateway::GatewaySpec;
 pub use jwt_policy::JwtPolicySpec;
 pub use mesh_config::MeshConfigSpec;
@@ -52,10 +55,11 @@ pub enum Kind {
     JwtPolicy,
     RequestGuard,
     RetryPolicy,
+    FaultExperiment,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::ServiceEntry,
@@ -68,6 +72,7 @@ impl Kind {
         Self::RateLimitPolicy,
         Self::RequestGuard,
         Self::RetryPolicy,
+        Self::FaultExperiment,
     ];
 
     /// The name in a document's `kind` field.
@@ -85,6 +90,7 @@ impl Kind {
             Self::JwtPolicy => "JwtPolicy",
             Self::RequestGuard => "RequestGuard",
             Self::RetryPolicy => "RetryPolicy",
+            Self::FaultExperiment => "FaultExperiment",
         }
     }
 
@@ -101,7 +107,8 @@ impl Kind {
             | Self::RateLimitPolicy
             | Self::JwtPolicy
             | Self::RequestGuard
-            | Self::RetryPolicy => "palisade.mesh/v1",
+            | Self::RetryPolicy
+            | Self::FaultExperiment => "palisade.mesh/v1",
         }
     }
 }
@@ -131,6 +138,7 @@ pub enum Spec {
     JwtPolicy(JwtPolicySpec),
     RequestGuard(RequestGuardSpec),
     RetryPolicy(RetryPolicySpec),
+    FaultExperiment(FaultExperimentSpec),
 }
 
 /// One document, read and checked on its own.
@@ -170,6 +178,7 @@ impl Spec {
             Self::JwtPolicy(_) => Kind::JwtPolicy,
             Self::RequestGuard(_) => Kind::RequestGuard,
             Self::RetryPolicy(_) => Kind::RetryPolicy,
+            Self::FaultExperiment(_) => Kind::FaultExperiment,
         }
     }
 }
@@ -189,6 +198,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, kind: Kind, at: &At<'_>) -> Option<S
         Kind::JwtPolicy => Spec::JwtPolicy(jwt_policy::read(reader, at)?),
         Kind::RequestGuard => Spec::RequestGuard(request_guard::read(reader, at)?),
         Kind::RetryPolicy => Spec::RetryPolicy(retry_policy::read(reader, at)?),
+        Kind::FaultExperiment => Spec::FaultExperiment(fault_experiment::read(reader, at)?),
     })
 }
 
@@ -219,6 +229,9 @@ pub(crate) fn check(meta: &Meta, spec: &Spec, problems: &mut Problems) {
         }
         Spec::RetryPolicy(spec) => {
             retry_policy::build(meta, spec, problems);
+        }
+        Spec::FaultExperiment(spec) => {
+            fault_experiment::build(meta, spec, problems);
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The `match` block of JwtPolicy, RateLimitPolicy and RequestGuard: which requests a rule is about.
+//! The `match` block of JwtPolicy, RateLimitPolicy, RequestGuard, RetryPolicy and FaultExperiment: which requests a rule is about.
 
 use super::authorization_policy::clause::Reading;
 use super::authorization_policy::host::HostMatch;
 use super::authorization_policy::path::PathMatch;
 use super::authorization_policy::text::{Case, TextMatch};
-use crate::document::reader::{At, Reader};
+use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
 use crate::finding::problem::Problems;
 
@@ -59,16 +59,21 @@ pub(crate) fn read(reader: &mut Reader<'_>, at: Option<At<'_>>) -> Vec<MatchItem
     let mut items = Vec::new();
     for item in reader.items(&at) {
         let Some(mut fields) = reader.mapping(&item) else { continue };
-        let mut texts = |name| reader.texts(fields.take(name));
-        items.push(MatchItem {
-            hosts: texts("hosts"),
-            methods: texts("methods"),
-            paths: texts("paths"),
-            routes: texts("routes"),
-        });
+        items.push(read_item(reader, &mut fields));
         reader.finish(fields, &[]);
     }
     items
+}
+
+/// The fields of an item; it may have more.
+pub(super) fn read_item(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> MatchItem {
+    let mut texts = |name| reader.texts(fields.take(name));
+    MatchItem {
+        hosts: texts("hosts"),
+        methods: texts("methods"),
+        paths: texts("paths"),
+        routes: texts("routes"),
+    }
 }
 
 impl RequestMatch {
@@ -76,6 +81,11 @@ impl RequestMatch {
     pub(crate) fn new(items: &[MatchItem], effect: Effect, path: &str, problems: &mut Problems) -> Self {
         let item = |(i, item)| Item::new(item, effect, &format!("{path}[{i}]"), problems);
         Self { items: items.iter().enumerate().map(item).collect() }
+    }
+
+    /// The same of one item alone, which stands at `path`.
+    pub(crate) fn of_one(item: &MatchItem, effect: Effect, path: &str, problems: &mut Problems) -> Self {
+        Self { items: [Item::new(item, effect, path, problems)].into() }
     }
 
     pub fn matches(&self, view: &MatchView<'_>) -> bool {

@@ -8,6 +8,7 @@ mod access;
 mod cors;
 mod destinations;
 mod edge;
+mod experiments;
 mod guards;
 mod ignore;
 mod limits;
@@ -32,6 +33,7 @@ mod upstreams;
 mod world;
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use crate::document::Places;
 use crate::finding::problem::Problems;
@@ -58,8 +60,8 @@ pub struct Ignored {
 /// The annotation of an object that ignores findings about it: `PAL3004: the reason`, one to a line.
 pub const IGNORE_ANNOTATION: &str = "palisade.mesh/lint-ignore";
 
-/// Looks at all objects together. They are those of one [`crate::PolicySet`], or would be.
-pub fn lint(objects: &[Object]) -> Report {
+/// Looks at all objects together, at the time `now`. They are those of one [`crate::PolicySet`], or would be.
+pub fn lint(objects: &[Object], now: SystemTime) -> Report {
     let objects = in_order(objects);
     let world = World::new(&objects);
     let mut desk = Desk::default();
@@ -81,6 +83,7 @@ pub fn lint(objects: &[Object]) -> Report {
     shape::check(&world, &mut desk);
     spellings::check(&world, &mut desk);
     repeats::check(&world, &mut desk);
+    experiments::check(&world, now, &mut desk);
     let mut report = Report::default();
     for (index, object) in objects.iter().copied().enumerate() {
         let problems = desk.0.remove(&index).unwrap_or_default();

@@ -29,8 +29,7 @@ fn faults(route: &HttpRoute, path: &str, problems: &mut Problems) {
     if shares.into_iter().flatten().any(|share| share > 0) {
         let message = "the fault goes on until somebody takes it out";
         problems.warning(code::FAULT_WITHOUT_END, format!("{path}.fault"), message);
-        problems
-            .help("take it out when the test is over; a FaultExperiment, which is to come, ends by itself");
+        problems.help("take it out when the test is over; a FaultExperiment ends by itself");
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::kind::authorization_policy::{Action, AuthorizationPolicySpec, is_dry_run};
 use crate::kind::{
-    DestinationRuleSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Object, PeerAuthenticationSpec,
-    RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec, RetryPolicySpec, Selector,
-    ServiceEntrySpec, Spec, VirtualServiceSpec,
+    DestinationRuleSpec, FaultExperimentSpec, GatewaySpec, JwtPolicySpec, MeshConfigSpec, Object,
+    PeerAuthenticationSpec, RateLimitPolicySpec, RequestAuthenticationSpec, RequestGuardSpec,
+    RetryPolicySpec, Selector, ServiceEntrySpec, Spec, VirtualServiceSpec,
 };
 
 /// An object of one kind.
@@ -28,6 +28,7 @@ pub(super) struct World<'o> {
     pub(super) limits: Vec<Of<'o, RateLimitPolicySpec>>,
     pub(super) guards: Vec<Of<'o, RequestGuardSpec>>,
     pub(super) repeats: Vec<Of<'o, RetryPolicySpec>>,
+    pub(super) experiments: Vec<Of<'o, FaultExperimentSpec>>,
     pub(super) entries: Vec<Of<'o, ServiceEntrySpec>>,
     pub(super) rules: Vec<Of<'o, DestinationRuleSpec>>,
     pub(super) mesh: MeshConfigSpec,
@@ -50,6 +51,7 @@ impl<'o> World<'o> {
                 Spec::RateLimitPolicy(spec) => world.limits.push(Of { index, object, spec }),
                 Spec::RequestGuard(spec) => world.guards.push(Of { index, object, spec }),
                 Spec::RetryPolicy(spec) => world.repeats.push(Of { index, object, spec }),
+                Spec::FaultExperiment(spec) => world.experiments.push(Of { index, object, spec }),
                 Spec::ServiceEntry(spec) => world.entries.push(Of { index, object, spec }),
                 Spec::DestinationRule(spec) => world.rules.push(Of { index, object, spec }),
                 Spec::MeshConfig(spec) => world.mesh = spec.clone(),

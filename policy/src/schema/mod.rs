@@ -57,6 +57,7 @@ impl Subject {
             Self::Object(Kind::JwtPolicy) => "Which requests need a token, and what is asked of it.",
             Self::Object(Kind::RequestGuard) => "Which form a request must have.",
             Self::Object(Kind::RetryPolicy) => "Which requests may be repeated, and which are known again.",
+            Self::Object(Kind::FaultExperiment) => "What is done to calls on purpose, for a while.",
             Self::PolicyTest => "Requests, and what the policies beside it are expected to say of them.",
         }
     }

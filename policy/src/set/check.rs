@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use palisade_identity::SpiffeId;
 
 use super::names::{canonical, mesh_name, resolve};
-use super::{ROOT_NAMESPACE, key};
+use super::{ROOT_NAMESPACE, faults, key};
 use crate::finding::problem::{Problems, did_you_mean};
 use crate::finding::{Findings, Position, code};
 use crate::kind::destination_rule::{DestinationRuleSpec, TlsMode};
@@ -22,6 +22,7 @@ pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
     checker.names(objects);
     checker.scopes(objects);
     checker.hosts();
+    let mesh = faults::mesh(objects);
     for object in objects {
         checker.matches(object, objects);
         match &object.spec {
@@ -30,7 +31,8 @@ pub(super) fn check(objects: &[Object], known_services: &[String]) -> Findings {
                 checker.tokens(object, spec, objects);
             }
             Spec::DestinationRule(spec) => checker.rule_host(object, spec),
-            Spec::RetryPolicy(spec) => checker.known_host(object, &spec.host),
+            Spec::RetryPolicy(spec) => checker.known_host(object, &spec.host, "spec.host"),
+            Spec::FaultExperiment(spec) => checker.experiment(object, spec, &mesh),
             Spec::VirtualService(spec) => checker.routes(object, spec, objects),
             Spec::RequestAuthentication(spec) => checker.token_rules(object, spec, objects),
             Spec::JwtPolicy(spec) => checker.token_policy(object, spec, objects),
@@ -156,7 +158,7 @@ impl<'o> Checker<'o> {
         let of_host = |e: &ServiceEntrySpec| e.hosts.iter().any(|h| names.iter().any(|n| n == canonical(h)));
         let found: Vec<_> = self.entries.iter().filter(|(_, e)| of_host(e)).map(|(_, e)| *e).collect();
         if found.is_empty() {
-            self.warn_no_host(object, &spec.host);
+            self.warn_no_host(object, &spec.host, "spec.host");
         }
         let external = |e: &&ServiceEntrySpec| e.location == Location::MeshExternal;
         let nobody = |e: &ServiceEntrySpec| {
@@ -172,21 +174,21 @@ impl<'o> Checker<'o> {
         }
     }
 
-    /// A RetryPolicy is also for callers of a service that is outside the mesh.
-    fn known_host(&mut self, object: &Object, host: &str) {
+    /// A RetryPolicy or an experiment is also for callers of a service that is outside the mesh.
+    pub(super) fn known_host(&mut self, object: &Object, host: &str, path: &str) {
         let names: Vec<String> = resolve(host, &object.meta.namespace).collect();
         let has = |known: &str| names.iter().any(|name| name == canonical(known));
         if !self.hosts_known().any(has) && !names.iter().any(|name| self.knows_account(name)) {
-            self.warn_no_host(object, host);
+            self.warn_no_host(object, host, path);
         }
     }
 
-    fn warn_no_host(&mut self, object: &Object, host: &str) {
+    fn warn_no_host(&mut self, object: &Object, host: &str, path: &str) {
         let near = did_you_mean(host, self.hosts_known()).map(|n| format!("did you mean {n:?}?"));
         let message = format!("no service and no ServiceEntry has the host {host:?}");
         self.report(object, |p| {
-            p.warning(code::UNKNOWN_SERVICE, "spec.host", message);
-            p.help(near.unwrap_or_else(|| "the rule does nothing until one has".into()));
+            p.warning(code::UNKNOWN_SERVICE, path, message);
+            p.help(near.unwrap_or_else(|| "it does nothing until one has".into()));
         });
     }
 
@@ -273,6 +275,13 @@ impl<'o> Checker<'o> {
         let host = format!("{app}.{namespace}");
         if spec.selector.len() == 1 && !self.services.contains(host.as_str()) {
             self.warn_unknown(object, code::UNKNOWN_SERVICE, "spec.selector.matchLabels.app", &host);
+        }
+    }
+
+    /// `host`: `service-account.namespace`. Nothing is known before the first service registers.
+    pub(super) fn known_caller(&mut self, object: &Object, host: &str, path: &str) {
+        if !self.services.is_empty() && !self.knows_account(host) {
+            self.warn_unknown(object, code::UNKNOWN_SERVICE_ACCOUNT, path, host);
         }
     }
 

@@ -1,13 +1,14 @@
 //! All objects together: unique names, cross references.
 
 mod check;
+mod faults;
 mod matches;
 pub(crate) mod names;
 mod routes;
 mod tokens;
 
 use crate::finding::Findings;
-use crate::kind::{Kind, MeshConfigSpec, Object, Spec};
+use crate::kind::{Kind, MeshConfigSpec, Object};
 
 /// The namespace whose objects hold for every namespace.
 pub const ROOT_NAMESPACE: &str = "palisade-system";
@@ -42,11 +43,7 @@ impl PolicySet {
 
     /// The mesh's configuration, or its defaults.
     pub fn mesh(&self) -> MeshConfigSpec {
-        let mesh = self.objects.iter().find_map(|o| match &o.spec {
-            Spec::MeshConfig(spec) => Some(spec.clone()),
-            _ => None,
-        });
-        mesh.unwrap_or_default()
+        faults::mesh(&self.objects)
     }
 }
 

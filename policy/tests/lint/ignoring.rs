@@ -4,7 +4,7 @@ use palisade_policy::document::{SourceFile, parse};
 use palisade_policy::finding::code;
 use palisade_policy::lint::lint;
 
-use crate::{found, report};
+use crate::{NOW, found, report};
 
 fn scoped(annotations: &str) -> String {
     format!(
@@ -54,7 +54,7 @@ fn a_finding_stands_at_its_field_wherever_the_document_starts() {
     for text in [block, second, flow] {
         let (objects, findings) = parse(&[SourceFile { name: "x.yaml".into(), text: text.clone() }]);
         assert!(findings.is_empty(), "{findings}");
-        let report = lint(&objects);
+        let report = lint(&objects, NOW);
         let found = report.findings.0.iter().find(|f| f.code == "PAL3104").unwrap();
         let position = found.position.clone().unwrap();
         let line = text.lines().nth(position.line - 1).unwrap();

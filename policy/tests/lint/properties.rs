@@ -9,6 +9,8 @@ use palisade_policy::posture::posture;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::NOW;
+
 const VALUES: &[&str] = &[
     "/a",
     "/a*",
@@ -114,7 +116,7 @@ proptest! {
     #[test]
     fn whatever_parses_is_looked_at_without_a_panic(objects in prop::collection::vec(object(), 0..8)) {
         let (objects, _) = parse(&[SourceFile { name: "x".into(), text: objects.concat() }]);
-        let _ = lint(&objects);
+        let _ = lint(&objects, NOW);
         let _ = posture(&objects);
     }
 
@@ -133,7 +135,7 @@ proptest! {
             files.reverse();
         }
         let other = parse(&files).0;
-        prop_assert_eq!(lint(&one).findings, lint(&other).findings);
+        prop_assert_eq!(lint(&one, NOW).findings, lint(&other, NOW).findings);
         prop_assert_eq!(posture(&one), posture(&other));
     }
 
@@ -142,7 +144,7 @@ proptest! {
         let mut text = String::from(include_str!("../data/istio-authz/http/multiple-policies-in.yaml"));
         text.insert_str(at.min(text.len()), &junk);
         let (objects, _) = parse(&[SourceFile { name: "x".into(), text }]);
-        let _ = lint(&objects);
+        let _ = lint(&objects, NOW);
     }
 
     /// A policy more that denies, or one dry run less, opens nothing.
@@ -152,7 +154,7 @@ proptest! {
                     palisade-system}\nspec: {action: DENY, rules: [{from: [{source: {notRequestPrincipals: ['*']}}]}]}\n";
         let text = objects.concat() + deny;
         let (objects, _) = parse(&[SourceFile { name: "x".into(), text }]);
-        prop_assert!(lint(&objects).findings.0.iter().all(|f| f.code != "PAL3001"));
+        prop_assert!(lint(&objects, NOW).findings.0.iter().all(|f| f.code != "PAL3001"));
     }
 }
 
@@ -164,7 +166,7 @@ fn policies_of_istios_own_tests_are_looked_at() {
         for file in fs::read_dir(folder.join(protocol)).unwrap() {
             let text = fs::read_to_string(file.unwrap().path()).unwrap();
             let (objects, _) = parse(&[SourceFile { name: "x".into(), text }]);
-            let report = lint(&objects);
+            let report = lint(&objects, NOW);
             assert!(report.findings.0.iter().all(|f| f.position.is_some()));
             count += 1;
         }

@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use palisade_policy::kind::MeshConfigSpec;
-use palisade_policy::kind::mesh_config::{AmbiguousPaths, PathNormalization};
+use palisade_policy::kind::mesh_config::{AmbiguousPaths, FaultLimits, PathNormalization};
 
 use super::WireError;
-use super::scalar::{enumeration, unspecified};
+use super::scalar::{enumeration, milliseconds, unspecified};
 use crate::v1;
 use crate::v1::mesh_config as wire;
 
@@ -19,6 +21,10 @@ impl From<&MeshConfigSpec> for v1::MeshConfig {
             path_normalization: normalization.into(),
             ambiguous_paths: ambiguous.into(),
             trust_domain_aliases: mesh.trust_domain_aliases.clone(),
+            faults: Some(wire::Faults {
+                max_duration_ms: milliseconds(mesh.faults.max_duration),
+                protected: mesh.faults.protected.clone(),
+            }),
         }
     }
 }
@@ -37,7 +43,12 @@ impl TryFrom<v1::MeshConfig> for MeshConfigSpec {
         };
         let ambiguous_paths =
             enumeration::<wire::AmbiguousPaths>("ambiguous_paths", mesh.ambiguous_paths)?.try_into()?;
-        Ok(Self { path_normalization, ambiguous_paths, trust_domain_aliases: mesh.trust_domain_aliases })
+        let faults = mesh.faults.map(|wire::Faults { max_duration_ms, protected }| FaultLimits {
+            max_duration: Duration::from_millis(max_duration_ms),
+            protected,
+        });
+        let (trust_domain_aliases, faults) = (mesh.trust_domain_aliases, faults.unwrap_or_default());
+        Ok(Self { path_normalization, ambiguous_paths, trust_domain_aliases, faults })
     }
 }
 

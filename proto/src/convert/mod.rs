@@ -4,6 +4,7 @@
 mod authorization_policy;
 mod destination_rule;
 mod destination_rule_parts;
+mod fault_experiment;
 mod finding;
 mod gateway;
 mod jwt_policy;

@@ -26,6 +26,7 @@ impl From<&Projection> for v1::SnapshotBody {
             rate_limit_policies: projection.rate_limits.iter().map(Into::into).collect(),
             request_guards: projection.request_guards.iter().map(Into::into).collect(),
             retry_policies: projection.retry_policies.iter().map(Into::into).collect(),
+            fault_experiments: projection.fault_experiments.iter().map(Into::into).collect(),
             revoked_serials: projection.revoked.iter().cloned().collect(),
         }
     }
@@ -83,6 +84,7 @@ impl TryFrom<v1::SnapshotBody> for Projection {
             rate_limits: each("rate_limit_policies", body.rate_limit_policies, TryInto::try_into)?,
             request_guards: each("request_guards", body.request_guards, TryInto::try_into)?,
             retry_policies: each("retry_policies", body.retry_policies, TryInto::try_into)?,
+            fault_experiments: each("fault_experiments", body.fault_experiments, TryInto::try_into)?,
             revoked: each("revoked_serials", body.revoked_serials, serial)?.into_iter().collect(),
         })
     }

@@ -96,6 +96,7 @@ impl Applied {
             names("PeerAuthentication", projection.peer_authentication.iter().map(|p| &p.meta).collect()),
             names("ServiceEntry", projection.service_entries.iter().map(|p| &p.meta).collect()),
             names("RetryPolicy", projection.retry_policies.iter().map(|p| &p.meta).collect()),
+            names("FaultExperiment", projection.fault_experiments.iter().map(|p| &p.meta).collect()),
             names("DestinationRule", projection.destination_rules.iter().map(|p| &p.meta).collect()),
         ];
         let services = projection.services.iter().map(|service| DestinationSummary {

@@ -180,6 +180,7 @@ pub fn snapshot(version: u64, workload: &str) -> Control {
         rate_limits: Vec::new(),
         request_guards: Vec::new(),
         retry_policies: Vec::new(),
+        fault_experiments: Vec::new(),
         revoked: BTreeSet::new(),
     };
     let body = v1::SnapshotBody::from(&projection).encode_to_vec();

@@ -20,6 +20,7 @@ mod deny_by_default;
 mod destination_rule;
 mod edge;
 mod eviction;
+mod experiments;
 mod explain_record;
 mod explain_wire;
 mod false_control_plane;

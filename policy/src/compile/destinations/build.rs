@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use palisade_identity::{Namespace, ServiceAccount, SpiffeId};
 
+use crate::compile::experiments::Experiments;
 use crate::compile::repeats::ByHost;
 use crate::compile::{Destination, Target, Transport};
 use crate::kind::destination_rule::{Effective, TlsMode, TlsSettings};
@@ -28,6 +29,7 @@ pub(super) struct Compiler<'p> {
     /// By namespace and by host as it is known there.
     rules: HashMap<(&'p str, String), &'p Named<DestinationRuleSpec>>,
     repeats: &'p ByHost<'p>,
+    experiments: &'p Experiments<'p>,
 }
 
 /// What a host's ports have in common.
@@ -38,23 +40,31 @@ struct Host<'p> {
     rule: Option<&'p Named<DestinationRuleSpec>>,
     rule_name: Option<Arc<str>>,
     repeats: Option<&'p Arc<Repeats>>,
+    experiments: &'p Experiments<'p>,
+    /// What its servers may prove.
+    identities: Arc<BTreeSet<SpiffeId>>,
 }
 
 /// The objects that count for a host.
-type Said<'p> = (Option<&'p Named<DestinationRuleSpec>>, Option<&'p Arc<Repeats>>);
+type Said<'p> = (Option<&'p Named<DestinationRuleSpec>>, Option<&'p Arc<Repeats>>, &'p Experiments<'p>);
 
 /// An endpoint with what subsets go by.
 type Labelled<'p> = (&'p BTreeMap<String, String>, Target);
 
 impl<'p> Compiler<'p> {
-    pub(super) fn new(projection: &'p Projection, own_namespace: &'p str, repeats: &'p ByHost<'p>) -> Self {
+    pub(super) fn new(
+        projection: &'p Projection,
+        own_namespace: &'p str,
+        repeats: &'p ByHost<'p>,
+        experiments: &'p Experiments<'p>,
+    ) -> Self {
         let mut rules = HashMap::new();
         for rule in &projection.destination_rules {
             for host in resolve(&rule.spec.host, &rule.meta.namespace) {
                 rules.entry((rule.meta.namespace.as_str(), host)).or_insert(rule);
             }
         }
-        Self { projection, own_namespace, rules, repeats }
+        Self { projection, own_namespace, rules, repeats, experiments }
     }
 
     /// `None`: the service has no identity.
@@ -66,7 +76,7 @@ impl<'p> Compiler<'p> {
         // Its rules say nothing of how it is reached: that is by mesh TLS, always.
         let transport = || Transport::Mesh { identities: Arc::clone(&identities) };
         let said = self.said(host, &service.namespace);
-        let common = Host::new(host, &service.name, &service.namespace, said);
+        let common = Host::new(host, &service.name, &service.namespace, said, &identities);
         let port = |port: &ServicePort| {
             let target = |e: &'p Endpoint| {
                 let address = *e.addresses.get(&port.number)?;
@@ -87,8 +97,9 @@ impl<'p> Compiler<'p> {
             _ => host,
         };
         let namespace = entry.spec.namespace_of(host, &entry.meta.namespace);
-        let common = Host::new(host, name, namespace, self.said(canonical_host, &entry.meta.namespace));
         let identities = Arc::new(self.identities(entry));
+        let said = self.said(canonical_host, &entry.meta.namespace);
+        let common = Host::new(host, name, namespace, said, &identities);
         let mut ports = Vec::with_capacity(entry.spec.ports.len());
         for port in &entry.spec.ports {
             let endpoints = targets(&entry.spec, host, port);
@@ -108,7 +119,8 @@ impl<'p> Compiler<'p> {
 
     /// What objects say of a host.
     fn said(&self, host: &str, host_namespace: &str) -> Said<'p> {
-        (self.rule(host, host_namespace), self.repeats.find(host, self.own_namespace, host_namespace))
+        let repeats = self.repeats.find(host, self.own_namespace, host_namespace);
+        (self.rule(host, host_namespace), repeats, self.experiments)
     }
 
     /// The rule for a host: of the caller's namespace, else of the host's, else of the root namespace. It counts as a
@@ -132,9 +144,17 @@ impl<'p> Compiler<'p> {
 }
 
 impl<'p> Host<'p> {
-    fn new(host: &str, service_name: &str, service_namespace: &str, (rule, repeats): Said<'p>) -> Self {
+    fn new(
+        host: &str,
+        service_name: &str,
+        service_namespace: &str,
+        (rule, repeats, experiments): Said<'p>,
+        identities: &Arc<BTreeSet<SpiffeId>>,
+    ) -> Self {
         Self {
             host: host.into(),
+            identities: Arc::clone(identities),
+            experiments,
             service_name: service_name.into(),
             service_namespace: service_namespace.into(),
             rule,
@@ -152,6 +172,7 @@ impl<'p> Host<'p> {
     ) -> Port {
         let mut make = |index: Option<usize>, name: Option<&str>, endpoints: Vec<Target>| {
             let effective = self.rule.map(|rule| Effective::new(rule, number, index)).unwrap_or_default();
+            let transport = transport(effective.tls.map(|(_, tls)| tls));
             Arc::new(Destination {
                 host: Arc::clone(&self.host),
                 port: number,
@@ -160,12 +181,12 @@ impl<'p> Host<'p> {
                 protocol,
                 service_name: Arc::clone(&self.service_name),
                 service_namespace: Arc::clone(&self.service_namespace),
-                transport: transport(effective.tls.map(|(_, tls)| tls)),
+                experiments: self.experiments.of(&self.host, number, protocol, &transport, &*self.identities),
+                transport,
                 endpoints,
                 traffic: Arc::new(effective.traffic(protocol)),
                 rule: self.rule_name.clone(),
                 repeats: self.repeats.cloned(),
-                experiments: Arc::default(),
             })
         };
         let whole = make(None, None, endpoints.iter().map(|(_, target)| target.clone()).collect());

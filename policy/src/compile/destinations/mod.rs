@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 
 use self::build::{Compiler, Port};
 use super::Destination;
+use super::experiments::Experiments;
 use super::repeats::ByHost;
 use crate::finding::Findings;
 use crate::finding::code;
@@ -32,10 +33,10 @@ impl Destinations {
     pub(super) fn new(
         projection: &Projection,
         own_namespace: &str,
-        repeats: &ByHost<'_>,
+        (repeats, experiments): (&ByHost<'_>, &Experiments<'_>),
         findings: &mut Findings,
     ) -> Self {
-        let compiler = Compiler::new(projection, own_namespace, repeats);
+        let compiler = Compiler::new(projection, own_namespace, repeats, experiments);
         let mut out = Self::default();
         // Registered services come first: no entry can take a host away from one.
         for service in &projection.services {

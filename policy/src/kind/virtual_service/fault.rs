@@ -38,6 +38,15 @@ pub enum AbortStatus {
     Grpc(String),
 }
 
+/// The codes of findings about statuses, which several kinds have.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kind) struct Codes {
+    pub(in crate::kind) range: &'static str,
+    pub(in crate::kind) form: &'static str,
+}
+
+const CODES: Codes = Codes { range: code::ROUTE_RANGE, form: code::ROUTE_FAULT };
+
 /// Beyond it callers have long gone, and what is kept for them is not given back.
 const DELAY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 
@@ -80,25 +89,33 @@ fn read_delay(reader: &mut Reader<'_>, at: &At<'_>) -> Option<FaultDelay> {
 fn read_abort(reader: &mut Reader<'_>, at: &At<'_>) -> Option<FaultAbort> {
     let mut fields = reader.mapping(at)?;
     let share_ppm = needed_share(reader, &mut fields);
-    let (http, grpc) = (fields.take("httpStatus"), fields.take("grpcStatus"));
-    let status = match (http, grpc) {
-        (Some(at), None) => read_status(reader, &at).map(AbortStatus::Http),
+    let status = read_status_of_abort(reader, &mut fields, CODES);
+    reader.finish(fields, ABORT_UNSUPPORTED);
+    Some(FaultAbort { share_ppm: share_ppm?, status: status? })
+}
+
+/// `httpStatus` or `grpcStatus`.
+pub(in crate::kind) fn read_status_of_abort(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+    codes: Codes,
+) -> Option<AbortStatus> {
+    match (fields.take("httpStatus"), fields.take("grpcStatus")) {
+        (Some(at), None) => read_status(reader, &at, codes.range).map(AbortStatus::Http),
         (None, Some(at)) => reader.text(&at).map(AbortStatus::Grpc),
         _ => {
             let help = Some("for example httpStatus: 503, or grpcStatus: UNAVAILABLE".to_owned());
             let message = "an abort has one status, of HTTP or of gRPC";
-            reader.error(code::ROUTE_FAULT, at.mark(), &at.path, message, help);
+            reader.error(codes.form, fields.mark, &fields.path, message, help);
             None
         }
-    };
-    reader.finish(fields, ABORT_UNSUPPORTED);
-    Some(FaultAbort { share_ppm: share_ppm?, status: status? })
+    }
 }
 
 /// In Istio a fault without a percentage never happens, and nobody sees why.
 fn needed_share(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<u32> {
     match fields.take("percentage") {
-        Some(at) => read_share(reader, &at),
+        Some(at) => read_share(reader, &at, code::ROUTE_RANGE),
         None => {
             reader.missing(
                 fields,
@@ -131,7 +148,7 @@ pub(super) fn build(
     });
     let abort = match &written.abort {
         Some(abort) => {
-            let answer = answer(&abort.status, &format!("{path}.abort"), problems)?;
+            let answer = answer(&abort.status, &format!("{path}.abort"), CODES, problems)?;
             Some(Abort { share_ppm: abort.share_ppm, answer })
         }
         None => None,
@@ -139,12 +156,17 @@ pub(super) fn build(
     Some(Fault { id: id.clone(), delay, abort })
 }
 
-fn answer(status: &AbortStatus, path: &str, problems: &mut Problems) -> Option<AbortAnswer> {
+pub(in crate::kind) fn answer(
+    status: &AbortStatus,
+    path: &str,
+    codes: Codes,
+    problems: &mut Problems,
+) -> Option<AbortAnswer> {
     match status {
         AbortStatus::Http(status) => {
             if !(200..=599).contains(status) {
                 let message = format!("{status} is not within 200 and 599");
-                problems.error(code::ROUTE_RANGE, format!("{path}.httpStatus"), message);
+                problems.error(codes.range, format!("{path}.httpStatus"), message);
                 problems.help("for example 503");
             }
             Some(AbortAnswer::Http(*status))
@@ -153,7 +175,7 @@ fn answer(status: &AbortStatus, path: &str, problems: &mut Problems) -> Option<A
             let number = GRPC_STATUSES.iter().position(|known| known == name);
             if number.is_none() {
                 let message = format!("{name:?} is no status of gRPC");
-                problems.error(code::ROUTE_FAULT, format!("{path}.grpcStatus"), message);
+                problems.error(codes.form, format!("{path}.grpcStatus"), message);
                 problems.help(match did_you_mean(name, GRPC_STATUSES) {
                     Some(near) => format!("did you mean {near}?"),
                     None => format!("one of {}", GRPC_STATUSES.join(", ")),

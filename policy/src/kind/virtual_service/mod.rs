@@ -8,7 +8,7 @@ pub mod cors;
 pub mod fault;
 pub mod header_operations;
 pub mod matcher;
-mod read;
+pub(super) mod read;
 mod read_parts;
 pub mod redirect;
 pub mod retries;

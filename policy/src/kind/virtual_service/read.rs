@@ -56,7 +56,8 @@ fn read_route(reader: &mut Reader<'_>, at: &At<'_>) -> Option<HttpRoute> {
     route.cors = fields.take("corsPolicy").and_then(|at| read_cors(reader, &at));
     route.headers = fields.take("headers").and_then(|at| read_headers(reader, &at)).unwrap_or_default();
     let mirror = fields.take("mirror").and_then(|at| read_destination(reader, &at));
-    let share = fields.take("mirrorPercentage").map(|at| (at.clone(), read_share(reader, &at)));
+    let share =
+        fields.take("mirrorPercentage").map(|at| (at.clone(), read_share(reader, &at, code::ROUTE_RANGE)));
     let mirrors = fields.take("mirrors");
     match (mirror, share, mirrors) {
         (Some(_), _, Some(at)) => {
@@ -132,7 +133,7 @@ fn read_redirect(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Redirect> {
     let mut text = |name| fields.take(name).and_then(|at| reader.text(&at));
     let (uri, authority, scheme) = (text("uri"), text("authority"), text("scheme"));
     let port = fields.take("port").and_then(|at| reader.port(&at));
-    let code = fields.take("redirectCode").and_then(|at| read_status(reader, &at));
+    let code = fields.take("redirectCode").and_then(|at| read_status(reader, &at, code::ROUTE_RANGE));
     reader.finish(fields, &[("derivePort", "not yet: write port, or leave it to the scheme")]);
     Some(Redirect { uri, authority, scheme, port, code })
 }
@@ -140,7 +141,7 @@ fn read_redirect(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Redirect> {
 fn read_direct(reader: &mut Reader<'_>, at: &At<'_>) -> Option<DirectResponse> {
     let mut fields = reader.mapping(at)?;
     let status = match fields.take("status") {
-        Some(at) => read_status(reader, &at),
+        Some(at) => read_status(reader, &at, code::ROUTE_RANGE),
         None => {
             reader.missing(&fields, "status", "for example status: 503");
             None
@@ -176,11 +177,11 @@ fn read_body(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Vec<u8>> {
 }
 
 /// Three digits; which ones are taken is checked with the meaning.
-pub(super) fn read_status(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u16> {
+pub(super) fn read_status(reader: &mut Reader<'_>, at: &At<'_>, code: &'static str) -> Option<u16> {
     let number = reader.number(at)?;
     let status = u16::try_from(number).ok();
     if status.is_none() {
-        reader.error(code::ROUTE_RANGE, at.mark(), &at.path, format!("{number} is no status"), None);
+        reader.error(code, at.mark(), &at.path, format!("{number} is no status"), None);
     }
     status
 }
@@ -189,7 +190,7 @@ fn read_mirror(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Mirror> {
     let mut fields = reader.mapping(at)?;
     let destination = needed_destination(reader, &mut fields);
     let share_ppm = match fields.take("percentage") {
-        Some(at) => read_share(reader, &at),
+        Some(at) => read_share(reader, &at, code::ROUTE_RANGE),
         None => Some(WHOLE_PPM),
     };
     reader.finish(fields, &[]);
@@ -197,7 +198,8 @@ fn read_mirror(reader: &mut Reader<'_>, at: &At<'_>) -> Option<Mirror> {
 }
 
 /// `{value: 12.5}` in parts per million.
-pub(super) fn read_share(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
+/// `{value: 12.5}`. `code`: of what is no percentage.
+pub(in crate::kind) fn read_share(reader: &mut Reader<'_>, at: &At<'_>, code: &'static str) -> Option<u32> {
     let mut fields = reader.mapping(at)?;
     let value = fields.take("value");
     if value.is_none() {
@@ -208,7 +210,7 @@ pub(super) fn read_share(reader: &mut Reader<'_>, at: &At<'_>) -> Option<u32> {
     let share = reader.percent(&at).and_then(percent);
     if share.is_none() {
         let help = Some("0 to 100 without quotes, with up to four decimals".to_owned());
-        reader.error(code::ROUTE_RANGE, at.mark(), &at.path, "this is no percentage", help);
+        reader.error(code, at.mark(), &at.path, "this is no percentage", help);
     }
     share
 }
