@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
+use crate::DEADLINE;
 use crate::raw_h2::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, SETTINGS, data, frame};
 
 /// What becomes of a request that was read whole.
@@ -47,6 +49,16 @@ pub struct Delivery {
 
 type Script = dyn Fn(&Delivery) -> Act + Send + Sync;
 
+/// What it speaks.
+#[derive(Clone, Copy, Debug)]
+enum Wire {
+    Http1 {
+        /// For how long it waits for a request.
+        idle: Duration,
+    },
+    Http2,
+}
+
 /// A service that does what it is told to.
 #[derive(Debug)]
 pub struct Wild {
@@ -58,15 +70,23 @@ pub struct Wild {
 impl Wild {
     /// Speaks HTTP/1.1.
     pub async fn http1(script: impl Fn(&Delivery) -> Act + Send + Sync + 'static) -> Self {
-        Self::start(false, Arc::new(script)).await
+        Self::start(Wire::Http1 { idle: DEADLINE * 10 }, Arc::new(script)).await
+    }
+
+    /// The same, and closes connections on which no request comes for so long.
+    pub async fn impatient(
+        idle: Duration,
+        script: impl Fn(&Delivery) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(Wire::Http1 { idle }, Arc::new(script)).await
     }
 
     /// Speaks HTTP/2 with prior knowledge. It reads no headers: ids and attempts are not known.
     pub async fn http2(script: impl Fn(&Delivery) -> Act + Send + Sync + 'static) -> Self {
-        Self::start(true, Arc::new(script)).await
+        Self::start(Wire::Http2, Arc::new(script)).await
     }
 
-    async fn start(http2: bool, script: Arc<Script>) -> Self {
+    async fn start(wire: Wire, script: Arc<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let delivered = Arc::<Mutex<Vec<Delivery>>>::default();
@@ -75,11 +95,10 @@ impl Wild {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let (script, seen) = (script.clone(), seen.clone());
-                if http2 {
-                    connections.spawn(serve_http2(socket, script, seen));
-                } else {
-                    connections.spawn(serve_http1(socket, script, seen));
-                }
+                match wire {
+                    Wire::Http1 { idle } => connections.spawn(serve_http1(socket, idle, script, seen)),
+                    Wire::Http2 => connections.spawn(serve_http2(socket, script, seen)),
+                };
             }
         });
         Self { address, delivered, task }
@@ -114,13 +133,18 @@ fn reset(socket: &TcpStream) {
     socket.set_zero_linger().unwrap();
 }
 
-async fn serve_http1(mut socket: TcpStream, script: Arc<Script>, seen: Arc<Mutex<Vec<Delivery>>>) {
+async fn serve_http1(
+    mut socket: TcpStream,
+    idle: Duration,
+    script: Arc<Script>,
+    seen: Arc<Mutex<Vec<Delivery>>>,
+) {
     let mut waiting = Vec::new();
     loop {
         if (script)(&Delivery { id: String::new(), attempt: 0, body: Vec::new() }) == Act::Slam {
             return reset(&socket);
         }
-        let Some(delivery) = read_http1(&mut socket, &mut waiting).await else { return };
+        let Ok(Some(delivery)) = timeout(idle, read_http1(&mut socket, &mut waiting)).await else { return };
         seen.lock().unwrap().push(delivery.clone());
         let answer = match (script)(&delivery) {
             Act::Answer(status) => format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\n\r\nok"),

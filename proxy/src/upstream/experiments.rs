@@ -11,6 +11,8 @@ use palisade_policy::kind::virtual_service::WHOLE_PPM;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::identity::show;
+
 /// The experiments of this proxy.
 #[derive(Debug, Default)]
 pub struct Experiments {
@@ -76,6 +78,9 @@ impl Experiments {
     pub(crate) fn set_heard(&self, heard: bool) {
         if self.switch.heard.swap(heard, Release) && !heard {
             self.switch.stopped.notify_waiters();
+            if !self.runs.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                tracing::warn!("no order to stop would be heard: fault experiments pause");
+            }
         }
     }
 
@@ -89,14 +94,21 @@ impl Experiments {
         let before = runs.len();
         runs.retain(|id, run| {
             let stays = named.get(id).is_some_and(|experiment| run.is_of(experiment));
-            run.is_gone.store(!stays, Release);
+            if !stays {
+                run.is_gone.store(true, Release);
+                tracing::info!(experiment = %id, "a fault experiment is not in force any more");
+            }
             stays
         });
         if runs.len() < before {
             self.switch.stopped.notify_waiters();
         }
         for (id, experiment) in named {
-            runs.entry(id.clone()).or_insert_with(|| Arc::new(Run::new(experiment, &self.switch, now)));
+            runs.entry(id.clone()).or_insert_with(|| {
+                let (from, until) = (show(experiment.starts_at), show(experiment.ends_at()));
+                tracing::info!(experiment = %id, %from, %until, "a fault experiment is in force");
+                Arc::new(Run::new(experiment, &self.switch, now))
+            });
         }
     }
 

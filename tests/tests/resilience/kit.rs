@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use palisade_tests::client::{self, Answer};
-use palisade_tests::{Sidecar, World};
+use palisade_tests::{Sidecar, SidecarBuilder, World};
 
 use crate::PALISADE;
 
 /// A sidecar whose application calls `bank.example` in plaintext.
 pub(crate) struct Caller {
-    _world: World,
+    pub(crate) world: World,
     pub(crate) sidecar: Sidecar,
 }
 
@@ -28,13 +28,23 @@ impl Caller {
         documents: &str,
         workers: usize,
     ) -> Self {
+        Self::start(endpoints, protocol, documents, |sidecar| sidecar.workers(workers)).await
+    }
+
+    /// With options of its sidecar.
+    pub(crate) async fn start(
+        endpoints: &[SocketAddr],
+        protocol: &str,
+        documents: &str,
+        options: impl FnOnce(SidecarBuilder) -> SidecarBuilder,
+    ) -> Self {
         let world = World::of_files(PALISADE);
         world.policy("bank.yaml", &bank(endpoints, protocol));
         if !documents.is_empty() {
             world.policy("more.yaml", documents);
         }
-        let sidecar = world.file_sidecar("payments/web").workers(workers).outbound().start().await;
-        Self { _world: world, sidecar }
+        let sidecar = options(world.file_sidecar("payments/web").outbound()).start().await;
+        Self { world, sidecar }
     }
 
     pub(crate) async fn call(&self, method: &str, id: &str, body: &str) -> Answer {
@@ -53,7 +63,8 @@ pub(crate) fn request(method: &str, id: &str, body: &str) -> Request<Full<Bytes>
     request
 }
 
-fn bank(endpoints: &[SocketAddr], protocol: &str) -> String {
+/// The service outside the mesh.
+pub(crate) fn bank(endpoints: &[SocketAddr], protocol: &str) -> String {
     let each = |at: &SocketAddr| format!("{{address: {}, ports: {{main: {}}}}}", at.ip(), at.port());
     let endpoints: Vec<_> = endpoints.iter().map(each).collect();
     format!(

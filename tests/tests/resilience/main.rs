@@ -15,6 +15,7 @@ mod breaker;
 mod chance;
 mod deadlines;
 mod duplicates;
+mod experiments;
 mod health;
 mod keys;
 mod kit;

@@ -1,10 +1,11 @@
 //! Faults of VirtualServices: what the caller gets, what the upstream does not, and what records say.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::Full;
+use palisade_policy::document::time;
 use palisade_tests::{Collector, Upstream, client, until};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -288,6 +289,37 @@ spec: {selector: {matchLabels: {app: edge}}, action: DENY, rules: [{to: [{operat
     let records = door.edge.records_with(1, &[("response_flags", json!("DI,FI"))]).await;
     assert_eq!(records[0]["fault"], "payments/api/all");
     assert_eq!(door.edge.metric("palisade_faults_injected_total", &[]).await, 2.0);
+}
+
+/// Inside the tries of an edge, as of a sidecar; what its route's fault does comes before, and both are marked.
+#[tokio::test]
+async fn an_experiment_names_an_edge_as_its_caller() {
+    let fault = delay("100", "50ms");
+    let http = format!("  - {{name: all, fault: {{{fault}}}, route: [{{destination: {{host: ledger}}}}]}}\n");
+    let experiment = format!(
+        "
+apiVersion: palisade.mesh/v1
+kind: FaultExperiment
+metadata: {{name: trial, namespace: payments}}
+spec:
+  callers: [test.mesh/ns/payments/sa/edge]
+  hosts: [ledger]
+  startsAt: {}
+  duration: 5m
+  match: [{{paths: [/pay]}}]
+  fault: {{response: {{drop: {{}}}}}}
+",
+        time::write(SystemTime::now())
+    );
+    let door = Door::open(&format!("{}---{experiment}", routes(&http))).await;
+    assert_eq!(door.get("/other").await.status, StatusCode::OK);
+    let answer = door.send_h2(request_h2("POST", door::HOST, "/pay", "pay")).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    let paid = door.app().received().into_iter().filter(|received| received.target == "/pay");
+    assert_eq!(paid.count(), 1);
+    let record = &door.edge.records_with(1, &[("reason", json!("fault_drop"))]).await[0];
+    assert_eq!(record["fault"], "payments/api/all,payments/trial");
+    assert_eq!((&record["fault_type"], &record["response_flags"]), (&json!("delay,drop"), &json!("DI,FI")));
 }
 
 #[tokio::test]
