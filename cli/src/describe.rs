@@ -70,7 +70,7 @@ pub(crate) fn workload(
     instances: &[&Proxy],
     everybody: &ListProxiesResponse,
 ) -> Result<Described, Findings> {
-    let projection = project(set, &[], workload);
+    let projection = project(set, &destination::services(&everybody.proxies), workload);
     let snapshot = Snapshot::compile(everybody.version, &projection)?;
     let mut numbers: Vec<u16> = instances
         .iter()
@@ -111,10 +111,11 @@ pub(crate) fn concerned(set: &PolicySet, object: &Object, proxies: &[Proxy]) -> 
     let others = set.objects().iter().filter(|other| !is(other)).cloned().collect();
     // Without it another may refer to nothing; that is a warning, never an error of a set.
     let Ok((without, _)) = PolicySet::new(others, &[]) else { return Vec::new() };
+    let services = destination::services(proxies);
     let mut ids = Vec::new();
     for (id, labels) in workloads(proxies).into_keys() {
         let workload = Workload { id: id.clone(), labels };
-        if project(set, &[], &workload) != project(&without, &[], &workload) {
+        if project(set, &services, &workload) != project(&without, &services, &workload) {
             ids.push(id);
         }
     }

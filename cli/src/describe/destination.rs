@@ -94,7 +94,7 @@ fn callers(namespace: &Namespace, proxies: &[v1::Proxy]) -> Vec<Workload> {
 }
 
 /// What has joined, as services.
-fn services(proxies: &[v1::Proxy]) -> Vec<MeshService> {
+pub(crate) fn services(proxies: &[v1::Proxy]) -> Vec<MeshService> {
     let mut services: BTreeMap<SpiffeId, MeshService> = BTreeMap::new();
     for proxy in proxies {
         let Ok(id) = SpiffeId::parse(&proxy.spiffe_id) else { continue };

@@ -14,6 +14,7 @@ use palisade_policy::{PolicySet, Workload, lint};
 use palisade_proto::v1::change::Action;
 use palisade_proto::v1::{Change, GetResponse, Proxy};
 
+use crate::describe::destination::services;
 use crate::describe::workloads;
 
 /// Requests that are judged by both sets while the operator waits. What is over is named and left out.
@@ -144,11 +145,12 @@ fn access(old: &PolicySet, new: &PolicySet, proxies: &[Proxy]) -> Option<Differe
 fn effect(old: &PolicySet, new: &PolicySet, proxies: &[Proxy]) -> Effect {
     let workloads = workloads(proxies);
     let known = workloads.len();
+    let services = services(proxies);
     let mut concerned = Vec::new();
     for ((id, labels), instances) in workloads {
         let workload = Workload { id, labels };
-        // Services come from the registry and stay as they are.
-        if project(old, &[], &workload) != project(new, &[], &workload) {
+        // What is said of a service is told to those who know of it.
+        if project(old, &services, &workload) != project(new, &services, &workload) {
             concerned.push(Concerned {
                 id: workload.id,
                 labels: workload.labels,
