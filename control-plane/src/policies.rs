@@ -91,6 +91,12 @@ impl Policies {
         (current.version, rows.collect())
     }
 
+    /// What a change that changes nothing comes to.
+    pub(crate) async fn unchanged(&self) -> Outcome {
+        let version = self.0.lock().await.version;
+        Outcome { findings: Findings::default(), version, changes: Vec::new(), stored_at: None }
+    }
+
     pub(crate) async fn count(&self) -> usize {
         self.0.lock().await.objects.len()
     }
@@ -148,12 +154,20 @@ impl Policies {
         finish(&mut current, next, changes, findings, terms, writer).await
     }
 
-    /// Deletes one object.
-    pub(crate) async fn delete(&self, key: ObjectKey, writer: &Writer<'_>) -> Result<Outcome, ChangeError> {
+    /// Deletes the objects that match, in one change.
+    pub(crate) async fn delete(
+        &self,
+        matches: impl Fn(&ObjectKey) -> bool,
+        writer: &Writer<'_>,
+    ) -> Result<Outcome, ChangeError> {
         let mut current = self.0.lock().await;
         let mut next = current.clone();
-        next.objects.remove(&key).ok_or(ChangeError::NotFound)?;
-        let changes = vec![(Some(Action::Deleted), key)];
+        let gone: Vec<ObjectKey> = next.objects.keys().filter(|key| matches(key)).cloned().collect();
+        if gone.is_empty() {
+            return Err(ChangeError::NotFound);
+        }
+        next.objects.retain(|key, _| !matches(key));
+        let changes = gone.into_iter().map(|key| (Some(Action::Deleted), key)).collect();
         finish(&mut current, next, changes, Findings::default(), Terms::default(), writer).await
     }
 }

@@ -67,6 +67,14 @@ impl v1::admin_server::Admin for Service {
         policy::rollback(call, request.into_inner()).await.map(Response::new)
     }
 
+    async fn stop_faults(
+        &self,
+        request: Request<v1::StopFaultsRequest>,
+    ) -> Result<Response<v1::ApplyResponse>, Status> {
+        let call = self.call(&request)?;
+        policy::stop_faults(call, request.into_inner()).await.map(Response::new)
+    }
+
     async fn create_join_token(
         &self,
         request: Request<v1::CreateJoinTokenRequest>,

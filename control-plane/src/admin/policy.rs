@@ -18,6 +18,8 @@ use crate::store::{Action, ObjectKey, ObjectRow, VersionRow};
 
 /// Versions in an answer to a call that names no number.
 const HISTORY_PAGE_DEFAULT: u32 = 20;
+/// Experiments that one call names.
+const STOPPED_MAX: usize = 1000;
 
 pub(super) async fn apply(call: Call, request: v1::ApplyRequest) -> Result<v1::ApplyResponse, Status> {
     let context = call.context.clone();
@@ -65,10 +67,38 @@ pub(super) async fn delete(call: Call, request: v1::DeleteRequest) -> Result<v1:
     let change = move |call: Call| async move {
         let known = call.context.registry.known_workloads();
         let writer = Writer { message: &message, ..writer(&call, &known) };
-        call.context.policies.delete(key, &writer).await.map_err(|e| change_failed(&call.context, &e))
+        let deleted = call.context.policies.delete(|found| *found == key, &writer).await;
+        deleted.map_err(|e| change_failed(&call.context, &e))
     };
     let (outcome, pushes) = run(call, wait, change).await?;
     Ok(v1::DeleteResponse { version: outcome.version, pushes, findings: findings_to_wire(&outcome.findings) })
+}
+
+/// The way out of a rehearsal that goes wrong.
+pub(super) async fn stop_faults(
+    call: Call,
+    request: v1::StopFaultsRequest,
+) -> Result<v1::ApplyResponse, Status> {
+    let v1::StopFaultsRequest { names, all, .. } = request;
+    if all != names.is_empty() || names.len() > STOPPED_MAX {
+        let said = format!("stop takes up to {STOPPED_MAX} names, or all and no name");
+        return Err(Status::invalid_argument(said));
+    }
+    let message = message(&call.context, request.message)?;
+    let wait = wait(&call.context, request.wait_ms)?;
+    let change = move |call: Call| async move {
+        // Without the services that have joined: what they make of other objects must not be in the way.
+        let writer = Writer { message: &message, ..writer(&call, &[]) };
+        let is_meant = |key: &ObjectKey| {
+            let is_named = |name: &String| name.split_once('/') == Some((&key.namespace, &key.name));
+            key.kind == Kind::FaultExperiment.name() && (all || names.iter().any(is_named))
+        };
+        match call.context.policies.delete(is_meant, &writer).await {
+            Err(ChangeError::NotFound) if all => Ok(call.context.policies.unchanged().await),
+            stopped => stopped.map_err(|e| change_failed(&call.context, &e)),
+        }
+    };
+    run(call, wait, change).await.map(applied)
 }
 
 pub(super) async fn get(call: &Call, request: v1::GetRequest) -> Result<v1::GetResponse, Status> {

@@ -74,6 +74,49 @@ async fn delete_is_of_one_named_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stopping_faults_deletes_experiments_and_nothing_else() {
+    let world = World::new().await;
+    let experiment = |name: &str| {
+        format!(
+            "apiVersion: palisade.mesh/v1\nkind: FaultExperiment\nmetadata: {{name: {name}, namespace: payments}}\nspec: \
+             {{callers: ['*'], hosts: [ledger], startsAt: 2026-11-30T12:00:00Z, duration: 5m, fault: {{reset: {{}}}}}}\n"
+        )
+    };
+    let all = ["one", "two", "three"].map(|name| format!("---\n{}", experiment(name))).concat();
+    world.apply(&(all + "---\n" + &allow("one", "ledger", "payments"))).await;
+    let request = |names: &[&str], all: bool| v1::StopFaultsRequest {
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        all,
+        ..v1::StopFaultsRequest::default()
+    };
+    let mut admin = world.admin().await;
+    for (names, all, code) in [
+        (&[][..], false, Code::InvalidArgument),
+        (&["payments/one"], true, Code::InvalidArgument),
+        (&["payments/nobody"], false, Code::NotFound),
+        (&["one"], false, Code::NotFound),
+        (&["other/one"], false, Code::NotFound),
+    ] {
+        let refused = admin.stop_faults(request(names, all)).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{names:?} {all}");
+    }
+    let named = |answer: &v1::ApplyResponse| {
+        let changes = answer.changes.iter().map(|c| (c.action(), c.kind.clone(), c.name.clone()));
+        changes.collect::<Vec<_>>()
+    };
+    let gone = |name: &str| (Action::Deleted, "FaultExperiment".to_owned(), name.to_owned());
+    let some = admin.stop_faults(request(&["payments/one", "payments/nobody"], false)).await.unwrap();
+    assert_eq!((some.get_ref().version, named(some.get_ref())), (2, vec![gone("one")]));
+    let rest = admin.stop_faults(request(&[], true)).await.unwrap().into_inner();
+    assert_eq!((rest.version, named(&rest)), (3, vec![gone("three"), gone("two")]));
+    let none = admin.stop_faults(request(&[], true)).await.unwrap().into_inner();
+    assert_eq!((none.version, named(&none)), (3, vec![]));
+    let left = admin.get(v1::GetRequest::default()).await.unwrap().into_inner().objects;
+    assert_eq!(left.iter().map(|o| o.kind.as_str()).collect::<Vec<_>>(), ["AuthorizationPolicy"]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_is_a_new_version_that_is_as_the_old_one_was() {
     let world = World::new().await;
     world.apply(&allow("one", "ledger", "payments")).await;
