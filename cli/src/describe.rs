@@ -123,6 +123,25 @@ pub(crate) fn concerned(set: &PolicySet, object: &Object, proxies: &[Proxy]) -> 
     ids
 }
 
+/// The workloads that have joined and that carry an experiment out, with the number of their instances: what projection and
+/// compilation leave of it.
+pub(crate) fn reached(set: &PolicySet, experiment: &Object, proxies: &[Proxy]) -> Vec<(SpiffeId, usize)> {
+    let id = format!("{}/{}", experiment.meta.namespace, experiment.meta.name);
+    let services = destination::services(proxies);
+    let mut found: BTreeMap<SpiffeId, usize> = BTreeMap::new();
+    for ((caller, labels), instances) in workloads(proxies) {
+        let workload = Workload { id: caller.clone(), labels };
+        let Ok(snapshot) = Snapshot::compile(0, &project(set, &services, &workload)) else { continue };
+        let is_carried_out = snapshot
+            .destinations()
+            .any(|(_, destination)| destination.experiments.iter().any(|experiment| *experiment.id == *id));
+        if is_carried_out {
+            *found.entry(caller).or_default() += instances.len();
+        }
+    }
+    found.into_iter().collect()
+}
+
 /// As `docs/reference/edge.md` and the pipeline of a sidecar have it: limits without a token, guards, the token, what asks for
 /// one, then AuthorizationPolicies.
 fn stages(projection: &Projection) -> Vec<Stage> {

@@ -51,7 +51,7 @@ fn the_reference_names_every_subcommand_and_every_option() {
 
 #[test]
 fn refuses_lines_that_mean_nothing() {
-    let rows: [(&[&str], &str); 8] = [
+    let rows: [(&[&str], &str); 11] = [
         (&[], "Usage"),
         (&["aply"], "unrecognized subcommand 'aply'"),
         (&["apply"], "<PATH>"),
@@ -60,6 +60,9 @@ fn refuses_lines_that_mean_nothing() {
         (&["token", "create", "--namespace", "a b", "--service-account", "c"], "not allowed in a namespace"),
         (&["control-plane", "--data-dir", "d", "--trust-domain", "UPPER"], "not allowed in a trust domain"),
         (&["wait", "--timeout", "60"], "is no duration"),
+        (&["fault", "inject", "--from", "a", "--to", "b", "--for", "1m"], "--drop-response"),
+        (&["fault", "stop"], "NAME|--all"),
+        (&["fault", "stop", "a", "--all"], "cannot be used with"),
     ];
     for (words, part) in rows {
         let error = Cli::try_parse_from([&["palisade"], words].concat()).unwrap_err().to_string();

@@ -13,7 +13,7 @@ use crate::kind::destination_rule::{Effective, values};
 use crate::kind::{DestinationRuleSpec, Named};
 use crate::projection::Projection;
 
-pub use self::routes::{DescribedRoute, DescribedRoutes};
+pub use self::routes::{DescribedRoute, DescribedRoutes, percent};
 pub use crate::kind::destination_rule::values::{OfProxy, Value};
 
 /// One port of a host, or a subset there.

@@ -17,6 +17,7 @@ mod diff;
 mod edge;
 mod evict;
 mod explain;
+mod fault;
 mod get;
 mod health;
 mod history;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     History(history::History),
     Rollback(rollback::Rollback),
     Delete(delete::Delete),
+    Fault(fault::Fault),
     Token(token::Token),
     Proxies(proxies::Proxies),
     Evict(evict::Evict),
@@ -92,6 +94,7 @@ impl Command {
             Self::History(command) => command.run(),
             Self::Rollback(command) => command.run(),
             Self::Delete(command) => command.run(),
+            Self::Fault(command) => command.run(),
             Self::Token(command) => command.run(),
             Self::Proxies(command) => command.run(),
             Self::Evict(command) => command.run(),

@@ -4,6 +4,7 @@ pub(crate) mod data;
 pub(crate) mod describe;
 pub(crate) mod diff;
 pub(crate) mod explain;
+pub(crate) mod fault;
 mod findings;
 pub(crate) mod junit;
 pub(crate) mod plan;

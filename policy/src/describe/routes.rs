@@ -77,7 +77,7 @@ fn share(target: &RouteTarget, weight: u32, whole: u32) -> String {
 }
 
 /// Of a million, as percent with no more decimals than it needs.
-fn percent(ppm: u64) -> String {
+pub fn percent(ppm: u64) -> String {
     let text = format!("{}.{:04}", ppm / 10_000, ppm % 10_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

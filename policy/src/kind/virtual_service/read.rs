@@ -216,7 +216,7 @@ pub(in crate::kind) fn read_share(reader: &mut Reader<'_>, at: &At<'_>, code: &'
 }
 
 /// Percent with up to four decimals, as parts per million.
-pub(crate) fn percent(text: &str) -> Option<u32> {
+pub fn percent(text: &str) -> Option<u32> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |t: &str, max| (1..=max).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole, 3) || !digits(decimals, 4) {

@@ -1,5 +1,7 @@
 //! FaultExperiments against a running control plane: what is refused, and who is told of what.
 
+mod command;
+
 use palisade_tests::Sidecar;
 
 use crate::fleet::{Fleet, assert_refused, config};
@@ -36,8 +38,16 @@ pub(crate) async fn told(sidecar: &Sidecar) -> Vec<String> {
 #[tokio::test]
 async fn an_experiment_reaches_the_callers_that_it_names_and_nobody_else() {
     let fleet = Fleet::open().await;
-    fleet.world.apply(&experiment("slow", WEB, "duration: 5m")).await;
+    let applied = fleet.world.apply(&experiment("slow", WEB, "duration: 5m")).await;
+    assert!(
+        applied.stdout.contains("other policy for 1 of 2 known workloads\n    payments/web"),
+        "{applied:?}"
+    );
     assert_eq!(told(&fleet.web).await, ["payments/slow"]);
+    let workload = fleet.world.operator(&["describe", "workload", "web"]).await;
+    assert!(workload.stdout.contains("FaultExperiment            payments/slow\n"), "{workload:?}");
+    let object = fleet.world.operator(&["describe", "FaultExperiment", "payments/slow"]).await;
+    assert!(object.stdout.contains("concerns  spiffe://test.mesh/ns/payments/sa/web\n"), "{object:?}");
     assert_eq!(told(&fleet.ledger).await, [""; 0]);
     let described = fleet.world.operator(&["describe", "destination", "ledger.payments"]).await;
     let until = "faults    FaultExperiment payments/slow, 2026-11-30T12:00:00Z to 2026-11-30T12:05:00Z, for some callers";
