@@ -31,7 +31,7 @@ impl Apply {
     pub(crate) fn run(self) -> Outcome {
         let sources = files::read(&self.paths).map_err(Failure::input)?;
         let request = self.request(&sources);
-        self.admin.with_client(self.change.wait, async |mut client| {
+        self.admin.with_client(self.change.terms.wait, async |mut client| {
             let in_force = client.get(v1::GetRequest::default()).await.map_err(admin::refused)?.into_inner();
             let proxies = client.list_proxies(v1::ListProxiesRequest {}).await.map_err(admin::refused)?;
             let base_version = Some(in_force.version);
@@ -53,8 +53,8 @@ impl Apply {
         let wire = |f: &document::SourceFile| v1::SourceFile { name: f.name.clone(), text: f.text.clone() };
         ApplyRequest {
             files: sources.iter().map(wire).collect(),
-            wait_ms: self.change.wait_ms(),
-            message: self.change.message.clone(),
+            wait_ms: self.change.terms.wait_ms(),
+            message: self.change.terms.message.clone(),
             prune: self.prune,
             ..ApplyRequest::default()
         }

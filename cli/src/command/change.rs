@@ -18,17 +18,24 @@ pub(super) struct Change {
     /// Show what would change and check everything, and change nothing.
     #[arg(long, env = "PALISADE_DRY_RUN")]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) terms: Terms,
+    #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
+    output: Format,
+}
+
+/// What every change takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Terms {
     /// Why, for the history; at most 1024 bytes.
     #[arg(short, long, env = "PALISADE_MESSAGE", value_name = "TEXT", default_value = "")]
     pub(super) message: String,
     /// How long to wait until every connected proxy has the change, at most 60s; 0s: do not wait.
     #[arg(long, env = "PALISADE_WAIT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub(super) wait: Duration,
-    #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
-    output: Format,
 }
 
-impl Change {
+impl Terms {
     pub(super) fn wait_ms(&self) -> u32 {
         u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX)
     }
@@ -109,7 +116,7 @@ impl<'a> Shows<'a> {
         match (self.change.dry_run, self.plan.changes_anything()) {
             (true, _) => format!("dry run: nothing changed, version {version} stays in force"),
             (false, false) => format!("nothing to change, version {version} stays in force"),
-            (false, true) if self.change.wait.is_zero() => format!("version {version}"),
+            (false, true) if self.change.terms.wait.is_zero() => format!("version {version}"),
             (false, true) => format!("version {version}\n{}", push::describe(&self.response.pushes)),
         }
     }

@@ -1,9 +1,7 @@
-use std::time::Duration;
-
 use palisade_policy::kind::Kind;
 use palisade_proto::v1::DeleteRequest;
-use palisade_proxy::settings::parse_duration;
 
+use super::change::Terms;
 use super::kind;
 use crate::admin;
 use crate::exit::{Failure, Outcome};
@@ -20,12 +18,8 @@ pub(crate) struct Delete {
     /// Of a name without one.
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Why, for the history; at most 1024 bytes.
-    #[arg(short, long, env = "PALISADE_MESSAGE", value_name = "TEXT", default_value = "")]
-    message: String,
-    /// How long to wait until every connected proxy has the change, at most 60s; 0s: do not wait.
-    #[arg(long, env = "PALISADE_WAIT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    wait: Duration,
+    #[command(flatten)]
+    terms: Terms,
     #[command(flatten)]
     admin: admin::Options,
 }
@@ -42,10 +36,10 @@ impl Delete {
             kind: kind.to_owned(),
             namespace,
             name,
-            wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
-            message: self.message.clone(),
+            wait_ms: self.terms.wait_ms(),
+            message: self.terms.message.clone(),
         };
-        self.admin.with_client(self.wait, async |mut client| {
+        self.admin.with_client(self.terms.wait, async |mut client| {
             let refused = |status| self.refused(&whole, status);
             let response = client.delete(request).await.map_err(refused)?.into_inner();
             let findings: Vec<Shown> = response.findings.iter().map(Shown::from).collect();
@@ -53,7 +47,7 @@ impl Delete {
                 return Err(Failure::input_reported());
             }
             print(&format!("deleted {whole}\nversion {}", response.version))?;
-            if !self.wait.is_zero() {
+            if !self.terms.wait.is_zero() {
                 print(&push::describe(&response.pushes))?;
             }
             if push::all_acked(&response.pushes) { Ok(()) } else { Err(Failure::reported()) }

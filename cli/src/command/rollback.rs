@@ -23,15 +23,15 @@ pub(crate) struct Rollback {
 impl Rollback {
     pub(crate) fn run(self) -> Outcome {
         let at = |version| v1::GetRequest { version, ..v1::GetRequest::default() };
-        self.admin.with_client(self.change.wait, async |mut client| {
+        self.admin.with_client(self.change.terms.wait, async |mut client| {
             let in_force = client.get(at(0)).await.map_err(admin::refused)?.into_inner();
             let wanted = client.get(at(self.version)).await.map_err(admin::refused)?.into_inner();
             let proxies = client.list_proxies(v1::ListProxiesRequest {}).await.map_err(admin::refused)?;
             let request = RollbackRequest {
                 version: self.version,
                 dry_run: false,
-                wait_ms: self.change.wait_ms(),
-                message: self.change.message.clone(),
+                wait_ms: self.change.terms.wait_ms(),
+                message: self.change.terms.message.clone(),
                 base_version: Some(in_force.version),
             };
             let dry = RollbackRequest { dry_run: true, ..request.clone() };

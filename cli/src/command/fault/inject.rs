@@ -13,6 +13,7 @@ use serde_json::json;
 use super::document::{Wanted, write};
 use super::options::{Faults, Requests};
 use super::who::{Names, name_for, namespace_of};
+use crate::command::change::Terms;
 use crate::describe::reached;
 use crate::exit::{Failure, Outcome};
 use crate::output::fault::{self as shown, Experiment};
@@ -50,12 +51,8 @@ pub(super) struct Inject {
     /// Check everything, print the document, and change nothing.
     #[arg(long, env = "PALISADE_DRY_RUN")]
     dry_run: bool,
-    /// Why, for the history; at most 1024 bytes.
-    #[arg(short, long, env = "PALISADE_MESSAGE", value_name = "TEXT", default_value = "")]
-    message: String,
-    /// How long to wait until every connected proxy has it, at most 60s; 0s: do not wait.
-    #[arg(long, env = "PALISADE_WAIT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    wait: Duration,
+    #[command(flatten)]
+    terms: Terms,
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
     output: Format,
     #[command(flatten)]
@@ -64,7 +61,7 @@ pub(super) struct Inject {
 
 impl Inject {
     pub(super) fn run(self) -> Outcome {
-        self.admin.with_client(self.wait, async |mut client| {
+        self.admin.with_client(self.terms.wait, async |mut client| {
             let stored = client.get(v1::GetRequest::default()).await.map_err(admin::refused)?.into_inner();
             let proxies = client.list_proxies(v1::ListProxiesRequest {}).await.map_err(admin::refused)?;
             let made = self.made(&stored, &proxies.into_inner().proxies)?;
@@ -107,7 +104,7 @@ impl Inject {
         match self.output {
             Format::Json => print_json(&self.data(made, response)),
             Format::Text if refused || self.dry_run => Ok(()),
-            Format::Text if self.wait.is_zero() => print(&format!("version {}", response.version)),
+            Format::Text if self.terms.wait.is_zero() => print(&format!("version {}", response.version)),
             Format::Text => {
                 print(&format!("version {}\n{}", response.version, push::describe(&response.pushes)))
             }
@@ -161,8 +158,8 @@ impl Inject {
     fn request(&self, made: &Made, base_version: u64) -> ApplyRequest {
         ApplyRequest {
             files: vec![v1::SourceFile { name: made.file.name.clone(), text: made.file.text.clone() }],
-            wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
-            message: self.message.clone(),
+            wait_ms: self.terms.wait_ms(),
+            message: self.terms.message.clone(),
             base_version: Some(base_version),
             ..ApplyRequest::default()
         }

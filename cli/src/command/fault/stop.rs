@@ -1,12 +1,10 @@
-use std::time::Duration;
-
 use anyhow::anyhow;
 use palisade_policy::kind::Kind;
 use palisade_proto::v1::{ApplyResponse, Change, GetRequest, StopFaultsRequest};
-use palisade_proxy::settings::parse_duration;
 use serde_json::json;
 
 use crate::admin::{self, Client};
+use crate::command::change::Terms;
 use crate::command::kind;
 use crate::exit::{Failure, Outcome};
 use crate::output::{Format, Shown, note, print, print_findings, print_json, push};
@@ -27,12 +25,8 @@ pub(super) struct Stop {
     /// Of names without one.
     #[arg(short, long, env = "PALISADE_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Why, for the history; at most 1024 bytes.
-    #[arg(short, long, env = "PALISADE_MESSAGE", value_name = "TEXT", default_value = "")]
-    message: String,
-    /// How long to wait until every connected proxy has heard of it, at most 60s; 0s: do not wait.
-    #[arg(long, env = "PALISADE_WAIT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    wait: Duration,
+    #[command(flatten)]
+    terms: Terms,
     #[arg(short, long, env = "PALISADE_OUTPUT", default_value = "text")]
     output: Format,
     #[command(flatten)]
@@ -41,13 +35,13 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn run(self) -> Outcome {
-        self.admin.with_client(self.wait, async |mut client| {
+        self.admin.with_client(self.terms.wait, async |mut client| {
             let names = self.whole_names(&mut client).await?;
             let request = StopFaultsRequest {
                 names: names.clone(),
                 all: self.all,
-                wait_ms: u32::try_from(self.wait.as_millis()).unwrap_or(u32::MAX),
-                message: self.message.clone(),
+                wait_ms: self.terms.wait_ms(),
+                message: self.terms.message.clone(),
             };
             let response = client.stop_faults(request).await.map_err(admin::refused)?.into_inner();
             let findings: Vec<Shown> = response.findings.iter().map(Shown::from).collect();
@@ -116,7 +110,7 @@ impl Stop {
         }
         let mut lines: Vec<String> = stopped.iter().map(|id| format!("stopped {id}")).collect();
         lines.push(format!("version {}", response.version));
-        if !self.wait.is_zero() {
+        if !self.terms.wait.is_zero() {
             lines.push(push::describe(&response.pushes));
         }
         lines.join("\n")
