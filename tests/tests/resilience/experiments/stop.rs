@@ -122,7 +122,7 @@ async fn an_order_stops_all_within_a_second_under_traffic() {
     let mesh = Mesh::start().await;
     let held = mesh.held(100).await;
     let began = Instant::now();
-    let done = mesh.world.operator(&["delete", "FaultExperiment", "payments/trial"]).await;
+    let done = mesh.world.operator(&["fault", "stop", "--all"]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     let ordered = began.elapsed();
     let took = all_go_on(held).await;
