@@ -23,6 +23,7 @@ pub mod policy_test;
 pub mod projection;
 pub mod readiness;
 pub mod record;
+pub mod rehearsal;
 pub mod request;
 pub mod schema;
 pub mod set;

@@ -354,8 +354,8 @@ fn every_document_of_the_pages_is_taken() {
             let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
             // A part of a document, or of another tool's, does not say what it is.
             for block in blocks.filter(|block| block.contains("apiVersion:")) {
-                let Parsed { objects, tests, findings } = parse_all(&[file(block)]);
-                let count = objects.len() + tests.len();
+                let Parsed { objects, tests, rehearsals, findings } = parse_all(&[file(block)]);
+                let count = objects.len() + tests.len() + rehearsals.len();
                 assert!(!findings.has_errors() && count > 0, "{}: {findings}", path.display());
                 seen += 1;
             }

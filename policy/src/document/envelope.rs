@@ -7,7 +7,7 @@ use super::reader::{At, Fields, Reader};
 use crate::finding::code;
 use crate::finding::problem::did_you_mean;
 use crate::kind::{Kind, Meta};
-use crate::policy_test;
+use crate::{policy_test, rehearsal};
 
 /// Where an object without `metadata.namespace` lives, as with kubectl.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -90,26 +90,53 @@ pub(crate) fn read<'n>(reader: &mut Reader<'_>, root: &'n Node, empty: &'n Node)
     Some(Envelope { kind: kind?, meta: meta?, spec })
 }
 
-/// Whether a document is a PolicyTest, which is no object of a mesh.
-pub(crate) fn is_test(root: &Node) -> bool {
-    let Value::Mapping(entries) = &root.value else { return false };
-    let is_kind = |text: &Value| matches!(text, Value::Text(text) if text == policy_test::KIND);
-    entries.iter().any(|entry| entry.key == "kind" && is_kind(&entry.value.value))
+/// Documents of tools, which are no objects of a mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    PolicyTest,
+    Rehearsal,
 }
 
-/// Name and spec of a PolicyTest.
-pub(crate) fn read_test<'n>(
+impl Tool {
+    const ALL: [Self; 2] = [Self::PolicyTest, Self::Rehearsal];
+
+    /// What a document is, by its `kind`.
+    pub(crate) fn of(root: &Node) -> Option<Self> {
+        let Value::Mapping(entries) = &root.value else { return None };
+        let kind = entries.iter().find(|entry| entry.key == "kind")?;
+        let Value::Text(text) = &kind.value.value else { return None };
+        Self::ALL.into_iter().find(|tool| tool.name() == text)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::PolicyTest => policy_test::KIND,
+            Self::Rehearsal => rehearsal::KIND,
+        }
+    }
+
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::PolicyTest => policy_test::API_VERSION,
+            Self::Rehearsal => rehearsal::API_VERSION,
+        }
+    }
+}
+
+/// Name and spec of a tool's document.
+pub(crate) fn read_tool<'n>(
     reader: &mut Reader<'_>,
+    tool: Tool,
     root: &'n Node,
     empty: &'n Node,
 ) -> Option<(Meta, At<'n>)> {
     let mut fields = reader.mapping(&At { node: root, path: String::new() })?;
     let _known = fields.take("kind");
-    reader.object = Some(policy_test::KIND.to_owned());
+    reader.object = Some(tool.name().to_owned());
     match fields.take("apiVersion") {
-        None => reader.missing(&fields, "apiVersion", "write apiVersion: palisade.mesh/v1"),
+        None => reader.missing(&fields, "apiVersion", &format!("write apiVersion: {}", tool.api_version())),
         Some(at) => {
-            reader.choice(&at, &[(policy_test::API_VERSION, ())]);
+            reader.choice(&at, &[(tool.api_version(), ())]);
         }
     }
     let meta = match fields.take("metadata") {
@@ -120,7 +147,7 @@ pub(crate) fn read_test<'n>(
         }
     };
     if let Some(meta) = &meta {
-        reader.object = Some(format!("{} {}/{}", policy_test::KIND, meta.namespace, meta.name));
+        reader.object = Some(format!("{} {}/{}", tool.name(), meta.namespace, meta.name));
     }
     let spec = fields.take("spec").unwrap_or(At { node: empty, path: "spec".into() });
     reader.finish(fields, &[]);
@@ -141,7 +168,7 @@ fn read_kind(reader: &mut Reader<'_>, fields: &mut Fields<'_>) -> Option<Kind> {
         reader.error(code::UNSUPPORTED_KIND, at.mark(), &at.path, message, Some((*help).to_owned()));
         return None;
     }
-    let known = || Kind::ALL.into_iter().map(Kind::name).chain([policy_test::KIND]);
+    let known = || Kind::ALL.into_iter().map(Kind::name).chain(Tool::ALL.map(Tool::name));
     let help = match did_you_mean(&text, known()) {
         Some(near) => format!("did you mean {near}?"),
         None => format!("one of {}", known().collect::<Vec<_>>().join(", ")),

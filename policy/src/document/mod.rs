@@ -13,11 +13,13 @@ pub(crate) mod yaml;
 use std::collections::HashMap;
 
 pub use envelope::DEFAULT_NAMESPACE;
+use envelope::Tool;
 
 use crate::finding::problem::Problems;
 use crate::finding::{Finding, Findings, Position, Severity, code};
-use crate::kind::{self, Object};
+use crate::kind::{self, Meta, Object};
 use crate::policy_test::{self, PolicyTest};
+use crate::rehearsal::{self, Rehearsal, Unfilled, Values};
 use limits::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX};
 use node::{Mark, Node, Value};
 use reader::Reader;
@@ -36,17 +38,18 @@ pub struct SourceFile {
 pub struct Parsed {
     pub objects: Vec<Object>,
     pub tests: Vec<PolicyTest>,
+    pub rehearsals: Vec<Unfilled>,
     pub findings: Findings,
 }
 
 /// Reads every document of every file. All problems are returned together; objects that could be read are
-/// returned beside them, so that a later stage can add its own findings. PolicyTests are checked and left out.
+/// returned beside them, so that a later stage can add its own findings. Documents of tools are checked and left out.
 pub fn parse(files: &[SourceFile]) -> (Vec<Object>, Findings) {
     let Parsed { objects, findings, .. } = parse_all(files);
     (objects, findings)
 }
 
-/// The same, with PolicyTests.
+/// The same, with PolicyTests and Rehearsals.
 pub fn parse_all(files: &[SourceFile]) -> Parsed {
     let mut parsed = Parsed::default();
     if files.len() > FILES_MAX {
@@ -82,10 +85,10 @@ fn parse_file(file: &SourceFile, parsed: &mut Parsed) {
             continue;
         }
         let mut reader = Reader::new(&file.name, findings);
-        if envelope::is_test(&document.root) {
-            parsed.tests.extend(read_test(&mut reader, &document.root));
-        } else if let Some(object) = read_object(&mut reader, &document.root, document.text) {
-            parsed.objects.push(object);
+        match Tool::of(&document.root) {
+            Some(Tool::PolicyTest) => parsed.tests.extend(read_test(&mut reader, &document.root)),
+            Some(Tool::Rehearsal) => parsed.rehearsals.extend(read_rehearsal(&mut reader, document.root)),
+            None => parsed.objects.extend(read_object(&mut reader, &document.root, document.text)),
         }
     }
     if let Some(error) = error {
@@ -116,9 +119,38 @@ fn read_object(reader: &mut Reader<'_>, root: &Node, text: String) -> Option<Obj
 fn read_test(reader: &mut Reader<'_>, root: &Node) -> Option<PolicyTest> {
     refuse_duplicate_keys(reader, root, "");
     let empty = Node { mark: root.mark, value: Value::Mapping(Vec::new()) };
-    let (meta, spec) = envelope::read_test(reader, root, &empty)?;
+    let (meta, spec) = envelope::read_tool(reader, Tool::PolicyTest, root, &empty)?;
     let start = position(reader.file, root.mark);
     policy_test::read::read(reader, meta, &spec, start)
+}
+
+fn read_rehearsal(reader: &mut Reader<'_>, root: Node) -> Option<Unfilled> {
+    refuse_duplicate_keys(reader, &root, "");
+    let (meta, _) = play(reader, &root, None)?;
+    let position = position(reader.file, root.mark);
+    Some(Unfilled { meta, position, root })
+}
+
+/// Reads a Rehearsal with these values, or without any for its form alone.
+fn play(reader: &mut Reader<'_>, root: &Node, values: Option<&Values>) -> Option<(Meta, Option<Rehearsal>)> {
+    let empty = Node { mark: root.mark, value: Value::Mapping(Vec::new()) };
+    let (meta, spec) = envelope::read_tool(reader, Tool::Rehearsal, root, &empty)?;
+    let mut problems = Problems::default();
+    let read = rehearsal::read::read(reader, meta.clone(), &spec, values, &mut problems);
+    let file = reader.file;
+    problems.place(reader.object.as_deref(), |path| Some(position(file, root.locate(path))), reader.findings);
+    Some((meta, read))
+}
+
+/// A Rehearsal with values; all that is wrong where it cannot be played.
+pub(crate) fn fill(unfilled: &Unfilled, values: &Values) -> Result<Rehearsal, Findings> {
+    let mut findings = Findings::default();
+    let mut reader = Reader::new(&unfilled.position.file, &mut findings);
+    let read = play(&mut reader, &unfilled.root, Some(values)).and_then(|(_, read)| read);
+    match read {
+        Some(rehearsal) if !findings.has_errors() => Ok(rehearsal),
+        _ => Err(findings),
+    }
 }
 
 /// Reads the form of a document and tells `recording` what was asked of it. True: nothing is wrong with the form.
@@ -126,10 +158,14 @@ pub(crate) fn record(root: &Node, recording: &mut Recording) -> bool {
     let mut findings = Findings::default();
     let mut reader = Reader { recording: Some(recording), ..Reader::new("", &mut findings) };
     let empty = Node { mark: root.mark, value: Value::Mapping(Vec::new()) };
-    if envelope::is_test(root) {
-        read_test(&mut reader, root);
-    } else if let Some(envelope) = envelope::read(&mut reader, root, &empty) {
-        kind::read(&mut reader, envelope.kind, &envelope.spec);
+    match Tool::of(root) {
+        Some(Tool::PolicyTest) => drop(read_test(&mut reader, root)),
+        Some(Tool::Rehearsal) => drop(play(&mut reader, root, None)),
+        None => {
+            if let Some(envelope) = envelope::read(&mut reader, root, &empty) {
+                kind::read(&mut reader, envelope.kind, &envelope.spec);
+            }
+        }
     }
     recording.end_reading();
     !findings.has_errors()

@@ -116,6 +116,8 @@ codes! {
     EXPERIMENT_PROTECTED = "PAL2407", "The mesh protects the identity from faults";
     // PolicyTest.
     POLICY_TEST = "PAL2201", "A PolicyTest says what cannot be asked";
+    // Rehearsal.
+    REHEARSAL = "PAL2501", "A Rehearsal says what cannot be played";
     // Identity of a workload.
     BAD_WORKLOAD = "PAL1501", "The workload's id is not of the form /ns/<namespace>/sa/<service-account>";
     // Gateway.

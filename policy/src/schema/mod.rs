@@ -13,18 +13,19 @@ use serde_json::Value as Json;
 use crate::document::envelope::api_versions;
 use crate::document::yaml;
 use crate::kind::Kind;
-use crate::policy_test;
+use crate::{policy_test, rehearsal};
 
 /// What a file of policies may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     Object(Kind),
     PolicyTest,
+    Rehearsal,
 }
 
 impl Subject {
     pub fn all() -> impl Iterator<Item = Self> {
-        Kind::ALL.into_iter().map(Self::Object).chain([Self::PolicyTest])
+        Kind::ALL.into_iter().map(Self::Object).chain([Self::PolicyTest, Self::Rehearsal])
     }
 
     /// The name in a document's `kind` field.
@@ -32,6 +33,7 @@ impl Subject {
         match self {
             Self::Object(kind) => kind.name(),
             Self::PolicyTest => policy_test::KIND,
+            Self::Rehearsal => rehearsal::KIND,
         }
     }
 
@@ -40,6 +42,7 @@ impl Subject {
         match self {
             Self::Object(kind) => api_versions(kind),
             Self::PolicyTest => vec![policy_test::API_VERSION.to_owned()],
+            Self::Rehearsal => vec![rehearsal::API_VERSION.to_owned()],
         }
     }
 
@@ -59,6 +62,7 @@ impl Subject {
             Self::Object(Kind::RetryPolicy) => "Which requests may be repeated, and which are known again.",
             Self::Object(Kind::FaultExperiment) => "What is done to calls on purpose, for a while.",
             Self::PolicyTest => "Requests, and what the policies beside it are expected to say of them.",
+            Self::Rehearsal => "What is broken on purpose, step by step, and what holds meanwhile.",
         }
     }
 }

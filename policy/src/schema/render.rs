@@ -25,7 +25,7 @@ pub(super) fn document(subject: Subject, explored: &Explored) -> Json {
         set(&mut schema, "/properties/spec/type", json!(["object", "null"]));
     }
     if let Some(Json::Array(required)) = schema.get_mut("required") {
-        // A PolicyTest is told from other documents by its kind, so its reader does not ask for that.
+        // A tool's document is told from others by its kind, so its reader does not ask for that.
         required.retain(|name| name != "kind");
         required.push(json!("kind"));
         required.extend((!explored.spec_may_be_absent).then(|| json!("spec")));

@@ -63,7 +63,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn taken(text: &str) -> Vec<Json> {
     let read = |text: &str| parse_all(&[SourceFile { name: "test.yaml".into(), text: text.into() }]);
     let whole = read(text);
-    if whole.objects.is_empty() && whole.tests.is_empty() {
+    if whole.objects.is_empty() && whole.tests.is_empty() && whole.rehearsals.is_empty() {
         return Vec::new();
     }
     let texts = match whole.findings.has_errors() {
