@@ -112,6 +112,12 @@ fn needs_store(admin: &Admin) -> bool {
     admin.live.snapshot().as_ref().is_some_and(|snapshot| snapshot.has_mesh_limits())
 }
 
+fn watches(admin: &Admin) -> bool {
+    let snapshot = admin.live.snapshot();
+    let watch = snapshot.as_ref().and_then(|snapshot| snapshot.watch());
+    watch.is_some_and(|repeats| repeats.duplicates.is_some())
+}
+
 pub(super) fn certificates(admin: &Admin) -> Response<Full<Bytes>> {
     let identity = admin.live.identity().as_deref().map(Certificate::of);
     json(StatusCode::OK, &Certificates { identity, renewal_failures: admin.status.renewal_failures.get() })
@@ -186,6 +192,12 @@ pub(super) fn metrics(admin: &Admin) -> String {
     }
     upstreams::metrics(&mut text, &admin.upstreams.all());
     health::metrics(&mut text, &admin.health);
+    gauge(
+        &mut text,
+        "palisade_duplicate_watch",
+        "1 while a RetryPolicy has this proxy watch for deliveries that come twice.",
+        u64::from(watches(admin)),
+    );
     let missing = admin.live.missing(now, admin.drain.phase());
     gauge(&mut text, "palisade_ready", "1 when /ready says yes.", u64::from(missing.is_empty()));
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
