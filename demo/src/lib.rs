@@ -12,15 +12,19 @@ mod record;
 mod scene;
 pub mod service;
 mod show;
+mod stage;
 pub mod yaml;
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 pub use docker::serve_pipe;
-use mesh::Mesh;
 pub use mesh::prepare_credentials;
+use mesh::{Ledgers, Mesh};
 use scene::{Report, SCENES};
 
 /// What the demo does after its scenes.
@@ -53,12 +57,30 @@ pub enum On {
 
 /// Plays all scenes, one after another.
 pub fn run(on: &On, afterwards: Afterwards) -> Result<Verdict> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
-    runtime.block_on(play(on, afterwards))
+    threads()?.block_on(play(on, afterwards))
+}
+
+/// Plays none: starts the mesh, with a second instance of the ledger, says in `ready_file` where everything is, and stays up
+/// until Ctrl-C or SIGTERM. `palisade rehearse` breaks it meanwhile.
+pub fn serve(ready_file: &Path) -> Result<()> {
+    threads()?.block_on(async {
+        let mut stop = Stop::new()?;
+        let mut mesh = tokio::select! {
+            mesh = Box::pin(Mesh::start(Ledgers::Two)) => mesh?,
+            () = stop.requested() => return Ok(()),
+        };
+        let served = tokio::select! {
+            served = stage::serve(&mut mesh, ready_file) => served,
+            () = stop.requested() => Ok(()),
+        };
+        Box::pin(mesh.stop()).await;
+        served
+    })
+}
+
+fn threads() -> Result<Runtime> {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.worker_threads(2).enable_all().build().context("cannot start threads")
 }
 
 async fn play(on: &On, afterwards: Afterwards) -> Result<Verdict> {
@@ -96,7 +118,7 @@ async fn play(on: &On, afterwards: Afterwards) -> Result<Verdict> {
 
 async fn found_or_started(on: &On) -> Result<Mesh> {
     match on {
-        On::Processes => Box::pin(Mesh::start()).await,
+        On::Processes => Box::pin(Mesh::start(Ledgers::One)).await,
         On::ComposeProject(project) => Box::pin(Mesh::attach(project)).await,
     }
 }

@@ -66,7 +66,7 @@ fn from_outside(mesh: &Mesh) -> Result<()> {
 }
 
 /// For a POSIX shell, where it needs to be.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':');
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

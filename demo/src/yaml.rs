@@ -10,9 +10,10 @@ pub const INIT: [Document; 3] = [
     ("mtls-strict.yaml", include_str!("../../examples/init/mtls-strict.yaml")),
 ];
 
-/// Who may call whom among the demo's services, and what the edge lets in.
-pub const FINTECH: [Document; 6] = [
+/// Who may call whom among the demo's services, how the ledger is called, and what the edge lets in.
+pub const FINTECH: [Document; 7] = [
     ("ledger.yaml", include_str!("../../examples/fintech/ledger.yaml")),
+    ("ledger-traffic.yaml", include_str!("../../examples/fintech/ledger-traffic.yaml")),
     ("notifications.yaml", include_str!("../../examples/fintech/notifications.yaml")),
     ("edge.yaml", include_str!("../../examples/fintech/edge.yaml")),
     ("edge-guards.yaml", include_str!("../../examples/fintech/edge-guards.yaml")),

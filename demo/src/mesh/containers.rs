@@ -48,6 +48,7 @@ impl Mesh {
             payments: containers.member("payments", "ledger", path).await?,
             ledger: containers.member("ledger", "notifications", path).await?,
             notifications: containers.member("notifications", "ledger", path).await?,
+            second_ledger: None,
             edge: Edge::attach(containers.get("edge")?, &containers.get(EDGE_SIDECAR)?, path).await?,
             folder,
         };

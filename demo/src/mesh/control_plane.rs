@@ -46,6 +46,22 @@ impl ControlPlane {
         }
     }
 
+    /// Whether its process runs; a container is left to itself.
+    pub(crate) fn runs(&self) -> bool {
+        match self {
+            Self::Process { running, .. } => running.is_some(),
+            Self::Container(_) => true,
+        }
+    }
+
+    /// Of its process, where it is one that runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Process { running, .. } => running.as_ref().map(|process| process.pid()),
+            Self::Container(_) => None,
+        }
+    }
+
     /// How long the scenes leave it away, at the least: containers are away for as long as a host that is replaced.
     pub(crate) fn away(&self) -> Duration {
         match self {

@@ -17,6 +17,8 @@ pub(super) struct DataPlane<'a> {
     pub(super) command: &'static str,
     /// Its service account.
     pub(super) account: &'a str,
+    /// Of its token, state and records: the account, unless there are two of it.
+    pub(super) instance: &'a str,
     /// Of its log and its ready file.
     pub(super) name: &'a str,
     pub(super) listeners: &'a [&'a str],
@@ -30,8 +32,8 @@ impl DataPlane<'_> {
         exe: &Path,
         folder: &Path,
     ) -> Result<(Process, Addresses, Records)> {
-        let token = join_token(operator, folder, self.account).await?;
-        let at = |suffix: &str| folder.join(format!("{}{suffix}", self.account));
+        let at = |suffix: &str| folder.join(format!("{}{suffix}", self.instance));
+        let token = join_token(operator, &at(".token"), self.account).await?;
         let records = at(".records.jsonl");
         let (state, log) = (at(".state").display().to_string(), records.display().to_string());
         let ready = ready_file_of(folder, self.name);
@@ -83,11 +85,10 @@ pub(super) async fn listening(process: &mut Process, ready: &Path) -> Result<Add
 }
 
 /// A token for one start, in a file that nobody else can read.
-async fn join_token(operator: &Operator, folder: &Path, account: &str) -> Result<String> {
+async fn join_token(operator: &Operator, path: &Path, account: &str) -> Result<String> {
     let args = ["token", "create", "--namespace", NAMESPACE, "--service-account", account];
     let token = operator.run(&args).await?;
-    let path = folder.join(format!("{account}.token"));
-    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
     std::io::Write::write_all(&mut file, token.trim().as_bytes())?;
     Ok(path.display().to_string())
 }

@@ -63,7 +63,8 @@ impl Edge {
             ["--credentials", &credentials],
         ]
         .concat();
-        let edge = DataPlane { command: EDGE, account: EDGE, name: EDGE, listeners: &listeners };
+        let edge =
+            DataPlane { command: EDGE, account: EDGE, instance: EDGE, name: EDGE, listeners: &listeners };
         let (process, addresses, records) = edge.start(operator, exe, folder).await?;
         Ok(Self { running: Running::Process(process), addresses, records, ca, client: Arc::new(client) })
     }
@@ -125,6 +126,14 @@ impl Edge {
         let name = ServerName::try_from(HOST)?;
         let stream = TlsConnector::from(self.client.clone()).connect(name, stream).await?;
         Connection::over(stream).await
+    }
+
+    /// Of its process, where it is one.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &self.running {
+            Running::Process(process) => Some(process.pid()),
+            Running::Container { .. } => None,
+        }
     }
 
     pub(super) async fn stop(self) {

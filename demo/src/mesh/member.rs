@@ -1,7 +1,7 @@
 //! A service and its sidecar.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use http::Method;
@@ -18,25 +18,55 @@ use crate::ready_file::Addresses;
 use crate::record::Records;
 use crate::service::Service;
 
-/// A service without its sidecar yet.
+/// The process of a service, which may be killed and started again.
 #[derive(Debug)]
 pub(super) struct App {
+    exe: PathBuf,
+    folder: PathBuf,
     service: Service,
-    process: Process,
+    /// Of this instance.
+    name: String,
+    /// The same after a restart.
     pub(super) address: SocketAddr,
+    process: Option<Box<Process>>,
 }
 
 impl App {
-    pub(super) async fn start(exe: &Path, folder: &Path, service: Service) -> Result<Self> {
-        let ready = folder.join(format!("{}.ready.json", service.name()));
-        let sidecar = ready_file_of(folder, &sidecar_name(service));
-        let (ready_file, sidecar) = (ready.display().to_string(), sidecar.display().to_string());
-        let args = ["demo-service", "--name", service.name(), "--listen", "127.0.0.1:0"];
+    pub(super) async fn start(exe: &Path, folder: &Path, service: Service, name: &str) -> Result<Self> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (exe, folder, name) = (exe.to_owned(), folder.to_owned(), name.to_owned());
+        let mut app = Self { exe, folder, service, name, address: any, process: None };
+        app.restart().await?;
+        Ok(app)
+    }
+
+    async fn restart(&mut self) -> Result<()> {
+        let (folder, name) = (&self.folder, &self.name);
+        let ready = ready_file_of(folder, name);
+        // Of an earlier run, when this is a restart.
+        let _absent = std::fs::remove_file(&ready);
+        let sidecar = ready_file_of(folder, &sidecar_name(name)).display().to_string();
+        let (ready_file, listen) = (ready.display().to_string(), self.address.to_string());
+        let args = ["demo-service", "--name", self.service.name(), "--listen", &listen];
         let files = ["--ready-file", &ready_file, "--sidecar", &sidecar];
         let args: Vec<String> = args.into_iter().chain(files).map(str::to_owned).collect();
-        let mut process = Process::start(exe, folder, service.name(), &args)?;
-        let address = listening(&mut process, &ready).await?.listen()?;
-        Ok(Self { service, process, address })
+        let mut process = Process::start(&self.exe, folder, name, &args)?;
+        self.address = listening(&mut process, &ready).await?.listen()?;
+        self.process = Some(Box::new(process));
+        Ok(())
+    }
+
+    async fn kill(&mut self) -> Result<()> {
+        match self.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn stop(self) {
+        if let Some(process) = self.process {
+            process.stop().await;
+        }
     }
 }
 
@@ -53,7 +83,7 @@ pub(crate) struct Member {
 
 #[derive(Debug)]
 enum Running {
-    Processes { app: Box<Process>, sidecar: Box<Process> },
+    Processes { app: Box<App>, sidecar: Box<Process> },
     Containers { sidecar: Container, neighbour: Container, _log: Box<Child> },
 }
 
@@ -61,11 +91,13 @@ impl Member {
     pub(super) async fn start(operator: &Operator, exe: &Path, folder: &Path, app: App) -> Result<Self> {
         let serve = format!("8080,listen=127.0.0.1:0,app={}", app.address);
         let listeners = [["--serve", &serve], ["--outbound-proxy", "127.0.0.1:0"]].concat();
-        let (account, name) = (app.service.name(), sidecar_name(app.service));
-        let proxy = DataPlane { command: "proxy", account, name: &name, listeners: &listeners };
+        let (account, name) = (app.service.name(), sidecar_name(&app.name));
+        let proxy =
+            DataPlane { command: "proxy", account, instance: &app.name, name: &name, listeners: &listeners };
         let (sidecar, addresses, records) = proxy.start(operator, exe, folder).await?;
-        let running = Running::Processes { app: Box::new(app.process), sidecar: Box::new(sidecar) };
-        Ok(Self { running, app: app.address, addresses, records })
+        let address = app.address;
+        let running = Running::Processes { app: Box::new(app), sidecar: Box::new(sidecar) };
+        Ok(Self { running, app: address, addresses, records })
     }
 
     /// One that runs in containers. `neighbour` is another in the same network, from which strangers come.
@@ -164,6 +196,27 @@ impl Member {
         until("a new certificate", async || Ok((self.serial().await? != before).then_some(()))).await
     }
 
+    /// Kills the application, its sidecar stays; or starts it again. True: that was to be done.
+    pub(crate) async fn set_running(&mut self, running: bool) -> Result<bool> {
+        let Running::Processes { app, .. } = &mut self.running else { return Ok(false) };
+        match (app.process.is_some(), running) {
+            (true, false) => app.kill().await?,
+            (false, true) => app.restart().await?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Ids of the application's process and the sidecar's, where they are processes that run.
+    pub(crate) fn pids(&self) -> (Option<u32>, Option<u32>) {
+        match &self.running {
+            Running::Processes { app, sidecar } => {
+                (app.process.as_ref().map(|process| process.pid()), Some(sidecar.pid()))
+            }
+            Running::Containers { .. } => (None, None),
+        }
+    }
+
     /// The serial number of the certificate in use.
     pub(crate) async fn serial(&self) -> Result<String> {
         let answer = self.admin("/certs").await?;
@@ -180,6 +233,7 @@ impl Member {
     }
 }
 
-fn sidecar_name(service: Service) -> String {
-    format!("{}-sidecar", service.name())
+/// Of an instance.
+fn sidecar_name(instance: &str) -> String {
+    format!("{instance}-sidecar")
 }

@@ -49,37 +49,63 @@ pub(crate) struct Mesh {
     payments: Member,
     ledger: Member,
     notifications: Member,
+    /// Of the ledger, where there are two.
+    second_ledger: Option<Member>,
     pub(crate) edge: Edge,
+}
+
+/// The second instance of the ledger.
+pub(crate) const SECOND_LEDGER: &str = "ledger-2";
+
+/// How many instances the ledger has. Each has entries of its own, in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ledgers {
+    One,
+    Two,
 }
 
 impl Mesh {
     /// Starts everything and returns when the first request can pass.
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(ledgers: Ledgers) -> Result<Self> {
         let (exe, folder) = own()?;
         let (path, exe_path) = (folder.path(), exe.as_path());
-        let app = |service| App::start(exe_path, path, service);
-        let (control_plane, auth, accounts, payments, ledger, notifications) = tokio::try_join!(
+        let app = |service: Service| App::start(exe_path, path, service, service.name());
+        let second = async {
+            match ledgers {
+                Ledgers::One => Ok(None),
+                Ledgers::Two => App::start(exe_path, path, Service::Ledger, SECOND_LEDGER).await.map(Some),
+            }
+        };
+        let (control_plane, auth, accounts, payments, ledger, notifications, second) = tokio::try_join!(
             ControlPlane::start(exe_path, path),
             app(Service::Auth),
             app(Service::Accounts),
             app(Service::Payments),
             app(Service::Ledger),
             app(Service::Notifications),
+            second,
         )?;
         let operator = operator(&control_plane, path)?;
         let policies = documents::write(path, auth.address)?.display().to_string();
         operator.run(&["apply", &policies, "--wait", "0s"]).await?;
         let member = |app| Member::start(&operator, exe_path, path, app);
-        let (auth, accounts, payments, ledger, notifications, edge) = tokio::try_join!(
+        let second = async {
+            match second {
+                None => Ok(None),
+                Some(app) => member(app).await.map(Some),
+            }
+        };
+        let (auth, accounts, payments, ledger, notifications, second_ledger, edge) = tokio::try_join!(
             member(auth),
             member(accounts),
             member(payments),
             member(ledger),
             member(notifications),
+            second,
             Edge::start(&operator, exe_path, path),
         )?;
         // A sidecar each, and the edge.
-        let proxies = Service::ALL.len() + 1;
+        let proxies = Service::ALL.len() + usize::from(second_ledger.is_some()) + 1;
         let mesh = Self {
             exe,
             folder,
@@ -91,6 +117,7 @@ impl Mesh {
             payments,
             ledger,
             notifications,
+            second_ledger,
             edge,
         };
         mesh.connected().await?;
@@ -126,6 +153,25 @@ impl Mesh {
         }
     }
 
+    /// Every instance of every service, by its name.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = (&'static str, &Member)> {
+        let all = Service::ALL.map(|service| (service.name(), self.member(service)));
+        all.into_iter().chain(self.second_ledger.iter().map(|member| (SECOND_LEDGER, member)))
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn instances_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Member)> {
+        let all = [
+            (Service::Auth, &mut self.auth),
+            (Service::Accounts, &mut self.accounts),
+            (Service::Payments, &mut self.payments),
+            (Service::Ledger, &mut self.ledger),
+            (Service::Notifications, &mut self.notifications),
+        ];
+        let all = all.map(|(service, member)| (service.name(), member));
+        all.into_iter().chain(self.second_ledger.iter_mut().map(|member| (SECOND_LEDGER, member)))
+    }
+
     pub(crate) fn operator(&self) -> &Operator {
         &self.operator
     }
@@ -143,7 +189,13 @@ impl Mesh {
 
     /// Stops every process, callers first. The temporary directory goes with it.
     pub(crate) async fn stop(self) {
+        let second = async {
+            if let Some(member) = self.second_ledger {
+                member.stop().await;
+            }
+        };
         tokio::join!(
+            second,
             self.edge.stop(),
             self.auth.stop(),
             self.accounts.stop(),

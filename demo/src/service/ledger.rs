@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Call, Reply};
 
-/// The demo writes a few; a loop left running must not eat the memory.
-const ENTRIES_MAX: usize = 10_000;
+/// The demo writes a few, a rehearsal some thousand; a loop left running must not eat the memory.
+const ENTRIES_MAX: usize = 100_000;
 
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
