@@ -8,6 +8,8 @@ use crate::output::printable;
 
 pub(crate) const FAILED: u8 = 1;
 pub(crate) const BAD_INPUT: u8 = 2;
+/// Of a rehearsal: nothing was done, so nothing was learnt.
+const NOT_BEGUN: u8 = 3;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -33,6 +35,11 @@ impl Failure {
     /// The run failed and every problem has been printed.
     pub(crate) fn reported() -> Self {
         Self { code: FAILED, error: None }
+    }
+
+    /// What was to be tried was not begun, and the reason has been printed.
+    pub(crate) fn not_begun() -> Self {
+        Self { code: NOT_BEGUN, error: None }
     }
 
     pub(crate) fn report(self) -> ExitCode {

@@ -22,7 +22,7 @@ pub(crate) fn accepted(files: &[document::SourceFile]) -> Result<PolicySet, Fail
 pub(crate) fn accepted_with_tests(
     files: &[document::SourceFile],
 ) -> Result<(PolicySet, Vec<PolicyTest>), Failure> {
-    let Parsed { objects, tests, findings } = document::parse_all(files);
+    let Parsed { objects, tests, findings, .. } = document::parse_all(files);
     Ok((settled(objects, findings, files)?, tests))
 }
 

@@ -81,7 +81,7 @@ fn every_kind_has_its_places() {
 
 #[test]
 fn who_may_use_whom_is_kept() {
-    let rows: [(&str, &[&str]); 7] = [
+    let rows: [(&str, &[&str]); 8] = [
         ("certs/identity", &[]),
         ("policy", &["palisade-identity"]),
         ("certs", &["palisade-identity"]),
@@ -89,6 +89,7 @@ fn who_may_use_whom_is_kept() {
         ("control-plane", &["palisade-identity", "palisade-policy", "palisade-certs", "palisade-proto"]),
         ("proxy", &["palisade-identity", "palisade-policy", "palisade-certs", "palisade-proto"]),
         ("demo", &["palisade-identity", "palisade-certs"]),
+        ("rehearsal", &["palisade-policy"]),
     ];
     for (member, allowed) in rows {
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();

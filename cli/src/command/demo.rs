@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use palisade_demo::{Afterwards, On, Verdict};
 
 use crate::exit::{Failure, Outcome};
@@ -15,10 +17,17 @@ pub(crate) struct Demo {
     /// are up and stay so. Needs the `docker` command.
     #[arg(long, env = "PALISADE_COMPOSE_PROJECT", value_name = "NAME", requires = "check")]
     compose_project: Option<String>,
+    /// Play no scene: start the mesh, with a second instance of the ledger, write where everything is to this file
+    /// (JSON), and stay up. `palisade rehearse --values FILE` breaks it meanwhile.
+    #[arg(long, env = "PALISADE_READY_FILE", value_name = "FILE", conflicts_with_all = ["check", "compose_project"])]
+    ready_file: Option<PathBuf>,
 }
 
 impl Demo {
     pub(crate) fn run(self) -> Outcome {
+        if let Some(file) = &self.ready_file {
+            return Ok(palisade_demo::serve(file)?);
+        }
         let afterwards = if self.check { Afterwards::Stop } else { Afterwards::StayUp };
         let on = self.compose_project.map_or(On::Processes, On::ComposeProject);
         match palisade_demo::run(&on, afterwards)? {

@@ -69,8 +69,8 @@ impl Lint {
 /// Reads the documents and checks them alone, against each other, and for what they lead to. What a set means that
 /// is not accepted is anybody's guess, so the last is left out then.
 fn check(files: &[document::SourceFile]) -> (usize, Report) {
-    let document::Parsed { objects, tests, mut findings } = document::parse_all(files);
-    let count = objects.len() + tests.len();
+    let document::Parsed { objects, tests, rehearsals, mut findings } = document::parse_all(files);
+    let count = objects.len() + tests.len() + rehearsals.len();
     let malformed = findings.has_errors();
     match PolicySet::new(objects, &[]) {
         Ok((set, warnings)) => {

@@ -28,6 +28,7 @@ mod mtls;
 mod posture;
 mod proxies;
 mod proxy;
+mod rehearse;
 mod rollback;
 mod schema;
 mod suggest;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Test(test::Test),
     Diff(diff::Diff),
     Suggest(suggest::Suggest),
+    Rehearse(rehearse::Rehearse),
     Schema(schema::SchemaOf),
     Apply(apply::Apply),
     Get(get::Get),
@@ -87,6 +89,7 @@ impl Command {
             Self::Test(command) => command.run(),
             Self::Diff(command) => command.run(),
             Self::Suggest(command) => command.run(),
+            Self::Rehearse(command) => command.run(),
             Self::Schema(command) => command.run(),
             Self::Apply(command) => command.run(),
             Self::Get(command) => command.run(),

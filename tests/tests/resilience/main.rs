@@ -20,6 +20,7 @@ mod health;
 mod keys;
 mod kit;
 mod once;
+mod rehearsals;
 mod rolling;
 mod sidecars;
 
