@@ -231,8 +231,12 @@ fn destination_rules() {
     found(&tls("mode: SIMPLE, credentialName: x"), "PAL0009", &format!("{at}.credentialName"));
     found(&tls("mode: SIMPLE, insecureSkipVerify: true"), "PAL0009", &format!("{at}.insecureSkipVerify"));
     found(&rule("{host: '*.example'}"), "PAL1201", "spec.host");
-    let unknown = one(&rule("{host: a.example}"), "PAL0102", "spec.host");
+    let unknown = one(&rule("{host: api.a.example}"), "PAL0102", "spec.host");
     assert_eq!(unknown.severity, Severity::Warning);
+    for of_mesh in ["ledger", "ledger.bank"] {
+        let none = findings(&rule(&format!("{{host: {of_mesh}}}")));
+        assert!(none.is_empty(), "nobody has joined yet, and {of_mesh} may: {none}");
+    }
 }
 
 #[test]

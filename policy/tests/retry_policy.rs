@@ -146,6 +146,6 @@ fn the_service_itself_watches_by_the_policy_of_its_own_namespace_or_the_root() {
 
 #[test]
 fn a_host_that_nobody_has_is_warned_of() {
-    let found = findings(&policy("bank", KEYED));
+    let found = findings(&policy("bank", &KEYED.replace("ledger", "api.ledger.example")));
     assert!(found.0.iter().any(|f| f.severity == Severity::Warning && f.path == "spec.host"), "{found:?}");
 }

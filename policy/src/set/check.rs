@@ -185,6 +185,11 @@ impl<'o> Checker<'o> {
 
     fn warn_no_host(&mut self, object: &Object, host: &str, path: &str) {
         let near = did_you_mean(host, self.hosts_known()).map(|n| format!("did you mean {n:?}?"));
+        // Before the first service registers, a name within the mesh may be that of any.
+        let of_mesh = resolve(host, &object.meta.namespace).any(|name| mesh_name(&name).is_some());
+        if near.is_none() && of_mesh && self.services.is_empty() {
+            return;
+        }
         let message = format!("no service and no ServiceEntry has the host {host:?}");
         self.report(object, |p| {
             p.warning(code::UNKNOWN_SERVICE, path, message);
