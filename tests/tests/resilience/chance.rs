@@ -1,4 +1,5 @@
-//! Upstreams that do at random what upstreams do: whatever that is, a payment is delivered once at most.
+//! Upstreams that do at random what upstreams do: whatever that is, and whatever a route wants to be tried again, a payment is
+//! delivered once at most, unless a RetryPolicy says that it may be repeated.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,26 @@ use crate::kit::{Caller, nobody, request};
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;
 const CANCEL: u32 = 8;
-const PAYMENTS: usize = 60;
+const PAYMENTS: usize = 80;
+/// Tries of a request that may be repeated.
+const TRIES: usize = 3;
+
+/// Asks for every try that there is.
+const AGAIN: &str = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bank, namespace: payments}
+spec:
+  hosts: [bank.example]
+  http:
+  - route: [{destination: {host: bank.example}}]
+    retries: {attempts: 2, retryOn: '5xx,gateway-error,reset,connect-failure,refused-stream,retriable-4xx,429'}
+---
+apiVersion: palisade.mesh/v1
+kind: RetryPolicy
+metadata: {name: bank, namespace: payments}
+spec: {host: bank.example, rules: [{match: [{methods: [POST, PATCH]}], idempotencyKey: Idempotency-Key}]}
+";
 
 /// SplitMix64 (Steele, Lea, Flood 2014): good enough to draw by, and the same for the same seed.
 #[derive(Clone, Debug)]
@@ -57,6 +77,11 @@ fn seed() -> u64 {
     given.unwrap_or(u64::try_from(now.as_nanos() % u128::from(u64::MAX)).unwrap())
 }
 
+/// Half of the payments bear a key, which their bank knows them by.
+fn has_key(n: usize) -> bool {
+    n % 2 == 1
+}
+
 async fn payments_are_delivered_once(http2: bool, acts: &'static [Act]) {
     let seed = seed();
     let chance = Chance(Arc::new(Mutex::new(seed)));
@@ -68,12 +93,15 @@ async fn payments_are_delivered_once(http2: bool, acts: &'static [Act]) {
     }
     let mut endpoints: Vec<_> = servers.iter().map(Wild::address).collect();
     endpoints.push(nobody());
-    let caller = Caller::of(&endpoints, if http2 { "HTTP2" } else { "HTTP" }, "").await;
+    let caller = Caller::of(&endpoints, if http2 { "HTTP2" } else { "HTTP" }, AGAIN).await;
     let mut answered = Vec::new();
     for n in 0..PAYMENTS {
         let id = format!("payment-{n}");
-        let method = chance.draw(&["POST", "PATCH"]);
-        if let Ok(answer) = client::try_send(caller.sidecar.http_proxy(), request(method, &id, &id)).await
+        let mut payment = request(chance.draw(&["POST", "PATCH"]), &id, &id);
+        if has_key(n) {
+            payment.headers_mut().insert("idempotency-key", id.parse().unwrap());
+        }
+        if let Ok(answer) = client::try_send(caller.sidecar.http_proxy(), payment).await
             && answer.status == 200
         {
             answered.push(id);
@@ -81,15 +109,19 @@ async fn payments_are_delivered_once(http2: bool, acts: &'static [Act]) {
     }
     let processed = processed.lock().unwrap().clone();
     let count = |id: &String| processed.iter().filter(|other| *other == id).count();
-    for id in (0..PAYMENTS).map(|n| format!("payment-{n}")) {
-        assert!(count(&id) <= 1, "{id} was delivered {} times; seed {seed}", count(&id));
+    let (mut repeated, ids) = (0, (0..PAYMENTS).map(|n| (n, format!("payment-{n}"))));
+    for (n, id) in ids {
+        let allowed = if has_key(n) { TRIES } else { 1 };
+        assert!(count(&id) <= allowed, "{id} was delivered {} times; seed {seed}", count(&id));
+        repeated += usize::from(count(&id) > 1);
     }
-    assert!(answered.iter().all(|id| count(id) == 1), "what is answered was delivered; seed {seed}");
+    assert!(repeated > 0, "nothing that may be was delivered again; seed {seed}");
+    assert!(answered.iter().all(|id| count(id) >= 1), "what is answered was delivered; seed {seed}");
     assert!(processed.len() > PAYMENTS / 4, "{} were delivered at all; seed {seed}", processed.len());
 }
 
 #[tokio::test]
-async fn whatever_servers_of_http1_do_at_random_a_payment_is_delivered_once_at_most() {
+async fn whatever_servers_of_http1_do_at_random_a_payment_without_a_key_is_delivered_once_at_most() {
     const ACTS: &[Act] = &[
         Act::Answer(200),
         Act::Answer(200),
@@ -106,7 +138,7 @@ async fn whatever_servers_of_http1_do_at_random_a_payment_is_delivered_once_at_m
 }
 
 #[tokio::test]
-async fn whatever_servers_of_http2_do_at_random_a_payment_is_delivered_once_at_most() {
+async fn whatever_servers_of_http2_do_at_random_a_payment_without_a_key_is_delivered_once_at_most() {
     const ACTS: &[Act] = &[
         Act::Answer(200),
         Act::Answer(200),
