@@ -1,11 +1,12 @@
 //! Between sidecars: what the other one says of a refusal of its own.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use palisade_tests::documents::service_entry;
 use palisade_tests::{Sidecar, Upstream, World, client};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::PALISADE;
 use crate::kit::nobody;
@@ -39,15 +40,84 @@ impl Mesh {
         for app in apps {
             ledgers.push(world.file_sidecar("payments/ledger").serve(8080, app).start().await);
         }
-        let entry = service_entry("ledger", ledgers[0].inbound(8080), "HTTP");
-        let two = ledgers[1].inbound(8080);
-        let more =
-            format!(", {{address: {}, ports: {{main: {}}}, serviceAccount: ledger}}]", two.ip(), two.port());
-        let at = entry.rfind(']').unwrap();
-        world.policy("ledger.yaml", &format!("{}{more}\n", &entry[..at]));
+        world.policy("ledger.yaml", &ledger_at(ledgers[0].inbound(8080), ledgers[1].inbound(8080)));
         let caller = world.file_sidecar("payments/web").outbound().start().await;
         Self { world, caller, _ledgers: ledgers.try_into().unwrap() }
     }
+}
+
+/// The ledger, with two endpoints.
+fn ledger_at(one: SocketAddr, two: SocketAddr) -> String {
+    let entry = service_entry("ledger", one, "HTTP");
+    let more =
+        format!(", {{address: {}, ports: {{main: {}}}, serviceAccount: ledger}}]", two.ip(), two.port());
+    let at = entry.rfind(']').unwrap();
+    format!("{}{more}\n", &entry[..at])
+}
+
+/// An instance of the ledger, and a host beside it that takes connections and says nothing on them.
+struct Silent {
+    world: World,
+    app: Upstream,
+    caller: Sidecar,
+    _ledger: Sidecar,
+    _host: TcpListener,
+}
+
+impl Silent {
+    async fn start(documents: &str) -> Self {
+        let world = World::of_files(PALISADE);
+        world.policy("open.yaml", OPEN);
+        let app = Upstream::start("ledger").await;
+        let ledger = world.file_sidecar("payments/ledger").serve(8080, app.address()).start().await;
+        let host = TcpListener::bind("127.0.0.1:0").unwrap();
+        world.policy("ledger.yaml", &ledger_at(host.local_addr().unwrap(), ledger.inbound(8080)));
+        if !documents.is_empty() {
+            world.policy("more.yaml", documents);
+        }
+        let caller = world.file_sidecar("payments/web").workers(1).outbound().start().await;
+        Self { world, app, caller, _ledger: ledger, _host: host }
+    }
+}
+
+#[tokio::test]
+async fn a_payment_leaves_a_silent_host_within_the_time_of_one_try() {
+    let mesh = Silent::start(
+        "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ledger, namespace: payments}
+spec:
+  hosts: [ledger]
+  http: [{route: [{destination: {host: ledger}}], retries: {attempts: 2, perTryTimeout: 1s}}]
+",
+    )
+    .await;
+    for n in 0..10 {
+        let began = Instant::now();
+        let answer = client::post(mesh.caller.http_proxy(), LEDGER, &format!("pay {n}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(began.elapsed() < Duration::from_secs(4), "the limit for connections is 5 s");
+    }
+    assert_eq!(mesh.app.received().len(), 10, "each once");
+    let records = mesh.caller.records_with(10, &[("response_code", json!(200))]).await;
+    assert!(records.iter().any(|record| record["retry_count"] == 1), "the silent host was tried");
+    drop(mesh.world);
+}
+
+#[tokio::test]
+async fn a_silent_host_costs_those_who_are_in_a_hurry_a_request_or_two_and_the_others_come_first_then() {
+    let mesh = Silent::start("").await;
+    let mut late = 0;
+    for _ in 0..20 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let deadline = (now + Duration::from_millis(700)).as_millis();
+        let mut request = client::request("GET", LEDGER, "");
+        request.headers_mut().insert("x-palisade-deadline", deadline.to_string().parse().unwrap());
+        late += usize::from(client::send(mesh.caller.http_proxy(), request).await.status == 504);
+    }
+    assert!(late < 5, "{late} of 20 met the silent host");
+    assert_eq!(mesh.app.received().len(), 20 - late);
 }
 
 #[tokio::test]
