@@ -2,6 +2,7 @@
 
 mod allowed;
 mod edge;
+mod faults;
 mod intruders;
 mod live_policy;
 mod loopback;
@@ -29,7 +30,7 @@ pub(crate) struct Scene {
 }
 
 /// In this order: a later scene may rely on what an earlier one left.
-pub(crate) const SCENES: [Scene; 17] = [
+pub(crate) const SCENES: [Scene; 20] = [
     Scene {
         title: "payments calls the ledger: a policy allows it",
         play: |mesh| Box::pin(allowed::play(mesh)),
@@ -94,6 +95,18 @@ pub(crate) const SCENES: [Scene; 17] = [
     Scene {
         title: "passwords are guessed: an address has 10 logins a minute",
         play: |mesh| Box::pin(edge::guesses::play(mesh)),
+    },
+    Scene {
+        title: "a fault on purpose: the ledger is slow for payments, the record says why, one command ends it",
+        play: |mesh| Box::pin(faults::slow_ledger::play(mesh)),
+    },
+    Scene {
+        title: "the breaker: with a slow ledger, calls over the bound fail at once and reach nobody",
+        play: |mesh| Box::pin(faults::breaker::play(mesh)),
+    },
+    Scene {
+        title: "the ledger's answers are lost: an entry is made once, a read is made again",
+        play: |mesh| Box::pin(faults::lost_answer::play(mesh)),
     },
 ];
 

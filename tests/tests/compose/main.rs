@@ -30,7 +30,7 @@ async fn the_scenes_of_the_demo_come_out_between_containers_too() {
         .unwrap();
     let stdout = String::from_utf8_lossy(&done.stdout);
     assert_eq!(done.status.code(), Some(0), "{stdout}\n{}", String::from_utf8_lossy(&done.stderr));
-    assert!(stdout.contains("17 of 17 scenes as expected"), "{stdout}");
+    assert!(stdout.contains("20 of 20 scenes as expected"), "{stdout}");
     // These two are not what they are between processes.
     let words = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for service in SERVICES {

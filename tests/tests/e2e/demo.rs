@@ -15,7 +15,7 @@ async fn the_demo_plays_every_scene_as_expected() {
     let done = Command::new(PALISADE).args(["demo", "--check"]).output().await.unwrap();
     let stdout = String::from_utf8_lossy(&done.stdout);
     assert_eq!(done.status.code(), Some(0), "{stdout}\n{}", String::from_utf8_lossy(&done.stderr));
-    assert!(!stdout.contains("FAIL") && stdout.contains("17 of 17 scenes as expected"), "{stdout}");
+    assert!(!stdout.contains("FAIL") && stdout.contains("20 of 20 scenes as expected"), "{stdout}");
     assert!(!stdout.contains('\u{1b}'), "colours where no terminal is: {stdout}");
     assert!(stdout.lines().all(|line| line.chars().count() <= 100), "wider than 100 columns: {stdout}");
 }
