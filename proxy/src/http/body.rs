@@ -366,6 +366,16 @@ pub(crate) async fn discard(mut body: Incoming, limits: &Limits) -> bool {
     body.is_end_stream()
 }
 
+/// The rest of a body with so many bytes before it.
+pub(super) fn longer(rest: &SizeHint, before: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(rest.lower().saturating_add(before));
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper.saturating_add(before));
+    }
+    hint
+}
+
 fn add(cell: &Cell<u64>, bytes: usize) {
     cell.set(cell.get().saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)));
 }

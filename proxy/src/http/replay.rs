@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::body::{BodyError, Source};
+use super::body::{BodyError, Source, longer};
 
 /// A body, and what of it was sent.
 #[derive(Debug)]
@@ -154,13 +154,7 @@ impl Playback {
     /// What is kept and not yet sent once more, and what is still to come.
     pub(super) fn left(&self) -> SizeHint {
         let kept = u64::try_from(self.replay.sent.borrow().left(self.played)).unwrap_or(u64::MAX);
-        let rest = self.replay.source.borrow().left();
-        let mut hint = SizeHint::new();
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(kept));
-        }
-        hint.set_lower(rest.lower().saturating_add(kept));
-        hint
+        longer(&self.replay.source.borrow().left(), kept)
     }
 }
 

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
-use super::{BodyError, poll_incoming};
+use super::{BodyError, longer, poll_incoming};
 use crate::http::shape::{Shaped, Shaper};
 use crate::http::silence::{Alarm, Silence};
 use crate::stage::open::Why;
@@ -258,16 +258,6 @@ fn poll_shaped(
         record.injected(&shaper.experiment().id, kind);
     }
     polled
-}
-
-/// With so many bytes before it.
-fn longer(rest: &SizeHint, held: u64) -> SizeHint {
-    let mut hint = SizeHint::new();
-    hint.set_lower(rest.lower().saturating_add(held));
-    if let Some(upper) = rest.upper() {
-        hint.set_upper(upper.saturating_add(held));
-    }
-    hint
 }
 
 impl Drop for ResponseBody {

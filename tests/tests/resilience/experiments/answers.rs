@@ -145,6 +145,24 @@ async fn a_caller_that_could_not_tell_gets_all_of_it() {
     assert_eq!(injected(&caller.sidecar, "truncate").await, 1.0);
 }
 
+/// Its handshake may be delayed; what follows is no body.
+#[tokio::test]
+async fn what_has_become_a_websocket_is_left_alone() {
+    let bank = Upstream::start("bank").await;
+    let fault =
+        "delay: {fixed: 50ms}, response: {truncate: {afterBytes: 1}, slow: {everyBytes: 1, pause: 1h}}";
+    let caller = Caller::of(&[bank.address()], "HTTP", &experiment(fault, "maxActive: 1\n")).await;
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(caller.sidecar.http_proxy()).await.unwrap();
+        let asked = "GET http://bank.example/upgrade HTTP/1.1\r\nhost: bank.example\r\nconnection: upgrade\r\n\
+                     upgrade: websocket\r\n\r\nthere and back";
+        let answer = String::from_utf8(client::raw(&mut socket, asked.as_bytes()).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("\r\n\r\nthere and back"), "{answer}");
+    }
+    let records = marked(&caller, 2, "delay").await;
+    assert!(records.iter().all(|record| record["response_code"] == 101), "{records:#?}");
+}
+
 #[tokio::test]
 async fn callers_of_grpc_are_told_in_trailers_that_an_answer_broke_off() {
     let bank = Upstream::start("bank").await;
