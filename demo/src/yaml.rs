@@ -29,3 +29,10 @@ pub const NOTIFICATIONS_READ_LEDGER: Document = (
     "notifications-read-ledger.yaml",
     include_str!("../../examples/fintech/extra/notifications-read-ledger.yaml"),
 );
+
+/// The same.
+pub const LEDGER_RETRIES: Document =
+    ("ledger-retries.yaml", include_str!("../../examples/fintech/extra/ledger-retries.yaml"));
+
+/// All that scenes apply.
+pub const EXTRA: [Document; 2] = [NOTIFICATIONS_READ_LEDGER, LEDGER_RETRIES];

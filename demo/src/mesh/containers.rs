@@ -60,8 +60,11 @@ impl Mesh {
 /// Documents that scenes apply later.
 fn write_extra(folder: &Path) -> Result<()> {
     std::fs::create_dir(folder)?;
-    let (name, text) = yaml::NOTIFICATIONS_READ_LEDGER;
-    std::fs::write(folder.join(name), text).with_context(|| format!("cannot write to {}", folder.display()))
+    for (name, text) in yaml::EXTRA {
+        std::fs::write(folder.join(name), text)
+            .with_context(|| format!("cannot write to {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 struct Containers(BTreeMap<String, Container>);

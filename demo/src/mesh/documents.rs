@@ -21,7 +21,8 @@ pub(super) fn write(folder: &Path, auth: SocketAddr) -> Result<PathBuf> {
     let (name, text) = yaml::EDGE_USERS;
     ensure!(text.contains(KEYS_AT), "{name} does not say where the keys are");
     std::fs::write(policies.join(name), text.replace(KEYS_AT, &format!("jwksUri: http://{auth}/")))?;
-    let (name, text) = yaml::NOTIFICATIONS_READ_LEDGER;
-    std::fs::write(extra.join(name), text)?;
+    for (name, text) in yaml::EXTRA {
+        std::fs::write(extra.join(name), text)?;
+    }
     Ok(policies)
 }

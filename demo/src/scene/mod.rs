@@ -97,15 +97,15 @@ pub(crate) const SCENES: [Scene; 20] = [
         play: |mesh| Box::pin(edge::guesses::play(mesh)),
     },
     Scene {
-        title: "a fault on purpose: the ledger is slow for payments, the record says why, one command ends it",
+        title: "a fault on purpose: a ledger that is slow for payments alone, and a kill switch",
         play: |mesh| Box::pin(faults::slow_ledger::play(mesh)),
     },
     Scene {
-        title: "the breaker: with a slow ledger, calls over the bound fail at once and reach nobody",
+        title: "the breaker: with a slow ledger, calls over the bound fail at once",
         play: |mesh| Box::pin(faults::breaker::play(mesh)),
     },
     Scene {
-        title: "the ledger's answers are lost: an entry is made once, a read is made again",
+        title: "answers of the ledger are lost: an entry is made once, a read is made again",
         play: |mesh| Box::pin(faults::lost_answer::play(mesh)),
     },
 ];

@@ -2,16 +2,20 @@ use anyhow::Result;
 use http::Method;
 
 use super::{Report, call, inject, stop_all};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, NAMESPACE};
 use crate::service::Service;
+use crate::yaml;
 
-/// Tries of a request that may be repeated: the first, and the two of the mesh's default.
+/// Tries of a request that may be repeated: the first, and the two that the route asks for.
 const TRIES: u64 = 3;
 
 /// The ledger does what it is asked, and its answers are lost: the case in which retries pay twice. An entry is made once, a
 /// read is tried again.
 pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
     let mut report = Report::default();
+    let (retries, _) = yaml::LEDGER_RETRIES;
+    mesh.operator().apply(&mesh.path("extra").join(retries)).await?;
+    report.step(format!("palisade apply {retries}"), "every failure is to be tried again, it says", "");
     inject(mesh, &mut report, "lost-answers", &["--drop-response"]).await?;
     let ledger = mesh.member(Service::Ledger);
 
@@ -29,6 +33,8 @@ pub(in crate::scene) async fn play(mesh: &mut Mesh) -> Result<Report> {
     }
 
     stop_all(mesh, &mut report).await?;
+    let args = ["delete", "VirtualService", "ledger-retries", "-n", NAMESPACE, "--wait", "5s"];
+    mesh.operator().run(&args).await?;
     let (answer, _) = call(mesh, Method::GET).await?;
     report.expect("status after the kill switch", 200, answer.status.as_u16());
     Ok(report)
