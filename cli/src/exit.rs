@@ -37,6 +37,11 @@ impl Failure {
         Self { code: FAILED, error: None }
     }
 
+    /// For those who go on with something else.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        self.error.unwrap_or_else(|| anyhow::anyhow!("it failed, and has said why"))
+    }
+
     /// What was to be tried was not begun, and the reason has been printed.
     pub(crate) fn not_begun() -> Self {
         Self { code: NOT_BEGUN, error: None }

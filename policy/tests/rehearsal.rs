@@ -1,10 +1,12 @@
 //! What a Rehearsal may say, and what becomes of `${name}` in it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this is test code")]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use palisade_policy::document::{Parsed, SourceFile, parse_all};
+use palisade_policy::Finding;
+use palisade_policy::document::{Parsed, SourceFile, parse, parse_all};
 use palisade_policy::finding::code;
+use palisade_policy::kind::Spec;
 use palisade_policy::rehearsal::{Rehearsal, Traffic, Values};
 
 const LOAD: &str = "load: {requests: [{url: 'http://127.0.0.1:8080/'}]}";
@@ -37,8 +39,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((request.method.as_str(), request.body.as_str()), ("GET", ""));
     assert_eq!(load.address(request), Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!((load.per_second, load.max_in_flight, load.timeout.as_secs()), (10, 256, 10));
-    let seconds =
-        [rehearsal.warm_up, rehearsal.window, rehearsal.recover_within, rehearsal.steps[0].command.timeout];
+    let command = rehearsal.steps[0].command.as_ref().unwrap();
+    let seconds = [rehearsal.warm_up, rehearsal.window, rehearsal.recover_within, command.timeout];
     assert_eq!(seconds.map(|length| length.as_secs()), [5, 5, 30, 10]);
     assert_eq!(
         rehearsal.addresses(),
@@ -86,7 +88,7 @@ fn names_are_filled_in_from_outside_else_from_the_document() {
     assert_eq!(load.requests[0].url, "http://ledger.bank:8080/entries");
     assert_eq!(load.requests[0].headers["x-run"], "a ${for} b", "what is filled in is not read again");
     assert_eq!(load.requests[0].body, "${for}${for}");
-    assert_eq!(rehearsal.steps[0].command.run, ["kill", "7"]);
+    assert_eq!(rehearsal.steps[0].command.as_ref().unwrap().run, ["kill", "7"]);
     assert_eq!(rehearsal.steps[0].length, Duration::from_secs(20));
     let addresses: Vec<_> = rehearsal.addresses().iter().map(|(_, address)| address.to_string()).collect();
     assert_eq!(addresses, ["[::1]:2", "127.0.0.1:1"]);
@@ -134,6 +136,7 @@ fn what_cannot_be_played_is_refused_where_it_stands() {
         (step(&format!("{{{dead}, hold: {{p99: 1}}}}")), "a text is expected"),
         (step(&format!("{{{dead}, hold: {{duplicateDeliveries: 0}}}}")), "no proxy is observed"),
         (step(&format!("{{{dead}, hold: {{breakerOpensWithin: 1s}}}}")), "no proxy is observed"),
+        (step(&format!("{{{dead}, hold: {{retries: 0}}}}")), "no proxy is observed"),
         (step("{name: a, for: 11m, command: [stop], undo: [start]}"), "11m is out of its range"),
         (step(&vec![format!("{{{}}}", dead.replace("1s", "10m")); 6].join(", ")), "it takes"),
         (load("{requests: []}"), "0 requests are written"),
@@ -167,6 +170,79 @@ fn what_cannot_be_played_is_refused_where_it_stands() {
             text.contains(expected) && finding.position.is_some()
         });
         assert!(found && findings.has_errors(), "{spec}\nshould say {expected:?}:\n{findings}");
+    }
+}
+
+const FAULT: &str = "fault: {callers: [corp.example/ns/bank/sa/payments], hosts: [ledger], percentage: {value: 12.5}, fault: {delay: {fixed: 2s}}}";
+
+#[test]
+fn a_fault_is_an_experiment_whose_time_is_that_of_its_step() {
+    let spec = format!(
+        "  controlPlane: {{server: '127.0.0.1:15012', operatorDir: '${{dir}}'}}
+  {LOAD}
+  observe: {{payments: '127.0.0.1:15000'}}
+  steadyState: {{successRate: 99}}
+  steps: [{{name: slow, for: 20s, {FAULT}}}]
+  abortWhen: {{successRateBelow: 20}}"
+    );
+    let rehearsal = filled(&spec, &[("dir", "/operator")]).unwrap();
+    assert_eq!(rehearsal.control_plane.as_ref().unwrap().operator_dir, "/operator");
+    let step = &rehearsal.steps[0];
+    assert_eq!((step.command.is_none(), step.fault_length_max()), (true, Duration::from_secs(60)));
+    let starts_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_796_040_000);
+    let fault = step.fault.as_ref().unwrap();
+    let text = fault.document("bank", "rehearsal-r-1", starts_at, Duration::from_millis(65_500));
+    let (objects, findings) = parse(&[SourceFile { name: "fault".into(), text }]);
+    assert!(findings.0.is_empty(), "{findings}");
+    let Spec::FaultExperiment(read) = &objects[0].spec else { panic!("{objects:?}") };
+    assert_eq!((read.starts_at, read.duration), (starts_at, Duration::from_millis(65_500)));
+    assert_eq!((read.share_ppm, &read.hosts[..]), (125_000, &["ledger".to_owned()][..]));
+}
+
+#[test]
+fn a_fault_that_no_mesh_would_take_is_refused_where_it_stands() {
+    let of = |fault: &str| {
+        format!(
+            "  controlPlane: {{server: a, operatorDir: b}}
+  {LOAD}
+  observe: {{payments: '127.0.0.1:15000'}}
+  steadyState: {{successRate: 99}}
+  steps:
+  - {{name: a, for: 1s, command: [stop], undo: [start]}}
+  - {{name: slow, for: 20s, {fault}}}
+  abortWhen: {{successRateBelow: 20}}"
+        )
+    };
+    let rows = [
+        (of(&FAULT.replace("bank", "shop")), "PAL2404", "spec.steps[1].fault.callers[0]", 11),
+        (
+            of(&FAULT.replace("fixed: 2s", "fixed: 2h")),
+            "PAL2402",
+            "spec.steps[1].fault.fault.delay.fixed",
+            11,
+        ),
+        (of(&FAULT.replace("hosts:", "duration: 5m, hosts:")), "PAL0009", "spec.steps[1].fault.duration", 11),
+        (of(&FAULT.replace("hosts: [ledger], ", "")), "PAL0012", "spec.steps[1].fault.hosts", 11),
+        (
+            of(FAULT).replace("controlPlane: {server: a, operatorDir: b}", ""),
+            "PAL2501",
+            "spec.steps[1].fault",
+            11,
+        ),
+        (
+            of(FAULT).replace("observe: {payments: '127.0.0.1:15000'}", ""),
+            "PAL2501",
+            "spec.steps[1].fault",
+            11,
+        ),
+        (of(FAULT).replace("server: a, ", ""), "PAL0012", "spec.controlPlane.server", 5),
+        (of(&format!("{FAULT}, undo: [start]")), "PAL2501", "spec.steps[1]", 11),
+    ];
+    for (spec, code, path, line) in rows {
+        let findings = parsed(&spec).findings;
+        let place = |finding: &Finding| finding.position.as_ref().map(|position| position.line);
+        let found = findings.0.iter().any(|f| f.code == code && f.path == path && place(f) == Some(line));
+        assert!(found, "{spec}\nshould say {code} at {path}, line {line}:\n{findings}");
     }
 }
 

@@ -7,7 +7,7 @@ use palisade_policy::rehearsal::Conditions;
 
 use crate::judge;
 use crate::observe::Observer;
-use crate::sample::{Samples, Window};
+use crate::sample::{Hope, Samples, Window};
 
 /// Between two times at which a system may have recovered.
 const GRAIN: Duration = Duration::from_millis(100);
@@ -45,11 +45,24 @@ impl Evidence {
         }
     }
 
-    /// Of the latest requests, those that hang among them.
-    pub(crate) fn of_late(&self, observer: &Observer, from: Duration, now: Duration) -> Window {
+    /// What the guard looks at. Of the requests of the last window, those under way are taken for good: what failed fast is
+    /// seen at once. Of those of the window `patience` earlier, they are taken for failed: so is what hangs.
+    pub(crate) fn of_late(&self, observer: &Observer, of: &Late) -> [Window; 2] {
         match self {
-            Self::Load(samples) => samples.lock().of_late(from, now),
-            Self::Live => observer.live(from, observer.live_until()).unwrap_or_default(),
+            Self::Load(samples) => {
+                let samples = samples.lock();
+                let window = |to: Duration, hope| {
+                    let from = to.saturating_sub(of.window).max(of.since);
+                    samples.so_far(from, to, of.now, hope)
+                };
+                [window(of.now, Hope::Good), window(of.now.saturating_sub(of.patience), Hope::Failed)]
+            }
+            // Proxies count what has ended.
+            Self::Live => {
+                let to = observer.live_until();
+                let from = to.saturating_sub(of.window).max(of.since);
+                [observer.live(from, to).unwrap_or_default(), Window::default()]
+            }
         }
     }
 
@@ -60,6 +73,17 @@ impl Evidence {
             Self::Live => now.saturating_sub(observer.live_until()),
         }
     }
+}
+
+/// A look of the guard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Late {
+    pub(crate) now: Duration,
+    /// What was due before this is nothing to judge by.
+    pub(crate) since: Duration,
+    pub(crate) window: Duration,
+    /// A request that is under way for longer has failed.
+    pub(crate) patience: Duration,
 }
 
 /// Looks for the first time from which on the steady state holds for a window.
@@ -131,6 +155,7 @@ mod tests {
         p50: None,
         p99: None,
         duplicates: None,
+        retries: None,
         breaker_within: None,
     };
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use palisade_policy::rehearsal::{AbortWhen, Conditions};
 use serde::{Serialize, Serializer};
 
+use crate::observe::Counts;
 use crate::sample::Window;
 
 /// A condition that does not hold: what was seen, and what was to be.
@@ -29,8 +30,12 @@ pub enum Breach {
         were: u64,
         at_most: u64,
     },
+    Retries {
+        were: u64,
+        at_most: u64,
+    },
     /// A proxy that could not be read.
-    DuplicatesUnknown {
+    CountsUnknown {
         proxy: String,
     },
     /// `None`: it did not open at all.
@@ -41,6 +46,8 @@ pub enum Breach {
     NotRecovered {
         within: Duration,
     },
+    /// A step with a fault that no observed proxy has injected shows nothing.
+    NothingInjected,
     /// Nothing was heard of the proxies by whose counts is judged.
     Blind {
         since: Duration,
@@ -63,8 +70,11 @@ impl fmt::Display for Breach {
             Self::Duplicates { were, at_most } => {
                 write!(f, "{}, at most {at_most} was to be", duplicates(*were))
             }
-            Self::DuplicatesUnknown { proxy } => {
-                write!(f, "duplicate deliveries are not known: {proxy} could not be read")
+            Self::Retries { were, at_most } => {
+                write!(f, "{}, at most {at_most} was to be", retries(*were))
+            }
+            Self::CountsUnknown { proxy } => {
+                write!(f, "what proxies count is not known: {proxy} could not be read")
             }
             Self::Breaker { after: Some(after), within } => {
                 write!(f, "a breaker opened after {}, and was to within {}", shown(*after), shown(*within))
@@ -73,6 +83,12 @@ impl fmt::Display for Breach {
                 write!(f, "no breaker opened, and one was to within {}", shown(*within))
             }
             Self::NotRecovered { within } => write!(f, "not recovered within {}", shown(*within)),
+            Self::NothingInjected => {
+                write!(
+                    f,
+                    "no observed proxy injected the fault; observe those of the callers, and see whom it is for"
+                )
+            }
             Self::Blind { since } => write!(f, "nothing was heard of the proxies for {}", shown(*since)),
         }
     }
@@ -112,6 +128,11 @@ pub(crate) fn duplicates(count: u64) -> String {
     format!("{count} duplicate {plural}")
 }
 
+pub(crate) fn retries(count: u64) -> String {
+    let plural = if count == 1 { "try" } else { "tries" };
+    format!("{count} {plural} after the first")
+}
+
 /// What of these conditions requests do not keep to.
 pub(crate) fn requests(conditions: &Conditions, window: &Window) -> Vec<Breach> {
     let Some(ppm) = window.success_ppm() else { return vec![Breach::NoRequests] };
@@ -133,13 +154,22 @@ fn above(limit: Option<Duration>, value: Option<Duration>) -> Option<(Duration, 
     limit.zip(value).filter(|(limit, value)| value > limit)
 }
 
-/// What of these conditions deliveries do not keep to.
-pub(crate) fn deliveries(conditions: &Conditions, counted: Result<&u64, &String>) -> Option<Breach> {
-    let at_most = conditions.duplicates?;
-    match counted {
-        Ok(were) => (*were > at_most).then_some(Breach::Duplicates { were: *were, at_most }),
-        Err(proxy) => Some(Breach::DuplicatesUnknown { proxy: proxy.clone() }),
+/// What of these conditions the counts of proxies do not keep to.
+pub(crate) fn counts(conditions: &Conditions, counted: Result<&Counts, &String>) -> Vec<Breach> {
+    let Conditions { duplicates, retries, .. } = conditions;
+    if duplicates.is_none() && retries.is_none() {
+        return Vec::new();
     }
+    let counted = match counted {
+        Ok(counted) => counted,
+        Err(proxy) => return vec![Breach::CountsUnknown { proxy: proxy.clone() }],
+    };
+    let over = |limit: Option<u64>, were| limit.filter(|most| were > *most).map(|at_most| (were, at_most));
+    let of_duplicates = over(*duplicates, counted.duplicate_deliveries);
+    let of_retries = over(*retries, counted.retries);
+    let of_duplicates = of_duplicates.map(|(were, at_most)| Breach::Duplicates { were, at_most });
+    let of_retries = of_retries.map(|(were, at_most)| Breach::Retries { were, at_most });
+    of_duplicates.into_iter().chain(of_retries).collect()
 }
 
 /// Whether the breaker opened in time. `after`: from the begin of the step.
@@ -148,7 +178,7 @@ pub(crate) fn breaker(conditions: &Conditions, after: Option<Duration>) -> Optio
     after.is_none_or(|after| after > within).then_some(Breach::Breaker { after, within })
 }
 
-/// The guard: why everything is to be mended at once. `window`: what ended of late, and what hangs.
+/// The guard: why everything is to be mended at once.
 pub(crate) fn guard(abort_when: &AbortWhen, window: &Window, duplicates: u64) -> Option<Breach> {
     if let Some(at_most) = abort_when.duplicates_above.filter(|most| duplicates > *most) {
         return Some(Breach::Duplicates { were: duplicates, at_most });
@@ -211,25 +241,36 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_that_nobody_could_count_do_not_hold() {
-        let of = |duplicates| Conditions { duplicates, ..Conditions::default() };
-        let rows = [
-            (of(Some(0)), Ok(0), None),
-            (of(Some(0)), Ok(1), Some("1 duplicate delivery, at most 0 was to be")),
-            (of(Some(3)), Ok(3), None),
-            (of(Some(3)), Ok(4), Some("4 duplicate deliveries, at most 3 was to be")),
+    fn what_nobody_could_count_does_not_hold() {
+        let of = |duplicates, retries| Conditions { duplicates, retries, ..Conditions::default() };
+        let counts = |duplicate_deliveries, retries| Ok(Counts { duplicate_deliveries, retries });
+        let rows: [(_, _, &[&str]); 10] = [
+            (of(Some(0), None), counts(0, 9), &[]),
+            (of(Some(0), None), counts(1, 0), &["1 duplicate delivery, at most 0 was to be"]),
+            (of(Some(3), None), counts(3, 0), &[]),
+            (of(Some(3), None), counts(4, 0), &["4 duplicate deliveries, at most 3 was to be"]),
+            (of(None, Some(0)), counts(9, 0), &[]),
+            (of(None, Some(0)), counts(0, 2), &["2 tries after the first, at most 0 was to be"]),
             (
-                of(Some(3)),
-                Err("ledger"),
-                Some("duplicate deliveries are not known: ledger could not be read"),
+                of(Some(0), Some(0)),
+                counts(1, 1),
+                &["1 duplicate delivery, at most 0 was to be", "1 try after the first, at most 0 was to be"],
             ),
-            (of(None), Err("ledger"), None),
-            (of(None), Ok(7), None),
+            (
+                of(Some(0), Some(0)),
+                Err("ledger"),
+                &["what proxies count is not known: ledger could not be read"],
+            ),
+            (of(None, None), Err("ledger"), &[]),
+            (of(None, None), counts(7, 7), &[]),
         ];
         for (conditions, counted, expected) in rows {
             let counted = counted.map_err(|proxy: &str| proxy.to_owned());
-            let breach = deliveries(&conditions, counted.as_ref()).map(|breach| breach.to_string());
-            assert_eq!(breach.as_deref(), expected, "{conditions:?} {counted:?}");
+            assert_eq!(
+                said(super::counts(&conditions, counted.as_ref())),
+                expected,
+                "{conditions:?} {counted:?}"
+            );
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod command;
 mod evidence;
+mod faults;
 mod judge;
 mod load;
 mod observe;
@@ -15,4 +16,5 @@ mod sample;
 mod step;
 mod wait;
 
+pub use faults::Faults;
 pub use play::Stage;

@@ -2,23 +2,26 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use palisade_policy::rehearsal::{Rehearsal, Traffic};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::evidence::{Evidence, Shared};
+use crate::faults::{Experiment, Faults};
 use crate::judge::{self, Breach};
 use crate::load::Generator;
 use crate::observe::Observer;
 use crate::report::{Report, Verdict, plot};
 use crate::sample::Window;
-use crate::wait::Early;
+use crate::wait::{Early, told};
 
 /// What it takes to play a rehearsal.
 #[derive(Debug)]
-pub struct Stage<'r, T> {
+pub struct Stage<'r, F, T> {
     pub rehearsal: &'r Rehearsal,
+    /// Asked where a step has a fault.
+    pub faults: F,
     /// Becomes true: everything is mended, and the rehearsal is over.
     pub stop: watch::Receiver<bool>,
     /// Told what happens, a line at a time.
@@ -26,12 +29,16 @@ pub struct Stage<'r, T> {
     pub began: SystemTime,
 }
 
-impl<T: FnMut(&str)> Stage<'_, T> {
+impl<F: Faults, T: FnMut(&str)> Stage<'_, F, T> {
     /// Plays it. Whatever comes of it, all that was broken is mended before this returns, or the report says what is not.
     pub async fn play(mut self) -> Report {
         let start = Instant::now();
         let mut report = Report::new(self.rehearsal, self.began);
-        let (observer, evidence, generator) = match ready(self.rehearsal, start).await {
+        let ready = tokio::select! {
+            ready = ready(self.rehearsal, &self.faults, start) => ready,
+            () = told(&mut self.stop) => Err(anyhow!(Early::Interrupted.why())),
+        };
+        let (observer, evidence, generator) = match ready {
             Ok(ready) => ready,
             Err(error) => {
                 report.end(Verdict::NotBegun, vec![format!("{error:#}")]);
@@ -40,6 +47,7 @@ impl<T: FnMut(&str)> Stage<'_, T> {
         };
         let mut play = Play {
             rehearsal: self.rehearsal,
+            faults: &self.faults,
             stop: self.stop,
             start,
             observer,
@@ -56,7 +64,18 @@ impl<T: FnMut(&str)> Stage<'_, T> {
 }
 
 /// Everything that a rehearsal looks at, and requests on their way.
-async fn ready(rehearsal: &Rehearsal, start: Instant) -> Result<(Observer, Evidence, Option<Generator>)> {
+async fn ready(
+    rehearsal: &Rehearsal,
+    faults: &impl Faults,
+    start: Instant,
+) -> Result<(Observer, Evidence, Option<Generator>)> {
+    for (number, step) in (1..).zip(&rehearsal.steps) {
+        if let Some(document) = Experiment::of(rehearsal, number).document(step, SystemTime::now()) {
+            let taken = faults.check(&document).await;
+            taken
+                .with_context(|| format!("the fault of step {number} ({}) cannot be injected", step.name))?;
+        }
+    }
     let observer = Observer::start(rehearsal, start).await?;
     anyhow::ensure!(
         !rehearsal.counts_duplicates() || observer.watches(),
@@ -71,8 +90,9 @@ async fn ready(rehearsal: &Rehearsal, start: Instant) -> Result<(Observer, Evide
 }
 
 /// A rehearsal under way.
-pub(crate) struct Play<'r> {
+pub(crate) struct Play<'r, F> {
     pub(crate) rehearsal: &'r Rehearsal,
+    pub(crate) faults: &'r F,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) start: Instant,
     pub(crate) observer: Observer,
@@ -82,7 +102,7 @@ pub(crate) struct Play<'r> {
     pub(crate) next_guard: Instant,
 }
 
-impl Play<'_> {
+impl<F: Faults> Play<'_, F> {
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -91,7 +111,6 @@ impl Play<'_> {
         match self.steady().await {
             Err(early) => return report.end(Verdict::NotBegun, vec![early.why()]),
             Ok((window, breaches)) => {
-                tell(&format!("steady state: {}", window.line()));
                 report.steady = Some(window);
                 if !breaches.is_empty() {
                     let why =
@@ -100,11 +119,12 @@ impl Play<'_> {
                 }
             }
         }
+        tell("the steady state holds");
         self.armed = true;
         self.next_guard = Instant::now();
-        for step in &self.rehearsal.steps {
+        for (number, step) in (1..).zip(&self.rehearsal.steps) {
             tell(&format!("{}, for {}", step.name, judge::shown(step.length)));
-            let (done, early) = self.step(step).await;
+            let (done, early) = self.step(step, &Experiment::of(self.rehearsal, number)).await;
             report.steps.push(done);
             if let Some(early) = early {
                 return report.end(early.verdict(), vec![early.why()]);
@@ -121,8 +141,8 @@ impl Play<'_> {
         self.watched(sleep_until(self.start + to)).await?;
         let window = self.requests(from, to).await?;
         let mut breaches = judge::requests(&self.rehearsal.steady, &window);
-        let counted = self.duplicates(from, to).await?;
-        breaches.extend(judge::deliveries(&self.rehearsal.steady, counted.as_ref()));
+        let counted = self.counts(from, to).await?;
+        breaches.extend(judge::counts(&self.rehearsal.steady, counted.as_ref()));
         Ok((window, breaches))
     }
 

@@ -162,19 +162,27 @@ impl Samples {
         Window::of(self.ended.iter().filter(|sample| (from..to).contains(&sample.due)))
     }
 
-    /// The requests that ended since `from`, and those that have lasted since before it: failures, until they are more.
-    /// Latencies are those so far.
-    pub(crate) fn of_late(&self, from: Duration, now: Duration) -> Window {
-        let ended: Vec<Sample> =
-            self.ended.iter().rev().take_while(|sample| sample.ended() >= from).copied().collect();
-        let hanging = self.under_way.values().filter(|due| **due < from).map(|due| Sample {
-            due: *due,
-            latency: now.saturating_sub(*due),
-            outcome: Outcome::TimedOut,
-        });
-        let hanging: Vec<Sample> = hanging.collect();
-        Window::of(ended.iter().chain(&hanging))
+    /// The same, as far as it has come: those that are under way count as good or as failed, with their latency so far.
+    pub(crate) fn so_far(&self, from: Duration, to: Duration, now: Duration, under_way: Hope) -> Window {
+        let within = |due: &Duration| (from..to).contains(due);
+        let ended = self.ended.iter().rev().take_while(|sample| sample.ended() >= from);
+        let ended = ended.filter(|sample| within(&sample.due)).copied();
+        let outcome = match under_way {
+            Hope::Good => Outcome::Answered(200),
+            Hope::Failed => Outcome::TimedOut,
+        };
+        let hanging = self.under_way.values().filter(|due| within(due));
+        let hanging = hanging.map(|due| Sample { due: *due, latency: now.saturating_sub(*due), outcome });
+        let all: Vec<Sample> = ended.chain(hanging).collect();
+        Window::of(all.iter())
     }
+}
+
+/// What requests are taken for that are under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hope {
+    Good,
+    Failed,
 }
 
 #[cfg(test)]
@@ -222,17 +230,20 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_a_failure_of_late_whether_it_has_ended_or_not() {
+    fn what_is_under_way_is_what_it_is_taken_for() {
         let mut samples = Samples::default();
         for number in 0..4 {
             samples.begun(number, ms(number * 10), ms(number * 10));
         }
         samples.over(0, ms(15), Outcome::Answered(200));
-        samples.over(1, ms(100), Outcome::Answered(200));
-        let window = samples.of_late(ms(25), ms(100));
-        assert_eq!((window.succeeded, window.failed), (1, 1), "one ended, one was due before and hangs");
-        assert_eq!(window.p99, Some(ms(90)));
-        assert_eq!(samples.of_late(ms(25), ms(500)).p99, Some(ms(480)), "it has lasted so long");
+        samples.over(1, ms(100), Outcome::Answered(503));
+        let so_far = |from, hope| samples.so_far(ms(from), ms(30), ms(120), hope);
+        let good = so_far(0, Hope::Good);
+        assert_eq!((good.succeeded, good.failed, good.p99), (2, 1, Some(ms(100))));
+        let failed = so_far(0, Hope::Failed);
+        assert_eq!((failed.succeeded, failed.failed), (1, 2));
+        assert_eq!(so_far(20, Hope::Failed).p99, Some(ms(100)), "it has lasted so long");
+        assert_eq!(so_far(40, Hope::Good), Window::default());
     }
 
     #[test]

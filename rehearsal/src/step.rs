@@ -1,13 +1,14 @@
 //! One step: something is broken, looked at, and mended.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Error;
-use palisade_policy::rehearsal::{Command, Step};
-use tokio::time::{Instant, sleep, sleep_until};
+use anyhow::{Context as _, Error};
+use palisade_policy::rehearsal::{Command, Flap, Step};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::command;
 use crate::evidence::{Recovered, Recovery};
+use crate::faults::{Experiment, Faults};
 use crate::judge::{self, Breach};
 use crate::play::Play;
 use crate::report::{Opened, StepReport};
@@ -15,15 +16,22 @@ use crate::wait::Early;
 
 /// Between two questions whether the system has recovered.
 const GRAIN: Duration = Duration::from_millis(100);
+/// Between two tries to end a fault.
+const PAUSE: Duration = Duration::from_millis(250);
 
-impl Play<'_> {
+impl<F: Faults> Play<'_, F> {
     /// Plays a step. With it comes why there is to be no other, where that is so.
-    pub(crate) async fn step(&mut self, step: &Step) -> (StepReport, Option<Early>) {
+    pub(crate) async fn step(&mut self, step: &Step, experiment: &Experiment) -> (StepReport, Option<Early>) {
+        // A fault is there when proxies have it, a command from when it runs.
+        let injected = self.inject(step, experiment).await;
         let begin = self.now();
-        let broken = self.break_for(step).await;
+        let broken = match injected {
+            Ok(()) => self.break_for(step).await,
+            Err(early) => Err(early),
+        };
         let end = self.now();
         // Now, whatever came of it. Nobody interrupts this; it has a deadline of its own.
-        let mended = mend(&step.command).await;
+        let mended = mend(step, experiment, self.faults).await;
         let mended_at = self.now();
         let mut early = match (broken, mended) {
             // What is still broken matters more than why it was to be mended.
@@ -38,23 +46,49 @@ impl Play<'_> {
         if early.is_none() {
             early = self.settle(&mut report).await.err();
         }
-        self.judge(step, &mut report);
+        self.judge(step, experiment, &mut report);
         (report, early)
     }
 
-    /// Breaks it, and returns when it has been broken for long enough.
+    /// Returns when proxies have the fault, if there is one.
+    async fn inject(&mut self, step: &Step, experiment: &Experiment) -> Result<(), Early> {
+        let faults = self.faults;
+        let Some(document) = experiment.document(step, SystemTime::now()) else { return Ok(()) };
+        let begun = timeout(Step::FAULT_TIMEOUT, faults.begin(&document));
+        let begun = self.watched(begun).await?.context("the control plane does not answer");
+        begun.flatten().context("the fault is not injected").map_err(Early::Failed)
+    }
+
+    /// Runs the command, if there is one, and returns when all has been broken for long enough.
     async fn break_for(&mut self, step: &Step) -> Result<(), Early> {
-        let Command { run, undo, timeout, flap } = &step.command;
-        self.watched(command::run(run, *timeout)).await?.map_err(Early::Failed)?;
+        if let Some(command) = &step.command {
+            self.watched(command::run(&command.run, command.timeout)).await?.map_err(Early::Failed)?;
+        }
         let end = Instant::now() + step.length;
-        let Some(flap) = flap else { return self.watched(sleep_until(end)).await };
+        match &step.command {
+            Some(Command { run, undo, timeout, flap: Some(flap) }) => {
+                self.flap(run, undo, *timeout, *flap, end).await
+            }
+            _ => self.watched(sleep_until(end)).await,
+        }
+    }
+
+    /// What is broken is mended and broken again until then.
+    async fn flap(
+        &mut self,
+        run: &[String],
+        undo: &[String],
+        timeout: Duration,
+        flap: Flap,
+        end: Instant,
+    ) -> Result<(), Early> {
         loop {
             for (pause, next) in [(flap.down, undo), (flap.up, run)] {
                 if Instant::now() + pause >= end {
                     return self.watched(sleep_until(end)).await;
                 }
                 self.watched(sleep(pause)).await?;
-                self.watched(command::run(next, *timeout)).await?.map_err(Early::Failed)?;
+                self.watched(command::run(next, timeout)).await?.map_err(Early::Failed)?;
             }
         }
     }
@@ -83,26 +117,56 @@ impl Play<'_> {
     async fn settle(&mut self, report: &mut StepReport) -> Result<(), Early> {
         let until = self.now();
         report.window = Some(self.requests(report.begin, report.end).await?);
-        report.counted = Some(self.duplicates(report.begin, until).await?);
+        report.counted = Some(self.counts(report.begin, until).await?);
         Ok(())
     }
 
     /// What held and what did not. Of a step that ended early, by what is known.
-    fn judge(&mut self, step: &Step, report: &mut StepReport) {
+    fn judge(&mut self, step: &Step, experiment: &Experiment, report: &mut StepReport) {
         let known = || self.evidence.known(&self.observer, report.begin, report.end);
         let window = report.window.take().unwrap_or_else(known);
-        let counted =
-            report.counted.take().unwrap_or_else(|| Ok(self.observer.duplicates_since(report.begin)));
+        let counted = report.counted.take().unwrap_or_else(|| Ok(self.observer.counts_since(report.begin)));
         let opening = self.observer.opening(report.begin);
         report.opened = opening.map(|opening| Opened::after(report.begin, opening));
         report.breaches.extend(judge::requests(&step.hold, &window));
-        report.breaches.extend(judge::deliveries(&step.hold, counted.as_ref()));
+        report.breaches.extend(judge::counts(&step.hold, counted.as_ref()));
         report.breaches.extend(judge::breaker(&step.hold, report.opened.as_ref().map(|opened| opened.after)));
+        if step.fault.is_some() {
+            let injected = self.observer.injected_since(report.begin, &experiment.id());
+            report.breaches.extend((injected == 0).then_some(Breach::NothingInjected));
+            report.injected = Some(injected);
+        }
         (report.window, report.counted) = (Some(window), Some(counted));
     }
 }
 
-async fn mend(command: &Command) -> Result<(), Error> {
-    let undone = command::run(&command.undo, command.timeout).await;
-    undone.map_err(|error| error.context("what was broken is not mended; do it by hand"))
+/// All of it, whatever becomes of the parts.
+async fn mend(step: &Step, experiment: &Experiment, faults: &impl Faults) -> Result<(), Error> {
+    let undone = match &step.command {
+        Some(command) => command::run(&command.undo, command.timeout).await,
+        None => Ok(()),
+    };
+    let undone = undone.context("what was broken is not mended; do it by hand");
+    let ended = match &step.fault {
+        Some(_) => end(experiment, faults).await,
+        None => Ok(()),
+    };
+    let length = step.fault_length_max();
+    let id = experiment.id();
+    let ended = ended.with_context(|| {
+        format!("the fault may still be injected; it ends by itself within {length:?}, or by palisade fault stop {id}")
+    });
+    undone.and(ended)
+}
+
+/// Tries again for a while: the control plane may just be coming back.
+async fn end(experiment: &Experiment, faults: &impl Faults) -> Result<(), Error> {
+    let deadline = Instant::now() + Step::FAULT_TIMEOUT;
+    loop {
+        let ended = timeout_at(deadline, faults.end(&experiment.id())).await;
+        match ended.context("the control plane does not answer").flatten() {
+            Err(_) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+            ended => return ended,
+        }
+    }
 }

@@ -8,7 +8,10 @@ use palisade_policy::rehearsal::Traffic;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::evidence::Late;
+use crate::faults::Faults;
 use crate::judge::{self, Breach};
+use crate::observe::Counts;
 use crate::play::Play;
 use crate::report::Verdict;
 use crate::sample::Window;
@@ -54,11 +57,11 @@ impl Early {
 }
 
 /// Returns when it is to stop, and when nobody is left who could say so.
-async fn told(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
     let _nobody = stop.wait_for(|stop| *stop).await;
 }
 
-impl Play<'_> {
+impl<F: Faults> Play<'_, F> {
     /// Waits for something, unless the rehearsal is to stop before that.
     pub(crate) async fn watched<T>(&mut self, waited: impl Future<Output = T>) -> Result<T, Early> {
         let mut waited = pin!(waited);
@@ -80,10 +83,22 @@ impl Play<'_> {
         if since > BLIND_MAX {
             return Err(Early::Guard(Breach::Blind { since }));
         }
-        let window = self.evidence.of_late(&self.observer, now.saturating_sub(self.rehearsal.window), now);
-        let duplicates = self.observer.duplicates_since(self.rehearsal.warm_up);
-        judge::guard(&self.rehearsal.abort_when, &window, duplicates)
-            .map_or(Ok(()), |breach| Err(Early::Guard(breach)))
+        let (since, window) = (self.rehearsal.warm_up, self.rehearsal.window);
+        let late = Late { now, since, window, patience: self.patience() };
+        let windows = self.evidence.of_late(&self.observer, &late);
+        let duplicates = self.observer.counts_since(since).duplicate_deliveries;
+        let broken =
+            windows.iter().find_map(|window| judge::guard(&self.rehearsal.abort_when, window, duplicates));
+        broken.map_or(Ok(()), |breach| Err(Early::Guard(breach)))
+    }
+
+    /// How long a request may be under way before the guard takes it for failed.
+    fn patience(&self) -> Duration {
+        let limit = match &self.rehearsal.traffic {
+            Traffic::Load(load) => load.timeout,
+            Traffic::Live(_) => Duration::ZERO,
+        };
+        self.rehearsal.abort_when.p99_above.map_or(limit, |above| above.min(limit))
     }
 
     /// The requests of a time that is over, once all of them are over too.
@@ -102,15 +117,15 @@ impl Play<'_> {
         }
     }
 
-    /// What was delivered twice within a time that is over; or the proxy of which that is not known.
-    pub(crate) async fn duplicates(
+    /// What was counted within a time that is over; or the proxy of which that is not known.
+    pub(crate) async fn counts(
         &mut self,
         from: Duration,
         to: Duration,
-    ) -> Result<Result<u64, String>, Early> {
+    ) -> Result<Result<Counts, String>, Early> {
         let end = Instant::now() + COUNTED_WITHIN;
         loop {
-            match self.observer.duplicates(from, to).map_err(ToOwned::to_owned) {
+            match self.observer.counts(from, to).map_err(ToOwned::to_owned) {
                 Err(_) if Instant::now() < end => self.watched(sleep(GRAIN)).await?,
                 counted => return Ok(counted),
             }

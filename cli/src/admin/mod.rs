@@ -53,6 +53,17 @@ impl Optional {
 }
 
 impl Options {
+    /// Of a document, and not of the command line.
+    pub(crate) fn of(server: &str, operator_dir: &str) -> Self {
+        Self { server: server.to_owned(), operator_dir: operator_dir.into() }
+    }
+
+    /// For one call. Nothing ends it for taking too long.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let channel = connect::connect(&self.server, &self.operator_dir).await?;
+        Ok(AdminClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
     /// Connects, hands the client to `call`, and ends it when it takes longer than a call may (`extra` on top).
     pub(crate) fn with_client<F>(&self, extra: Duration, call: impl FnOnce(Client) -> F) -> Outcome
     where
@@ -60,8 +71,7 @@ impl Options {
     {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let channel = connect::connect(&self.server, &self.operator_dir).await?;
-            let client = AdminClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let client = self.client().await?;
             let deadline = CALL_TIMEOUT.saturating_add(extra);
             match tokio::time::timeout(deadline, call(client)).await {
                 Ok(outcome) => outcome,

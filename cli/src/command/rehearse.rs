@@ -1,3 +1,5 @@
+mod control_plane;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -12,6 +14,8 @@ use palisade_rehearsal::report::{self, Report, Verdict};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use control_plane::ControlPlane;
 
 use crate::exit::{Failure, Outcome};
 use crate::files;
@@ -154,7 +158,13 @@ fn flatten(prefix: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
 
 fn all_on_loopback(rehearsal: &Rehearsal) -> Result<()> {
     let remote = |(_, address): &(String, SocketAddr)| !address.ip().is_loopback();
-    match rehearsal.addresses().into_iter().find(remote) {
+    let remote = rehearsal.addresses().into_iter().find(remote);
+    let remote = remote.map(|(path, address)| (path, address.to_string()));
+    let server = rehearsal.control_plane.as_ref().map(|control_plane| &control_plane.server);
+    let is_here = |server: &&String| server.parse().is_ok_and(|at: SocketAddr| at.ip().is_loopback());
+    let server = server.filter(|server| !is_here(server));
+    let server = server.map(|server| ("spec.controlPlane.server".to_owned(), server.clone()));
+    match remote.or(server) {
         None => Ok(()),
         Some((path, address)) => bail!(
             "{path} is {address}, which is not an address of this host; --allow-remote takes it, if it may be broken"
@@ -183,7 +193,8 @@ async fn play(rehearsal: &Rehearsal) -> Result<Report> {
         // Nobody reads it any more, then. What is broken has to be mended nonetheless.
         let _closed = note(line);
     };
-    let report = Stage { rehearsal, stop: stopped, tell, began: SystemTime::now() }.play().await;
+    let faults = ControlPlane::of(rehearsal);
+    let report = Stage { rehearsal, faults, stop: stopped, tell, began: SystemTime::now() }.play().await;
     told.abort();
     Ok(report)
 }

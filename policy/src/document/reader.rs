@@ -67,6 +67,11 @@ impl At<'_> {
         self.node.mark
     }
 
+    /// What stands here, without places. For what is read by the methods of the [`Reader`] too: no schema knows of this.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        self.node.json()
+    }
+
     pub(crate) fn is_empty_list(&self) -> bool {
         matches!(&self.node.value, Value::Sequence(items) if items.is_empty())
     }
@@ -331,6 +336,20 @@ impl<'f> Reader<'f> {
             Some(help),
         );
         None
+    }
+
+    /// A field that cannot be left out.
+    pub(crate) fn needed<'n>(
+        &mut self,
+        fields: &mut Fields<'n>,
+        name: &'static str,
+        help: &str,
+    ) -> Option<At<'n>> {
+        let at = fields.take(name);
+        if at.is_none() {
+            self.missing(fields, name, help);
+        }
+        at
     }
 
     pub(crate) fn missing(&mut self, fields: &Fields<'_>, name: &str, help: &str) {

@@ -41,6 +41,14 @@ impl Problems {
         }
     }
 
+    /// Takes those of a spec that stands below another path.
+    pub(crate) fn extend_below(&mut self, path: &str, found: Self) {
+        self.0.extend(found.0.into_iter().map(|problem| {
+            let rest = problem.path.strip_prefix("spec").unwrap_or(&problem.path);
+            Problem { path: format!("{path}{rest}"), ..problem }
+        }));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -40,12 +40,21 @@ pub(super) fn check(rehearsal: &Rehearsal, problems: &mut Problems) {
             }
         }
     }
-    if rehearsal.observed.is_empty() {
-        let asks_breaker = rehearsal.steps.iter().any(|step| step.hold.breaker_within.is_some());
-        if rehearsal.counts_duplicates() || asks_breaker {
-            let message = "duplicate deliveries and breakers are asked for, and no proxy is observed";
-            problems.error(code::REHEARSAL, "spec", message);
-            problems.help("write observe: {ledger: 127.0.0.1:15000}, the admin listeners of both sides");
+    for (i, _) in rehearsal.steps.iter().enumerate().filter(|(_, step)| step.fault.is_some()) {
+        let path = format!("spec.steps[{i}].fault");
+        if rehearsal.control_plane.is_none() {
+            problems.error(code::REHEARSAL, &path, "nobody is named who has proxies inject it");
+            problems.help("write controlPlane: {server: 127.0.0.1:15012, operatorDir: ...}");
         }
+        if rehearsal.observed.is_empty() {
+            problems.error(code::REHEARSAL, &path, "nobody would see whether it is injected");
+            problems.help("write observe, with the proxies of the callers");
+        }
+    }
+    if rehearsal.observed.is_empty() && rehearsal.asks_proxies() {
+        let message =
+            "duplicate deliveries, retries and breakers are known to proxies, and no proxy is observed";
+        problems.error(code::REHEARSAL, "spec", message);
+        problems.help("write observe: {ledger: 127.0.0.1:15000}, the admin listeners of both sides");
     }
 }

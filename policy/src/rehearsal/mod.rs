@@ -2,8 +2,10 @@
 //! mesh's configuration, as a PolicyTest is none: `palisade rehearse` plays it.
 
 mod check;
+mod fault;
 mod fill;
 pub(crate) mod read;
+mod steps;
 mod traffic;
 
 use std::net::SocketAddr;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, Uri};
 
+pub use fault::Fault;
 pub use fill::Values;
 
 use crate::document::node::Node;
@@ -45,6 +48,8 @@ impl Unfilled {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rehearsal {
     pub meta: Meta,
+    /// Present where a step has a fault.
+    pub control_plane: Option<ControlPlane>,
     pub traffic: Traffic,
     /// The proxies that are watched, by the names that the report has for them.
     pub observed: Vec<Observed>,
@@ -58,6 +63,15 @@ pub struct Rehearsal {
     /// From the end of a step until the steady state holds again.
     pub recover_within: Duration,
     pub abort_when: AbortWhen,
+}
+
+/// Who has proxies inject faults, and who we are to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlPlane {
+    /// `host:port`.
+    pub server: String,
+    /// A directory with an operator's credential.
+    pub operator_dir: String,
 }
 
 /// Where requests come from.
@@ -138,16 +152,19 @@ pub struct Conditions {
     pub p99: Option<Duration>,
     /// No more than so many, by the watches of observed proxies.
     pub duplicates: Option<u64>,
+    /// No more than so many tries after the first, by observed proxies.
+    pub retries: Option<u64>,
     /// From the begin of a step. Not of a steady state.
     pub breaker_within: Option<Duration>,
 }
 
-/// Something is broken for a while, and mended again.
+/// Something is broken for a while, and mended again: by a fault, a command, or both.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub name: String,
     pub length: Duration,
-    pub command: Command,
+    pub fault: Option<Fault>,
+    pub command: Option<Command>,
     /// The steady state, with what the step says otherwise.
     pub hold: Conditions,
 }
@@ -203,8 +220,15 @@ impl Rehearsal {
             Traffic::Live(_) => Duration::ZERO,
         };
         let known = self.window + request;
-        let of = |step: &Step| step.length + 2 * step.command.timeout + self.recover_within + known;
+        let of = |step: &Step| step.length + 2 * step.tools_timeout() + self.recover_within + known;
         self.warm_up + known + self.steps.iter().map(of).sum::<Duration>()
+    }
+
+    /// Whether anything is asked that observed proxies alone know.
+    pub(crate) fn asks_proxies(&self) -> bool {
+        let all = self.steps.iter().map(|step| &step.hold).chain([&self.steady]);
+        let mut asked = all.map(|hold| hold.retries.is_some() || hold.breaker_within.is_some());
+        self.counts_duplicates() || asked.any(|asked| asked)
     }
 
     /// Whether anything is said of duplicate deliveries, for which some proxy has to watch.
@@ -212,6 +236,23 @@ impl Rehearsal {
         let of_steps = self.steps.iter().any(|step| step.hold.duplicates.is_some());
         of_steps || self.steady.duplicates.is_some() || self.abort_when.duplicates_above.is_some()
     }
+}
+
+impl Step {
+    /// What a fault that was begun lasts at most, whatever becomes of whoever plays the rehearsal.
+    pub fn fault_length_max(&self) -> Duration {
+        self.length + 2 * self.tools_timeout()
+    }
+
+    /// To break something, or to mend it.
+    fn tools_timeout(&self) -> Duration {
+        let command = self.command.as_ref().map_or(Duration::ZERO, |command| command.timeout);
+        let fault = self.fault.as_ref().map_or(Duration::ZERO, |_| Self::FAULT_TIMEOUT);
+        command + fault
+    }
+
+    /// A control plane carries out a change within this, or has failed.
+    pub const FAULT_TIMEOUT: Duration = Duration::from_secs(20);
 }
 
 impl Load {

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::fill::{Filling, Values, is_name, refuse};
-use super::{AbortWhen, Command, Conditions, Flap, Observed, Rehearsal, Step, Traffic, check, traffic};
+use super::steps::Steps;
+use super::{AbortWhen, Conditions, ControlPlane, Observed, Rehearsal, Traffic, check, traffic};
 use crate::document::duration;
 use crate::document::reader::{At, Fields, Reader};
 use crate::finding::code;
@@ -17,19 +18,13 @@ const WARM_UP: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3
 const WARM_UP_DEFAULT: Duration = Duration::from_secs(5);
 const WINDOW: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 const WINDOW_DEFAULT: Duration = Duration::from_secs(5);
-const STEP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const RECOVER_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const RECOVER_WITHIN_DEFAULT: Duration = Duration::from_secs(30);
-const COMMAND_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-const FLAP: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 /// Of what percentiles and deadlines can be: whatever is there is below it.
-const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
-const STEPS_MAX: usize = 32;
+pub(super) const LATENCY: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const OBSERVED_MAX: usize = 16;
-const WORDS_MAX: usize = 64;
 /// A name is a label in a plot.
-const NAME_CHARS_MAX: usize = 60;
+pub(super) const NAME_CHARS_MAX: usize = 60;
 
 /// Reads the spec. `None` with an error among the reader's findings, or, where only the form is looked at, without one:
 /// then there are values yet to come.
@@ -43,43 +38,27 @@ pub(crate) fn read(
     let mut fields = reader.mapping(at)?;
     let own = fields.take("values").map(|at| read_values(reader, &at)).unwrap_or_default();
     let filling = &Filling { given, own };
+    let control_plane = fields.take("controlPlane").map(|at| read_control_plane(reader, filling, &at));
     let traffic = read_traffic(reader, filling, &mut fields, at);
     let observed = fields.take("observe").map_or(Some(Vec::new()), |at| read_observed(reader, filling, &at));
     let warm_up = length(reader, filling, fields.take("warmUp"), &WARM_UP, WARM_UP_DEFAULT);
-    let steady = match fields.take("steadyState") {
-        Some(at) => read_steady(reader, filling, &at),
-        None => {
-            reader.missing(&fields, "steadyState", "what holds: steadyState: {successRate: 99, p99: 500ms}");
-            None
-        }
-    };
-    let steps = match fields.take("steps") {
-        Some(at) => read_steps(reader, filling, &at, steady.as_ref().map(|(_, conditions)| conditions)),
-        None => {
-            reader.missing(
-                &fields,
-                "steps",
-                "what is broken: steps: [{name: ..., for: 20s, command: [...]}]",
-            );
-            None
-        }
-    };
+    let help = "what holds: steadyState: {successRate: 99, p99: 500ms}";
+    let steady = reader.needed(&mut fields, "steadyState", help);
+    let steady = steady.and_then(|at| read_steady(reader, filling, &at));
+    let help = "what is broken: steps: [{name: ..., for: 20s, command: [...], undo: [...]}]";
+    let steps = reader.needed(&mut fields, "steps", help).and_then(|at| {
+        let steady = steady.as_ref().map(|(_, conditions)| conditions.clone()).unwrap_or_default();
+        Steps { filling, meta: &meta, steady, problems }.read(reader, &at)
+    });
     let within = fields.take("recoverWithin");
     let recover_within = length(reader, filling, within, &RECOVER_WITHIN, RECOVER_WITHIN_DEFAULT);
-    let abort_when = match fields.take("abortWhen") {
-        Some(at) => read_abort(reader, filling, &at),
-        None => {
-            reader.missing(
-                &fields,
-                "abortWhen",
-                "when all is mended at once: abortWhen: {successRateBelow: 20}",
-            );
-            None
-        }
-    };
+    let help = "when all is mended at once: abortWhen: {successRateBelow: 20}";
+    let abort_when = reader.needed(&mut fields, "abortWhen", help);
+    let abort_when = abort_when.and_then(|at| read_abort(reader, filling, &at));
     reader.finish(fields, &[]);
     let (window, steady) = steady?;
     let rehearsal = Rehearsal {
+        control_plane: whole(control_plane)?,
         meta,
         traffic: traffic?,
         observed: observed?,
@@ -135,6 +114,16 @@ fn read_traffic(
     }
 }
 
+fn read_control_plane(reader: &mut Reader<'_>, filling: &Filling<'_>, at: &At<'_>) -> Option<ControlPlane> {
+    let mut fields = reader.mapping(at)?;
+    let server = reader.needed(&mut fields, "server", "for example server: 127.0.0.1:15012");
+    let help = "the directory with operator.crt, operator.key and roots.pem";
+    let operator_dir = reader.needed(&mut fields, "operatorDir", help);
+    let [server, operator_dir] = [server, operator_dir].map(|at| at.and_then(|at| filling.text(reader, &at)));
+    reader.finish(fields, &[]);
+    Some(ControlPlane { server: server?, operator_dir: operator_dir? })
+}
+
 fn read_observed(reader: &mut Reader<'_>, filling: &Filling<'_>, at: &At<'_>) -> Option<Vec<Observed>> {
     let entries = reader.entries(at);
     if entries.len() > OBSERVED_MAX {
@@ -182,7 +171,7 @@ pub(super) fn length(
     at.map_or(Some(default), |at| given_length(reader, filling, &at, range))
 }
 
-fn given_length(
+pub(super) fn given_length(
     reader: &mut Reader<'_>,
     filling: &Filling<'_>,
     at: &At<'_>,
@@ -232,7 +221,7 @@ fn read_steady(
             reader,
             at,
             "nothing is asked of the steady state",
-            "write successRate, p50, p99 or duplicateDeliveries",
+            "write successRate, p50, p99, duplicateDeliveries or retries",
         );
     }
     reader.finish(fields, &[]);
@@ -240,7 +229,7 @@ fn read_steady(
 }
 
 /// What is written stands over `base`. False: something is yet to come, or wrong.
-fn read_conditions(
+pub(super) fn read_conditions(
     reader: &mut Reader<'_>,
     filling: &Filling<'_>,
     fields: &mut Fields<'_>,
@@ -257,9 +246,12 @@ fn read_conditions(
             complete &= place.is_some();
         }
     }
-    if let Some(at) = fields.take("duplicateDeliveries") {
-        conditions.duplicates = reader.number(&at);
-        complete &= conditions.duplicates.is_some();
+    let counts = [("duplicateDeliveries", &mut conditions.duplicates), ("retries", &mut conditions.retries)];
+    for (name, place) in counts {
+        if let Some(at) = fields.take(name) {
+            *place = reader.number(&at);
+            complete &= place.is_some();
+        }
     }
     (conditions, complete)
 }
@@ -290,136 +282,10 @@ fn read_abort(reader: &mut Reader<'_>, filling: &Filling<'_>, at: &At<'_>) -> Op
 }
 
 /// Of a field that may be absent: `None` where it is there and could not be read.
-fn whole<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn whole<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     match read {
         None => Some(None),
         Some(Some(value)) => Some(Some(value)),
         Some(None) => None,
     }
-}
-
-fn read_steps(
-    reader: &mut Reader<'_>,
-    filling: &Filling<'_>,
-    at: &At<'_>,
-    steady: Option<&Conditions>,
-) -> Option<Vec<Step>> {
-    let items = reader.items(at);
-    if items.is_empty() || items.len() > STEPS_MAX {
-        refuse(reader, at, format!("{} steps are written", items.len()), format!("1 to {STEPS_MAX} steps"));
-    }
-    let steady = steady.cloned().unwrap_or_default();
-    let read: Vec<_> = items.iter().map(|at| read_step(reader, filling, at, &steady)).collect();
-    read.into_iter().collect()
-}
-
-fn read_step(
-    reader: &mut Reader<'_>,
-    filling: &Filling<'_>,
-    at: &At<'_>,
-    steady: &Conditions,
-) -> Option<Step> {
-    let mut fields = reader.mapping(at)?;
-    let name = match fields.take("name") {
-        Some(at) => read_name(reader, &at),
-        None => {
-            reader.missing(&fields, "name", "what the report says: name: the ledger is dead");
-            None
-        }
-    };
-    let length = match fields.take("for") {
-        Some(at) => given_length(reader, filling, &at, &STEP),
-        None => {
-            reader.missing(&fields, "for", "how long: for: 20s");
-            None
-        }
-    };
-    let command = read_command(reader, filling, &mut fields, at);
-    let hold = match fields.take("hold") {
-        Some(at) => read_hold(reader, filling, &at, steady.clone()),
-        None => Some(steady.clone()),
-    };
-    reader.finish(fields, &[]);
-    Some(Step { name: name?, length: length?, command: command?, hold: hold? })
-}
-
-fn read_name(reader: &mut Reader<'_>, at: &At<'_>) -> Option<String> {
-    let name = reader.text(at)?;
-    if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        let help = format!("one line of at most {NAME_CHARS_MAX} characters");
-        refuse(reader, at, "the name is too long for a report", help);
-        return None;
-    }
-    Some(name)
-}
-
-fn read_hold(
-    reader: &mut Reader<'_>,
-    filling: &Filling<'_>,
-    at: &At<'_>,
-    steady: Conditions,
-) -> Option<Conditions> {
-    let mut fields = reader.mapping(at)?;
-    let (mut conditions, complete) = read_conditions(reader, filling, &mut fields, steady);
-    let within = fields.take("breakerOpensWithin").map(|at| given_length(reader, filling, &at, &LATENCY));
-    reader.finish(fields, &[]);
-    conditions.breaker_within = whole(within)?;
-    complete.then_some(conditions)
-}
-
-fn read_command(
-    reader: &mut Reader<'_>,
-    filling: &Filling<'_>,
-    fields: &mut Fields<'_>,
-    at: &At<'_>,
-) -> Option<Command> {
-    let (run, undo) = (fields.take("command"), fields.take("undo"));
-    let timeout = fields.take("commandTimeout");
-    let timeout = length(reader, filling, timeout, &COMMAND_TIMEOUT, COMMAND_TIMEOUT_DEFAULT);
-    let flap = fields.take("flap").map(|at| read_flap(reader, filling, &at));
-    let (has_run, has_undo) = (run.is_some(), undo.is_some());
-    let run = run.map(|at| words(reader, filling, &at));
-    let undo = undo.map(|at| words(reader, filling, &at));
-    if !has_run {
-        refuse(reader, at, "the step breaks nothing", "write command and undo, of what is to be run");
-    } else if !has_undo {
-        let help = "write undo: what is run at the end of the step, and whenever the rehearsal ends early";
-        refuse(reader, at, "nothing mends what the command breaks", help);
-    }
-    Some(Command { run: run??, undo: undo??, timeout: timeout?, flap: whole(flap)? })
-}
-
-/// A program and its arguments.
-fn words(reader: &mut Reader<'_>, filling: &Filling<'_>, at: &At<'_>) -> Option<Vec<String>> {
-    let items = reader.items(at);
-    if items.is_empty() || items.len() > WORDS_MAX {
-        refuse(
-            reader,
-            at,
-            "this is no command",
-            format!("a program and its arguments, at most {WORDS_MAX} words"),
-        );
-    }
-    let read: Vec<_> = items.iter().map(|at| filling.text(reader, at)).collect();
-    let words: Vec<String> = read.into_iter().collect::<Option<_>>()?;
-    if words.iter().any(|word| word.contains('\0')) {
-        refuse(reader, at, "a word has a character that no program can be given", "leave out NUL");
-        return None;
-    }
-    (!words.is_empty()).then_some(words)
-}
-
-fn read_flap(reader: &mut Reader<'_>, filling: &Filling<'_>, at: &At<'_>) -> Option<Flap> {
-    let mut fields = reader.mapping(at)?;
-    let mut needed = |name: &'static str, help: &str| match fields.take(name) {
-        Some(at) => given_length(reader, filling, &at, &FLAP),
-        None => {
-            reader.missing(&fields, name, help);
-            None
-        }
-    };
-    let down = needed("down", "from command to undo: down: 1s");
-    let up = needed("up", "from undo to the next command: up: 2s");
-    reader.finish(fields, &[]);
-    Some(Flap { down: down?, up: up? })
 }

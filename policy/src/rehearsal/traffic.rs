@@ -34,13 +34,9 @@ pub(super) fn read_load(reader: &mut Reader<'_>, filling: &Filling<'_>, at: &At<
     let via_at = fields.take("via");
     let has_via = via_at.is_some();
     let via = via_at.map(|at| read_address(reader, filling, &at));
-    let requests = match fields.take("requests") {
-        Some(at) => read_requests(reader, filling, &at, has_via),
-        None => {
-            reader.missing(&fields, "requests", "what is sent: requests: [{method: POST, url: http://...}]");
-            None
-        }
-    };
+    let help = "what is sent: requests: [{method: POST, url: http://...}]";
+    let requests = reader.needed(&mut fields, "requests", help);
+    let requests = requests.and_then(|at| read_requests(reader, filling, &at, has_via));
     let key_at = fields.take("idempotencyKey");
     let key = key_at.map(|at| reader.text(&at).and_then(|name| header_name(reader, &at, &name)));
     let per_second = number(reader, fields.take("ratePerSecond"), PER_SECOND, PER_SECOND_DEFAULT);
@@ -82,13 +78,8 @@ fn read_request(
 ) -> Option<LoadRequest> {
     let mut fields = reader.mapping(at)?;
     let method = fields.take("method").map_or(Some(Method::GET), |at| read_method(reader, &at));
-    let url = match fields.take("url") {
-        Some(at) => read_url(reader, filling, &at, has_via),
-        None => {
-            reader.missing(&fields, "url", "for example url: http://ledger.fintech:8080/entries");
-            None
-        }
-    };
+    let url = reader.needed(&mut fields, "url", "for example url: http://ledger.fintech:8080/entries");
+    let url = url.and_then(|at| read_url(reader, filling, &at, has_via));
     let headers =
         fields.take("headers").map_or(Some(HeaderMap::new()), |at| read_headers(reader, filling, &at));
     let body_at = fields.take("body");
@@ -184,19 +175,11 @@ fn header_name(reader: &mut Reader<'_>, at: &At<'_>, name: &str) -> Option<Heade
 
 pub(super) fn read_live(reader: &mut Reader<'_>, filling: &Filling<'_>, at: &At<'_>) -> Option<Live> {
     let mut fields = reader.mapping(at)?;
-    let proxies = match fields.take("proxies") {
-        Some(at) => {
-            let names = reader.texts(Some(at.clone()));
-            if names.is_empty() {
-                refuse(reader, &at, "no proxy is named", "names of observe, for example [payments]");
-            }
-            names
-        }
-        None => {
-            reader.missing(&fields, "proxies", "names of observe: proxies: [payments]");
-            Vec::new()
-        }
-    };
+    let proxies_at = reader.needed(&mut fields, "proxies", "names of observe: proxies: [payments]");
+    let proxies = reader.texts(proxies_at.clone());
+    if let Some(at) = proxies_at.filter(|_| proxies.is_empty()) {
+        refuse(reader, &at, "no proxy is named", "names of observe, for example [payments]");
+    }
     let service = fields.take("service").map(|at| filling.text(reader, &at));
     let reporter =
         fields.take("reporter").map_or(Some(Reporter::default()), |at| reader.choice(&at, REPORTERS));

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::counts::Counts;
 use super::page::{Page, Traffic};
 use crate::sample::Window;
 
 /// A breaker that opens and closes all the time says nothing new.
 const OPENINGS_MAX: usize = 10_000;
+/// One for each look at which a fault was under way.
+const INJECTED_MAX: usize = 100_000;
 
 /// Sums since the first look.
 #[derive(Clone, Debug)]
 struct Look {
     began: Duration,
     ended: Duration,
-    duplicates: u64,
+    counts: Counts,
     traffic: Traffic,
 }
 
@@ -36,12 +39,19 @@ pub struct Opening {
 pub(super) struct History {
     looks: Vec<Look>,
     openings: Vec<Opening>,
+    /// When so many more faults of one were seen.
+    injected: Vec<(Duration, String, u64)>,
     last: Page,
 }
 
 /// How much a counter has grown.
 fn growth(before: u64, now: u64) -> u64 {
     if now < before { now } else { now - before }
+}
+
+/// The same, of one of several. One that is new has counted from nothing.
+fn grown<K: Ord>(before: &BTreeMap<K, u64>, key: &K, now: u64) -> u64 {
+    growth(before.get(key).copied().unwrap_or_default(), now)
 }
 
 impl History {
@@ -52,17 +62,24 @@ impl History {
         let now = &self.last;
         let mut look = match self.looks.last() {
             Some(last) => Look { began, ended, ..last.clone() },
-            None => Look { began, ended, duplicates: 0, traffic: Traffic::default() },
+            None => Look { began, ended, counts: Counts::default(), traffic: Traffic::default() },
         };
         if !first {
-            look.duplicates += growth(before.duplicates, now.duplicates);
+            look.counts.duplicate_deliveries += growth(before.duplicates, now.duplicates);
+            look.counts.retries +=
+                now.retries.iter().map(|(name, count)| grown(&before.retries, name, *count)).sum::<u64>();
             look.traffic.grow(&before.traffic, &now.traffic);
             for (key, count) in &now.breakers {
-                let grown = growth(before.breakers.get(key).copied().unwrap_or_default(), *count);
-                if grown > 0 && self.openings.len() < OPENINGS_MAX {
+                if grown(&before.breakers, key, *count) > 0 && self.openings.len() < OPENINGS_MAX {
                     let (cluster, cause) = key.clone();
                     self.openings.push(Opening { at: ended, proxy: proxy.to_owned(), cluster, cause });
                 }
+            }
+        }
+        for (fault, count) in now.injected.iter().filter(|_| !first) {
+            let grown = grown(&before.injected, fault, *count);
+            if grown > 0 && self.injected.len() < INJECTED_MAX {
+                self.injected.push((ended, fault.clone(), grown));
             }
         }
         self.looks.push(look);
@@ -90,19 +107,25 @@ impl History {
     }
 
     /// `None`: not known yet.
-    pub(super) fn duplicates(&self, from: Duration, to: Duration) -> Option<u64> {
-        self.around(from, to).map(|(before, after)| after.duplicates.saturating_sub(before.duplicates))
+    pub(super) fn counts(&self, from: Duration, to: Duration) -> Option<Counts> {
+        self.around(from, to).map(|(before, after)| after.counts.since(before.counts))
     }
 
     /// So far.
-    pub(super) fn duplicates_since(&self, from: Duration) -> u64 {
+    pub(super) fn counts_since(&self, from: Duration) -> Counts {
         let both = self.before(from).zip(self.looks.last());
-        both.map_or(0, |(before, last)| last.duplicates.saturating_sub(before.duplicates))
+        both.map(|(before, last)| last.counts.since(before.counts)).unwrap_or_default()
     }
 
     /// From the first look until then.
-    pub(super) fn duplicates_until(&self, to: Duration) -> u64 {
-        self.before(to).map_or(0, |look| look.duplicates)
+    pub(super) fn counts_until(&self, to: Duration) -> Counts {
+        self.before(to).map(|look| look.counts).unwrap_or_default()
+    }
+
+    /// Seen from then on, of one fault.
+    pub(super) fn injected(&self, from: Duration, fault: &str) -> u64 {
+        let of = self.injected.iter().filter(|(at, name, _)| *at >= from && name == fault);
+        of.map(|(_, _, count)| count).sum()
     }
 
     pub(super) fn traffic(&self, from: Duration, to: Duration) -> Option<Traffic> {
@@ -205,7 +228,14 @@ mod tests {
             buckets: vec![(ms(10), succeeded), (ms(100), 2 * succeeded)],
             above: 0,
         };
-        Page { watches: true, duplicates, breakers: BTreeMap::from([(key, ejections)]), traffic }
+        let injected = BTreeMap::from([("bank/slow".to_owned(), ejections)]);
+        let retries = BTreeMap::from([("ledger".to_owned(), 10 * duplicates)]);
+        let breakers = BTreeMap::from([(key, ejections)]);
+        Page { watches: true, duplicates, retries, injected, breakers, traffic }
+    }
+
+    fn counts(duplicate_deliveries: u64) -> Counts {
+        Counts { duplicate_deliveries, retries: 10 * duplicate_deliveries }
     }
 
     /// Looks at 0, 1, 2... seconds that take 100 ms each.
@@ -220,7 +250,7 @@ mod tests {
     #[test]
     fn counts_of_before_the_first_look_are_nobodys() {
         let history = history([page(7, 3, 50), page(7, 3, 50)]);
-        assert_eq!(history.duplicates(ms(0), ms(1000)), Some(0));
+        assert_eq!(history.counts(ms(0), ms(1000)), Some(Counts::default()));
         assert_eq!(history.opening(ms(0)), None);
         assert_eq!(history.traffic(ms(0), ms(1000)).unwrap().window().requests(), 0);
     }
@@ -236,19 +266,21 @@ mod tests {
             (100, 2001, None),
         ];
         for (from, to, expected) in rows {
-            assert_eq!(history.duplicates(ms(from), ms(to)), expected, "{from} to {to}");
+            assert_eq!(history.counts(ms(from), ms(to)), expected.map(counts), "{from} to {to}");
         }
-        assert_eq!(history.duplicates_since(ms(1100)), 2);
+        assert_eq!((history.counts_since(ms(1100)), history.counts_until(ms(1100))), (counts(2), counts(1)));
     }
 
     #[test]
     fn a_proxy_that_starts_anew_counts_on() {
         let history = history([page(5, 5, 5), page(6, 6, 6), page(1, 1, 1), page(2, 1, 2)]);
-        assert_eq!(history.duplicates(ms(100), ms(3000)), Some(3));
+        assert_eq!(history.counts(ms(100), ms(3000)), Some(counts(3)));
         assert_eq!(history.traffic(ms(100), ms(3000)).unwrap().succeeded, 3);
         let openings: Vec<_> = history.openings.iter().map(|opening| opening.at.as_millis()).collect();
         assert_eq!(openings, [1100, 2100]);
         assert_eq!(history.opening(ms(1101)).unwrap().at, ms(2100));
+        let injected = [ms(0), ms(1101)].map(|from| history.injected(from, "bank/slow"));
+        assert_eq!((injected, history.injected(ms(0), "bank/other")), ([2, 1], 0));
     }
 
     #[test]

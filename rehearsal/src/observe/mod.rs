@@ -1,5 +1,6 @@
 //! The proxies that are observed, and what they say of themselves while requests pass.
 
+mod counts;
 mod exposition;
 mod history;
 mod look;
@@ -14,6 +15,7 @@ use palisade_policy::rehearsal::{Live, Observed, Rehearsal, Traffic as Source};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use counts::Counts;
 pub(crate) use history::Opening;
 
 use crate::sample::Window;
@@ -88,26 +90,31 @@ impl Observer {
         self.proxies.iter().any(|proxy| proxy.history().watches())
     }
 
-    /// What came twice, by all of them together. `Err`: the first of those of which it is not known yet.
-    pub(crate) fn duplicates(&self, from: Duration, to: Duration) -> Result<u64, &str> {
-        let of = |proxy: &'_ Arc<Proxy>| proxy.history().duplicates(from, to);
+    /// By all of them together. `Err`: the first of those of which it is not known yet.
+    pub(crate) fn counts(&self, from: Duration, to: Duration) -> Result<Counts, &str> {
+        let of = |proxy: &'_ Arc<Proxy>| proxy.history().counts(from, to);
         self.proxies.iter().map(|proxy| of(proxy).ok_or(proxy.name.as_str())).sum()
     }
 
     /// So far.
-    pub(crate) fn duplicates_since(&self, from: Duration) -> u64 {
-        self.proxies.iter().map(|proxy| proxy.history().duplicates_since(from)).sum()
+    pub(crate) fn counts_since(&self, from: Duration) -> Counts {
+        self.proxies.iter().map(|proxy| proxy.history().counts_since(from)).sum()
     }
 
     /// From the first look until then.
-    pub(crate) fn duplicates_until(&self, to: Duration) -> u64 {
-        self.proxies.iter().map(|proxy| proxy.history().duplicates_until(to)).sum()
+    pub(crate) fn counts_until(&self, to: Duration) -> Counts {
+        self.proxies.iter().map(|proxy| proxy.history().counts_until(to)).sum()
     }
 
     /// The first breaker that opened from then on.
     pub(crate) fn opening(&self, from: Duration) -> Option<Opening> {
         let all = self.proxies.iter().filter_map(|proxy| proxy.history().opening(from).cloned());
         all.min_by_key(|opening| opening.at)
+    }
+
+    /// How often a fault was injected from then on, so far.
+    pub(crate) fn injected_since(&self, from: Duration, fault: &str) -> u64 {
+        self.proxies.iter().map(|proxy| proxy.history().injected(from, fault)).sum()
     }
 
     /// Requests that proxies counted. `None`: not known yet.

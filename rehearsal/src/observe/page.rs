@@ -16,6 +16,10 @@ pub(super) struct Page {
     /// Whether it watches for deliveries that come twice.
     pub(super) watches: bool,
     pub(super) duplicates: u64,
+    /// Tries after the first, by destination.
+    pub(super) retries: BTreeMap<String, u64>,
+    /// Faults, by who asked for them.
+    pub(super) injected: BTreeMap<String, u64>,
     /// How often what opened, by destination and cause.
     pub(super) breakers: BTreeMap<(String, String), u64>,
     pub(super) traffic: Traffic,
@@ -44,6 +48,8 @@ impl Page {
             match series.name {
                 "palisade_duplicate_watch" => page.watches |= count > 0,
                 "palisade_duplicate_deliveries_total" => page.duplicates += count,
+                "palisade_upstream_retries_total" => add(&mut page.retries, &series, "cluster", count),
+                "palisade_faults_injected_total" => add(&mut page.injected, &series, "fault", count),
                 "palisade_upstream_ejections_total" => page.breaker(&series, "cause", count),
                 "palisade_upstream_overflow_total"
                     if series.label("bound").is_some_and(|bound| REFUSING.contains(&bound)) =>
@@ -68,6 +74,11 @@ impl Page {
         let label = |name| series.label(name).unwrap_or("unknown").to_owned();
         *self.breakers.entry((label("cluster"), label(cause))).or_default() += count;
     }
+}
+
+/// By the value of a label.
+fn add(all: &mut BTreeMap<String, u64>, series: &Series<'_>, label: &str, count: u64) {
+    *all.entry(series.label(label).unwrap_or_default().to_owned()).or_default() += count;
 }
 
 fn is_wanted(series: &Series<'_>, live: Option<&Live>) -> bool {
@@ -118,6 +129,9 @@ mod tests {
 palisade_duplicate_watch 1
 palisade_duplicate_deliveries_total{known_by="key",refused="false"} 2
 palisade_duplicate_deliveries_total{known_by="attempt",refused="true"} 1
+palisade_upstream_retries_total{cluster="outbound|8080||ledger.fintech"} 7
+palisade_faults_injected_total{fault="fintech/slow",type="delay"} 5
+palisade_faults_injected_total{fault="fintech/slow",type="drop"} 6
 palisade_upstream_ejections_total{cluster="outbound|8080||ledger.fintech",cause="consecutive_5xx"} 3
 palisade_upstream_overflow_total{cluster="outbound|8080||ledger.fintech",bound="requests"} 4
 palisade_upstream_overflow_total{cluster="outbound|8080||ledger.fintech",bound="retries"} 9
@@ -144,6 +158,8 @@ istio_request_duration_milliseconds_bucket{reporter="source",destination_service
         let page = Page::read(TEXT, Some(&live(Some("ledger.fintech"))));
         assert!(page.watches);
         assert_eq!(page.duplicates, 3);
+        assert_eq!(page.retries.values().sum::<u64>(), 7);
+        assert_eq!(page.injected, BTreeMap::from([("fintech/slow".to_owned(), 11)]));
         let cluster = "outbound|8080||ledger.fintech".to_owned();
         let breakers =
             [((cluster.clone(), "consecutive_5xx".to_owned()), 3), ((cluster, "requests".to_owned()), 4)];

@@ -111,7 +111,8 @@ fn charts(report: &Report) -> Vec<Chart> {
             of(&|p| p.p99.map(|p99| p99.as_secs_f64())),
         ),
         Chart::count("Requests under way", of(&|p| p.in_flight.and_then(count))),
-        Chart::count("Duplicate deliveries so far", of(&|p| count(p.duplicates))),
+        Chart::count("Duplicate deliveries so far", of(&|p| count(p.counts.duplicate_deliveries))),
+        Chart::count("Tries after the first so far", of(&|p| count(p.counts.retries))),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! One line for a window of requests, and one for a step.
 
 use super::StepReport;
-use crate::judge::{duplicates, percent, shown};
+use crate::judge::{duplicates, percent, retries, shown};
 use crate::sample::Window;
 
 impl Window {
@@ -35,7 +35,9 @@ impl StepReport {
 
     pub(super) fn facts(&self) -> String {
         let mut facts = Vec::new();
-        facts.push(self.duplicates().map_or_else(|| "duplicate deliveries not known".to_owned(), duplicates));
+        let counts = self.counts();
+        let unknown = || "duplicate deliveries not known".to_owned();
+        facts.push(counts.map_or_else(unknown, |counts| duplicates(counts.duplicate_deliveries)));
         facts
             .extend(self.opened.as_ref().map(|opened| format!("breaker open after {}", shown(opened.after))));
         facts.push(match self.recovered_after {
@@ -43,6 +45,8 @@ impl StepReport {
             Some(after) => format!("recovered {} after", shown(after)),
             None => "not recovered".to_owned(),
         });
+        facts.extend(counts.filter(|counts| counts.retries > 0).map(|counts| retries(counts.retries)));
+        facts.extend(self.injected.map(|injected| format!("injected {injected} times")));
         let window = self.window.as_ref().map(Window::line).unwrap_or_default();
         format!("{}; {window}", facts.join(", "))
     }

@@ -14,7 +14,7 @@ pub use html::html;
 pub use text::text;
 
 use crate::judge::Breach;
-use crate::observe::Opening;
+use crate::observe::{Counts, Opening};
 use crate::sample::Window;
 use plot::Point;
 
@@ -74,9 +74,11 @@ pub struct StepReport {
     pub breaches: Vec<Breach>,
     /// The requests that were due from its begin to its end.
     pub window: Option<Window>,
-    /// What was delivered twice, from its begin until the system had recovered; or the proxy that could not be read.
-    #[serde(rename = "duplicate_deliveries", serialize_with = "known")]
-    pub(crate) counted: Option<Result<u64, String>>,
+    /// From its begin until the system had recovered; or the proxy that could not be read.
+    #[serde(serialize_with = "known")]
+    pub(crate) counted: Option<Result<Counts, String>>,
+    /// By observed proxies, from its begin until the system had recovered. `None`: the step has no fault.
+    pub injected: Option<u64>,
     /// The first breaker that opened.
     pub opened: Option<Opened>,
     /// From its end. `None`: it did not recover, or the rehearsal ended before that was known.
@@ -107,6 +109,7 @@ impl StepReport {
             breaches: Vec::new(),
             window: None,
             counted: None,
+            injected: None,
             opened: None,
             recovered_after: None,
         }
@@ -117,7 +120,7 @@ impl StepReport {
     }
 
     /// `None`: a proxy could not be read.
-    pub fn duplicates(&self) -> Option<u64> {
+    pub fn counts(&self) -> Option<Counts> {
         self.counted.as_ref()?.as_ref().ok().copied()
     }
 }
@@ -157,6 +160,6 @@ fn unix<S: Serializer>(value: &SystemTime, serializer: S) -> Result<S::Ok, S::Er
     since.as_secs().serialize(serializer)
 }
 
-fn known<S: Serializer>(value: &Option<Result<u64, String>>, serializer: S) -> Result<S::Ok, S::Error> {
+fn known<S: Serializer>(value: &Option<Result<Counts, String>>, serializer: S) -> Result<S::Ok, S::Error> {
     value.as_ref().and_then(|counted| counted.as_ref().ok()).serialize(serializer)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::evidence::Evidence;
-use crate::observe::Observer;
+use crate::observe::{Counts, Observer};
 use crate::sample::{Sample, Window, milliseconds};
 
 /// One second.
@@ -21,14 +21,15 @@ pub struct Point {
     /// At its end. `None`: proxies do not say.
     pub in_flight: Option<u64>,
     /// Since the begin.
-    pub duplicates: u64,
+    #[serde(flatten)]
+    pub counts: Counts,
 }
 
 impl Point {
     fn of(second: u64, window: &Window, in_flight: Option<u64>, observer: &Observer) -> Self {
-        let duplicates = observer.duplicates_until(Duration::from_secs(second + 1));
+        let counts = observer.counts_until(Duration::from_secs(second + 1));
         let (succeeded, failed) = (window.succeeded, window.failed);
-        Self { second, succeeded, failed, p50: window.p50, p99: window.p99, in_flight, duplicates }
+        Self { second, succeeded, failed, p50: window.p50, p99: window.p99, in_flight, counts }
     }
 }
 
@@ -52,9 +53,9 @@ pub(crate) fn points(evidence: &Evidence, observer: &Observer, now: Duration) ->
     }
 }
 
-/// The requests that were due in each whole second, and how many were under way at its end.
+/// The requests that were due in each second, and how many were under way at its end. The last one may be a part.
 fn by_second(samples: &[Sample], now: Duration) -> Vec<(Window, u64)> {
-    let count = usize::try_from(now.as_secs()).unwrap_or(usize::MAX);
+    let count = usize::try_from(now.as_secs() + u64::from(now.subsec_nanos() > 0)).unwrap_or(usize::MAX);
     let mut due: Vec<Vec<Sample>> = vec![Vec::new(); count];
     let mut ended = vec![0_u64; count];
     for sample in samples {
@@ -87,7 +88,7 @@ mod tests {
         let seconds = by_second(&samples, Duration::from_millis(4900));
         let shown: Vec<_> =
             seconds.iter().map(|(window, under_way)| (window.succeeded, window.failed, *under_way)).collect();
-        assert_eq!(shown, [(1, 1, 1), (2, 0, 2), (0, 0, 1), (0, 0, 1)]);
+        assert_eq!(shown, [(1, 1, 1), (2, 0, 2), (0, 0, 1), (0, 0, 1), (0, 0, 0)]);
         assert_eq!(seconds[0].0.p99, Some(Duration::from_secs(2)));
         assert_eq!(by_second(&samples, Duration::ZERO), []);
     }

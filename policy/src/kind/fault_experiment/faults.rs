@@ -4,7 +4,6 @@ use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::read::needed;
 use super::{FaultSpec, ResponseFault, SlowBody};
 use crate::document::duration::write;
 use crate::document::reader::{At, Fields, Reader};
@@ -85,7 +84,7 @@ fn read_delay(reader: &mut Reader<'_>, at: &At<'_>) -> Option<DelayLength> {
 fn read_two(reader: &mut Reader<'_>, at: &At<'_>, names: [&'static str; 2]) -> Option<[Duration; 2]> {
     let mut fields = reader.mapping(at)?;
     let [first, second] = names.map(|name| {
-        let at = needed(reader, &mut fields, name, "for example 500ms");
+        let at = reader.needed(&mut fields, name, "for example 500ms");
         at.and_then(|at| reader.duration(&at))
     });
     reader.finish(fields, &[]);
@@ -98,7 +97,7 @@ fn read_response(reader: &mut Reader<'_>, at: &At<'_>) -> Option<ResponseFault> 
     let mut number_in = |part: &'static str, name: &'static str, help: &str| {
         let at = fields.take(part)?;
         Some(reader.mapping(&at).and_then(|mut fields| {
-            let number = needed(reader, &mut fields, name, help).and_then(|at| reader.number(&at));
+            let number = reader.needed(&mut fields, name, help).and_then(|at| reader.number(&at));
             reader.finish(fields, &[]);
             number
         }))
@@ -117,9 +116,9 @@ fn read_response(reader: &mut Reader<'_>, at: &At<'_>) -> Option<ResponseFault> 
 
 fn read_slow(reader: &mut Reader<'_>, at: &At<'_>) -> Option<SlowBody> {
     let mut fields = reader.mapping(at)?;
-    let every_bytes = needed(reader, &mut fields, "everyBytes", "for example everyBytes: 1024");
+    let every_bytes = reader.needed(&mut fields, "everyBytes", "for example everyBytes: 1024");
     let every_bytes = every_bytes.and_then(|at| reader.number(&at));
-    let pause = needed(reader, &mut fields, "pause", "for example pause: 200ms");
+    let pause = reader.needed(&mut fields, "pause", "for example pause: 200ms");
     let pause = pause.and_then(|at| reader.duration(&at));
     reader.finish(fields, &[]);
     Some(SlowBody { every_bytes: every_bytes?, pause: pause? })

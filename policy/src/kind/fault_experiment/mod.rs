@@ -13,7 +13,7 @@ use super::virtual_service::fault::AbortStatus;
 use crate::experiment::DelayLength;
 pub(crate) use build::build;
 pub(crate) use leave::{Leave, protects_account};
-pub(crate) use read::read;
+pub(crate) use read::{read, read_timeless};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultExperimentSpec {
