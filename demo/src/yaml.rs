@@ -32,7 +32,7 @@ pub const NOTIFICATIONS_READ_LEDGER: Document = (
 
 /// The same.
 pub const LEDGER_RETRIES: Document =
-    ("ledger-retries.yaml", include_str!("../../examples/fintech/extra/ledger-retries.yaml"));
+    ("ledger-retries.yaml", include_str!("../../examples/faults/ledger-retries.yaml"));
 
 /// All that scenes apply.
 pub const EXTRA: [Document; 2] = [NOTIFICATIONS_READ_LEDGER, LEDGER_RETRIES];

@@ -194,7 +194,8 @@ async fn play(rehearsal: &Rehearsal) -> Result<Report> {
         let _closed = note(line);
     };
     let faults = ControlPlane::of(rehearsal);
-    let report = Stage { rehearsal, faults, stop: stopped, tell, began: SystemTime::now() }.play().await;
+    let stage = Stage { rehearsal, faults, stop: stopped, tell, began: SystemTime::now() };
+    let report = Box::pin(stage.play()).await;
     told.abort();
     Ok(report)
 }
