@@ -13,6 +13,8 @@ use crate::sample::Window;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breach {
     NoRequests,
+    /// None of them was sent, or none measured: nobody knows how long they would have taken.
+    LatencyUnknown,
     /// Of a million; `at_least` is the bound.
     Success {
         ppm: u64,
@@ -58,6 +60,9 @@ impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRequests => write!(f, "there were no requests"),
+            Self::LatencyUnknown => {
+                write!(f, "how long requests take is not known: none was sent or measured")
+            }
             Self::Success { ppm, at_least } => {
                 write!(f, "{} succeeded, at least {} was to", percent(*ppm), percent(u64::from(*at_least)))
             }
@@ -140,6 +145,9 @@ pub(crate) fn requests(conditions: &Conditions, window: &Window) -> Vec<Breach> 
     if let Some(at_least) = conditions.success_ppm.filter(|least| ppm < u64::from(*least)) {
         breaches.push(Breach::Success { ppm, at_least });
     }
+    // What is not known does not hold.
+    let timed = conditions.p50.is_some() || conditions.p99.is_some();
+    breaches.extend((timed && window.p99.is_none()).then_some(Breach::LatencyUnknown));
     if let Some((at_most, was)) = above(conditions.p50, window.p50) {
         breaches.push(Breach::P50 { was, at_most });
     }
@@ -217,7 +225,11 @@ mod tests {
             ..Conditions::default()
         };
         let none = Conditions::default();
-        let rows: [(&Conditions, Window, &[&str]); 8] = [
+        let quick = Conditions { p99: Some(ms(100)), ..Conditions::default() };
+        let unsent = Window { failed: 7, ..Window::default() };
+        let rows: [(&Conditions, Window, &[&str]); 10] = [
+            (&quick, unsent.clone(), &["how long requests take is not known: none was sent or measured"]),
+            (&none, unsent, &[]),
             (&all, window(99, 1, 100), &[]),
             (&all, window(98, 1, 100), &["98.98 % succeeded, at least 99 % was to"]),
             (&all, window(100, 0, 101), &["p99 was 101 ms, at most 100 ms was to be"]),

@@ -12,7 +12,7 @@ use crate::faults::{Experiment, Faults};
 use crate::judge::{self, Breach};
 use crate::load::Generator;
 use crate::observe::Observer;
-use crate::report::{Report, Verdict, plot};
+use crate::report::{Report, StepReport, Verdict, plot};
 use crate::sample::Window;
 use crate::wait::{Early, told};
 
@@ -52,6 +52,8 @@ impl<F: Faults, T: FnMut(&str)> Stage<'_, F, T> {
             start,
             observer,
             evidence,
+            // What came before was to make ready.
+            judged_from: start.elapsed() + self.rehearsal.warm_up,
             armed: false,
             next_guard: start,
         };
@@ -97,6 +99,8 @@ pub(crate) struct Play<'r, F> {
     pub(crate) start: Instant,
     pub(crate) observer: Observer,
     pub(crate) evidence: Evidence,
+    /// The end of the warm-up.
+    pub(crate) judged_from: Duration,
     /// Whether the guard looks on: from when the steady state is known to hold.
     pub(crate) armed: bool,
     pub(crate) next_guard: Instant,
@@ -130,13 +134,13 @@ impl<F: Faults> Play<'_, F> {
                 return report.end(early.verdict(), vec![early.why()]);
             }
         }
-        let held = report.steps.iter().all(|step| step.breaches.is_empty());
+        let held = report.steps.iter().all(StepReport::held);
         report.end(if held { Verdict::Held } else { Verdict::Broken }, Vec::new());
     }
 
     /// What the steady state is like before anything is broken, and what does not hold.
     async fn steady(&mut self) -> Result<(Window, Vec<Breach>), Early> {
-        let from = self.rehearsal.warm_up;
+        let from = self.judged_from;
         let to = from.saturating_add(self.rehearsal.window);
         self.watched(sleep_until(self.start + to)).await?;
         let window = self.requests(from, to).await?;
@@ -151,7 +155,7 @@ impl<F: Faults> Play<'_, F> {
         report.length = now;
         report.not_played =
             self.rehearsal.steps.iter().skip(report.steps.len()).map(|step| step.name.clone()).collect();
-        report.whole = self.evidence.known(&self.observer, self.rehearsal.warm_up, now);
+        report.whole = self.evidence.known(&self.observer, self.judged_from, now);
         if let Evidence::Load(samples) = &self.evidence {
             report.generator_late = Some(samples.lock().late());
         }

@@ -65,7 +65,7 @@ pub struct Window {
     pub failed: u64,
     /// How the others ended: a status, or why there was none.
     pub failures: BTreeMap<String, u64>,
-    /// `None`: there were no requests, or as with the others it is not known.
+    /// Of all that were sent. `None`: there were none.
     #[serde(rename = "p50_ms", serialize_with = "milliseconds")]
     pub p50: Option<Duration>,
     #[serde(rename = "p99_ms", serialize_with = "milliseconds")]
@@ -93,7 +93,10 @@ impl Window {
         let mut window = Self::default();
         let mut latencies = Vec::new();
         for sample in samples {
-            latencies.push(sample.latency);
+            // What was not sent was not slow, and not fast either.
+            if sample.outcome != Outcome::NotSent {
+                latencies.push(sample.latency);
+            }
             if sample.outcome.is_success() {
                 window.succeeded += 1;
             } else {
@@ -226,6 +229,10 @@ mod tests {
         assert_eq!((window.succeeded, window.failed, window.p50), (1, 1, Some(ms(5))));
         assert_eq!(window.failures, BTreeMap::from([("503".to_owned(), 1)]));
         assert_eq!(window.success_ppm(), Some(500_000));
+        samples.begun(4, ms(40), ms(40));
+        samples.over(4, ms(40), Outcome::NotSent);
+        let not_sent = samples.known(ms(40), ms(50));
+        assert_eq!((not_sent.failed, not_sent.p50), (1, None), "it has no latency");
         assert_eq!(samples.due(ms(21), ms(30)).unwrap().success_ppm(), None, "nothing was due");
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Error};
+use anyhow::{Context as _, Error, anyhow};
 use palisade_policy::rehearsal::{Command, Flap, Step};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -34,10 +34,11 @@ impl<F: Faults> Play<'_, F> {
         let mended = mend(step, experiment, self.faults).await;
         let mended_at = self.now();
         let mut early = match (broken, mended) {
-            // What is still broken matters more than why it was to be mended.
-            (_, Err(error)) => Some(Early::Failed(error)),
-            (Err(early), Ok(())) => Some(early),
             (Ok(()), Ok(())) => None,
+            (Err(early), Ok(())) => Some(early),
+            (Ok(()), Err(error)) => Some(Early::Failed(error)),
+            // What is still broken matters more than why it was to be mended.
+            (Err(early), Err(error)) => Some(Early::Failed(both(error, &early.why()))),
         };
         let mut report = StepReport::new(step, begin, end);
         if early.is_none() {
@@ -47,6 +48,14 @@ impl<F: Faults> Play<'_, F> {
             early = self.settle(&mut report).await.err();
         }
         self.judge(step, experiment, &mut report);
+        match &early {
+            None => report.complete = true,
+            // It may not be what the step was to hold.
+            Some(Early::Guard(breach)) if !report.breaches.contains(breach) => {
+                report.breaches.push(breach.clone());
+            }
+            Some(_) => {}
+        }
         (report, early)
     }
 
@@ -156,7 +165,14 @@ async fn mend(step: &Step, experiment: &Experiment, faults: &impl Faults) -> Res
     let ended = ended.with_context(|| {
         format!("the fault may still be injected; it ends by itself within {length:?}, or by palisade fault stop {id}")
     });
-    undone.and(ended)
+    match (undone, ended) {
+        (Err(undone), Err(ended)) => Err(both(undone, &format!("{ended:#}"))),
+        (undone, ended) => undone.and(ended),
+    }
+}
+
+fn both(error: Error, other: &str) -> Error {
+    anyhow!("{error:#}; and {other}")
 }
 
 /// Tries again for a while: the control plane may just be coming back.

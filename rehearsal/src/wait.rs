@@ -83,7 +83,7 @@ impl<F: Faults> Play<'_, F> {
         if since > BLIND_MAX {
             return Err(Early::Guard(Breach::Blind { since }));
         }
-        let (since, window) = (self.rehearsal.warm_up, self.rehearsal.window);
+        let (since, window) = (self.judged_from, self.rehearsal.window);
         let late = Late { now, since, window, patience: self.patience() };
         let windows = self.evidence.of_late(&self.observer, &late);
         let duplicates = self.observer.counts_since(since).duplicate_deliveries;

@@ -31,7 +31,7 @@ pub fn html(report: &Report) -> String {
     );
     head(&mut out, report);
     table(&mut out, report);
-    for chart in charts(report) {
+    for chart in charts(report).iter().filter(|chart| chart.has_values()) {
         chart.render(&mut out, report);
     }
     out.push_str("</body>\n</html>\n");
@@ -69,7 +69,7 @@ fn table(out: &mut String, report: &Report) {
 }
 
 fn row(out: &mut String, number: usize, step: &StepReport) {
-    let (class, word) = (class(step.held()), if step.held() { "held" } else { "did not hold" });
+    let (class, word) = (class(step.held()), step.word());
     let (name, facts) = (escaped(&step.name), escaped(&step.facts()));
     let _infallible =
         write!(out, "<tr><td>{number}. {name}</td><td class=\"{class}\">{word}</td><td>{facts}");

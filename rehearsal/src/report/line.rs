@@ -1,7 +1,7 @@
 //! One line for a window of requests, and one for a step.
 
 use super::StepReport;
-use crate::judge::{duplicates, percent, retries, shown};
+use crate::judge::{Breach, duplicates, percent, retries, shown};
 use crate::sample::Window;
 
 impl Window {
@@ -43,7 +43,10 @@ impl StepReport {
         facts.push(match self.recovered_after {
             Some(after) if after.is_zero() => "recovered at once".to_owned(),
             Some(after) => format!("recovered {} after", shown(after)),
-            None => "not recovered".to_owned(),
+            None if self.breaches.iter().any(|breach| matches!(breach, Breach::NotRecovered { .. })) => {
+                "not recovered".to_owned()
+            }
+            None => "ended before it could recover".to_owned(),
         });
         facts.extend(counts.filter(|counts| counts.retries > 0).map(|counts| retries(counts.retries)));
         facts.extend(self.injected.map(|injected| format!("injected {injected} times")));

@@ -70,7 +70,9 @@ pub struct StepReport {
     pub begin: Duration,
     #[serde(rename = "end_seconds", serialize_with = "seconds")]
     pub end: Duration,
-    /// What does not hold. Empty: all does.
+    /// Whether it was played to its end, and the system waited for.
+    pub complete: bool,
+    /// What does not hold.
     pub breaches: Vec<Breach>,
     /// The requests that were due from its begin to its end.
     pub window: Option<Window>,
@@ -106,6 +108,7 @@ impl StepReport {
             name: step.name.clone(),
             begin,
             end,
+            complete: false,
             breaches: Vec::new(),
             window: None,
             counted: None,
@@ -116,7 +119,16 @@ impl StepReport {
     }
 
     pub fn held(&self) -> bool {
-        self.breaches.is_empty()
+        self.complete && self.breaches.is_empty()
+    }
+
+    /// In one word.
+    pub(crate) fn word(&self) -> &'static str {
+        match (self.complete, self.breaches.is_empty()) {
+            (true, true) => "held",
+            (false, true) => "ended",
+            (_, false) => "BROKEN",
+        }
     }
 
     /// `None`: a proxy could not be read.

@@ -45,8 +45,7 @@ pub fn text(report: &Report) -> String {
 }
 
 fn of_step(out: &mut String, step: &StepReport) {
-    let word = if step.held() { "held" } else { "BROKEN" };
-    let _infallible = writeln!(out, "{word:<7} {}", step.line());
+    let _infallible = writeln!(out, "{:<7} {}", step.word(), step.line());
     for breach in &step.breaches {
         let _infallible = writeln!(out, "        ! {breach}");
     }

@@ -83,6 +83,11 @@ impl Chart {
         Self { title, scale: Scale::Powers { from: -4, to }, curves: vec![("p50", p50), ("p99", p99)] }
     }
 
+    /// Whether there is anything to see.
+    pub(super) fn has_values(&self) -> bool {
+        self.curves.iter().any(|(_, values)| values.iter().any(Option::is_some))
+    }
+
     pub(super) fn render(&self, out: &mut String, report: &Report) {
         let title = escaped(self.title);
         let _infallible = writeln!(
