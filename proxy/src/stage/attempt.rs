@@ -28,16 +28,16 @@ use crate::upstream::endpoint::{Local, Seen};
 use crate::upstream::pool::{Asking, Lease};
 use crate::worker::Worker;
 
-/// How a try ended.
+/// How a try ended. Requests that come back are rare, and boxed: this is moved for every request.
 pub(super) enum Attempted {
     Answered(Answer),
     /// A kept connection had closed before the first byte left.
-    Stale(Outgoing, ProxyError),
+    Stale(Box<Outgoing>, ProxyError),
     Failed {
         failed: Failed,
         error: ProxyError,
         /// The request, where nothing of it left.
-        unsent: Option<Outgoing>,
+        unsent: Option<Box<Outgoing>>,
     },
     /// Another try would be of no use, or no try at all is allowed any more.
     Over(ProxyError),
@@ -181,7 +181,11 @@ pub(super) fn not_connected(
     if late.is_some() {
         return Attempted::Over(ProxyError::RequestTimeout);
     }
-    Attempted::Failed { failed: Failed::Connect, error: ProxyError::Connection(error), unsent: Some(request) }
+    Attempted::Failed {
+        failed: Failed::Connect,
+        error: ProxyError::Connection(error),
+        unsent: Some(Box::new(request)),
+    }
 }
 
 /// Waits for the answer's head for as long as anybody wants it.
@@ -223,10 +227,10 @@ fn broken(mut error: TrySendError<Outgoing>, lease: &Lease, record: &mut Record)
     if let Some(unsent) = error.take_message() {
         let error = ProxyError::UpstreamReset(error.into_error());
         if lease.is_reused() {
-            return Attempted::Stale(unsent, error);
+            return Attempted::Stale(Box::new(unsent), error);
         }
         record.saw(Seen::Local(Local::Reset));
-        return Attempted::Failed { failed: Failed::Connect, error, unsent: Some(unsent) };
+        return Attempted::Failed { failed: Failed::Connect, error, unsent: Some(Box::new(unsent)) };
     }
     if tally.request_malformed.get() {
         return Attempted::Over(ProxyError::Malformed(Malformed::Framing));

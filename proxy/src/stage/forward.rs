@@ -83,8 +83,7 @@ pub(crate) async fn forward(
     }
     frame(&mut request, route.wire);
     record.tally.deadline.set(route.deadline.map(|deadline| deadline.at));
-    let (mut tries, first) = Tries::new(worker, &route, request);
-    request = first;
+    let mut tries = Tries::new(worker, &route, &mut request);
     loop {
         let address = tries.next(&mut request, record)?;
         let leave = match attempt(worker, &route, address, request, record).await {

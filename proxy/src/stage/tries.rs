@@ -56,7 +56,6 @@ struct Template {
 }
 
 /// Whether a request may be sent once more.
-#[expect(clippy::large_enum_variant, reason = "the large one is rare, and none is kept")]
 pub(super) enum Leave {
     Again(Next),
     /// The try did not fail, or the request may not be sent again for what it is.
@@ -67,37 +66,23 @@ pub(super) enum Leave {
 
 /// The next try.
 pub(super) struct Next {
-    request: Outgoing,
+    request: Box<Outgoing>,
     pause: Duration,
     held: Option<Held>,
 }
 
 impl<'r> Tries<'r> {
-    pub(super) fn new(worker: &'r Worker, route: &'r Route, mut request: Outgoing) -> (Self, Outgoing) {
+    pub(super) fn new(worker: &'r Worker, route: &'r Route, request: &mut Outgoing) -> Self {
         let retries = route.retries.as_deref().unwrap_or(&RETRIES);
         // The application is one, and asked again by its callers if at all.
         let others = matches!(route.to, To::Members(_)) && retries.attempts > 0;
         let mut template = None;
         // Without HTTP/2 nobody says that a request was refused unread.
         if others && (route.repeatable || route.wire == Wire::Http2 || route.is_mesh()) {
-            let (head, body) = request.into_parts();
-            let (body, replay) = if body.is_end_stream() {
-                (body, None)
-            } else {
-                body.kept(worker.shared.limits.retry_body_bytes_max)
-            };
-            template = Some(Template {
-                method: head.method.clone(),
-                uri: head.uri.clone(),
-                version: head.version,
-                headers: head.headers.clone(),
-                body: replay,
-            });
-            request = Request::from_parts(head, body);
+            template = Some(Template::of(request, worker.shared.limits.retry_body_bytes_max));
         }
         let tried = SmallVec::new();
-        let tries = Self { worker, route, retries, template, tried, last: None, repeated: 0, stale: 0 };
-        (tries, request)
+        Self { worker, route, retries, template, tried, last: None, repeated: 0, stale: 0 }
     }
 
     /// Where the next try goes.
@@ -166,7 +151,7 @@ impl<'r> Tries<'r> {
     }
 
     /// Whether a try that failed may be followed by another. `unsent`: the request, where nothing of it left.
-    pub(super) fn leave(&mut self, failed: Failed, unsent: Option<Outgoing>) -> Leave {
+    pub(super) fn leave(&mut self, failed: Failed, unsent: Option<Box<Outgoing>>) -> Leave {
         let To::Members(members) = &self.route.to else { return Leave::No };
         if !may_repeat(failed, self.route.repeatable, &self.retries.on) {
             return Leave::No;
@@ -178,7 +163,9 @@ impl<'r> Tries<'r> {
         if over || self.repeated >= self.retries.attempts {
             return Leave::Exhausted;
         }
-        let Some(request) = unsent.or_else(|| self.template.as_ref().and_then(Template::request)) else {
+        let Some(request) =
+            unsent.or_else(|| self.template.as_ref().and_then(Template::request).map(Box::new))
+        else {
             return Leave::Exhausted;
         };
         let held = match failed {
@@ -196,9 +183,9 @@ impl<'r> Tries<'r> {
 
     /// Nothing left on a connection that was kept and turned out to be closed: it is tried again whatever policy says, and
     /// says nothing about the endpoint.
-    pub(super) fn after_stale(&mut self, unsent: Outgoing) -> Option<Outgoing> {
+    pub(super) fn after_stale(&mut self, unsent: Box<Outgoing>) -> Option<Outgoing> {
         self.stale = self.stale.saturating_add(1);
-        (self.stale < self.worker.shared.limits.attempts_max).then_some(unsent)
+        (self.stale < self.worker.shared.limits.attempts_max).then_some(*unsent)
     }
 
     /// An even choice of the times up to the backoff, so that those who failed together do not come back together.
@@ -224,7 +211,7 @@ impl<'r> Tries<'r> {
                 () = tokio::time::sleep_until(until) => {}
             }
         }
-        Ok(request)
+        Ok(*request)
     }
 
     /// An answer is passed on: no body is kept any longer.
@@ -236,6 +223,22 @@ impl<'r> Tries<'r> {
 }
 
 impl Template {
+    /// From now on what is sent of the body is kept, up to so many bytes.
+    fn of(request: &mut Outgoing, body_bytes_max: usize) -> Self {
+        let mut replay = None;
+        if !request.body().is_end_stream() {
+            let body = std::mem::replace(request.body_mut(), RequestBody::none());
+            (*request.body_mut(), replay) = body.kept(body_bytes_max);
+        }
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: request.headers().clone(),
+            body: replay,
+        }
+    }
+
     /// The request once more; `None` when its body is not there any more.
     fn request(&self) -> Option<Outgoing> {
         let body = match &self.body {
