@@ -58,6 +58,8 @@ pub enum ProxyError {
     Overload,
     #[error("the application is unhealthy: {}", .0.name())]
     Unhealthy(Cause),
+    #[error("the application has as many requests as it keeps up with")]
+    ConcurrencyLimit,
     #[error("the client's address has too many requests under way")]
     AddressRequests,
     #[error("no byte either way for too long")]
@@ -176,7 +178,7 @@ impl ProxyError {
             Self::Guarded(breach) => breach.headers(),
             // The store is looked for at least every two seconds.
             Self::LimitStore => [(RETRY_AFTER, HeaderValue::from_static("2"))].into_iter().collect(),
-            Self::Overload | Self::AddressRequests => {
+            Self::Overload | Self::AddressRequests | Self::ConcurrencyLimit => {
                 [(RETRY_AFTER, HeaderValue::from_static("1"))].into_iter().collect()
             }
             Self::Token(why) => {
@@ -301,6 +303,9 @@ impl ProxyError {
             // As to callers beside whose sidecar no instance is left.
             Self::Unhealthy(_) => {
                 row(Upstream, "application_unhealthy", "UH", busy, UNAVAILABLE, "No healthy upstream", true)
+            }
+            Self::ConcurrencyLimit => {
+                row(Us, "concurrency_limit", "UO", busy, UNAVAILABLE, "Overloaded", true)
             }
             Self::AddressRequests => {
                 row(Caller, "address_requests", "OM", busy, UNAVAILABLE, "Too many requests under way", true)

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod calls;
+pub mod concurrency;
 pub mod config;
 mod control;
 pub mod drain;

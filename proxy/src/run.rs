@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::{self, Admin};
 use crate::calls::Calls;
+use crate::concurrency::{self, AdaptiveLimits};
 use crate::config::Source as ConfigSource;
 use crate::config::status::Status;
 use crate::drain::{Drain, Phase, wind_down};
@@ -118,6 +119,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         client_requests: Arc::new(ClientRequests::new(settings.limits.requests_per_address)),
         limiter: Arc::new(Limiter::new(settings.limits.limiter_keys_max)),
         health: Arc::new(Health::new(settings.health.as_ref())),
+        concurrency: Arc::new(AdaptiveLimits::new(&settings)),
         watch: Arc::default(),
         settings: Arc::new(settings),
         drain: drain.clone(),
@@ -145,6 +147,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
         drain: drain.clone(),
         telemetry: telemetry.clone(),
         health: shared.health.clone(),
+        concurrency: shared.concurrency.clone(),
         certificates: shared.certificates.clone(),
         store: shared.settings.limit_store.is_some(),
         store_status: shared.store_status.clone(),
@@ -165,6 +168,7 @@ pub async fn serve(settings: Settings, clock: Arc<dyn Clock>, mut orders: Orders
                 () = certificates::keep(&shared, &limits) => Ok(()),
                 result = source.run(orders.refresh.clone(), &shared) => result,
                 () = health::keep(&shared.health, &shared.settings, limits.warn_interval) => Ok(()),
+                () = concurrency::keep(&shared.concurrency) => Ok(()),
                 () = shared.upstreams.keep() => Ok(()),
             }
         };

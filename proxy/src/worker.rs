@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::calls::{Calls, WorkerCalls};
+use crate::concurrency::AdaptiveLimits;
 use crate::drain::{Drain, Phase};
 use crate::edge::certificates::Certificates;
 use crate::error::ProxyError;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub telemetry: Telemetry,
     /// Whether the application beside this sidecar is well.
     pub health: Arc<Health>,
+    /// How many requests it is given at once.
+    pub concurrency: Arc<AdaptiveLimits>,
     /// Who called the ports of this sidecar.
     pub calls: Calls,
     /// Of the issuers of tokens.

@@ -133,6 +133,7 @@ impl Running {
             source,
             serves: Vec::new(),
             health: None,
+            adaptive_concurrency: None,
             outbound_proxy: None,
             outbound_ports: Vec::new(),
             edge: None,

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use palisade_proxy::Settings;
 use palisade_proxy::settings::limits::Limits;
-use palisade_proxy::settings::{LocalPort, Serve, parse_duration};
+use palisade_proxy::settings::{AdaptiveConcurrency, LocalPort, Serve, parse_duration};
 
 use super::caps::Caps;
 use super::data_plane::{self, FromControlPlane, FromFiles, Running, source};
@@ -25,11 +25,24 @@ pub(crate) struct Proxy {
     #[command(flatten)]
     health: Health,
     #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
     caps: Caps,
     #[command(flatten)]
     running: Running,
     #[command(flatten)]
     traces: Traces,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Load of the application")]
+struct Load {
+    /// Find out how many requests the application keeps up with, and turn away what comes on top, with 503 and before it is
+    /// asked: each --serve that is not tcp for itself, never fewer than MIN at once, never more than MAX. Without bounds:
+    /// 3-1000 [default: as many as come].
+    #[arg(long, env = "PALISADE_ADAPTIVE_CONCURRENCY", value_name = "MIN-MAX", num_args = 0..=1,
+          default_missing_value = "3-1000")]
+    adaptive_concurrency: Option<AdaptiveConcurrency>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +82,7 @@ impl Proxy {
         Ok(Settings {
             serves: serve,
             health,
+            adaptive_concurrency: self.load.adaptive_concurrency,
             outbound_proxy,
             outbound_ports: outbound_port,
             trace,
@@ -110,6 +124,16 @@ mod tests {
         let Source::ControlPlane { address, join_token, advertise, .. } = settings.source else { panic!() };
         assert_eq!((address.as_str(), advertise), ("mesh:15012", Some("10.0.0.1".parse().unwrap())));
         assert!(matches!(join_token, Some(JoinTokenSource::Text(t)) if t == "T"));
+    }
+
+    #[test]
+    fn an_adaptive_limit_has_bounds_unless_others_are_given() {
+        let bounds = |words: &str| {
+            read(&format!("--control-plane a:1 --serve 8080 {words}")).unwrap().adaptive_concurrency
+        };
+        assert_eq!(bounds(""), None);
+        assert_eq!(bounds("--adaptive-concurrency"), Some(AdaptiveConcurrency::DEFAULT));
+        assert_eq!(bounds("--adaptive-concurrency 5-50"), Some(AdaptiveConcurrency { min: 5, max: 50 }));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::concurrency::AdaptiveLimits;
 use crate::config::status::Status;
 use crate::drain::Drain;
 use crate::edge::certificates::Certificates;
@@ -41,6 +42,7 @@ pub(crate) struct Admin {
     pub(crate) drain: Drain,
     pub(crate) telemetry: Telemetry,
     pub(crate) health: Arc<Health>,
+    pub(crate) concurrency: Arc<AdaptiveLimits>,
     pub(crate) certificates: Arc<Certificates>,
     /// Whether there is a store for limits of scope `mesh`.
     pub(crate) store: bool,

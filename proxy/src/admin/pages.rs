@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 
 use super::{Admin, page, upstreams};
+use crate::concurrency;
 use crate::config::status::{Applied, Link};
 use crate::health::{self, Standing};
 use crate::identity::{Identity, show, unix_seconds};
@@ -192,6 +193,7 @@ pub(super) fn metrics(admin: &Admin) -> String {
     }
     upstreams::metrics(&mut text, &admin.upstreams.all());
     health::metrics(&mut text, &admin.health);
+    concurrency::metrics(&mut text, &admin.concurrency);
     gauge(
         &mut text,
         "palisade_duplicate_watch",

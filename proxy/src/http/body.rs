@@ -83,6 +83,8 @@ pub(crate) struct Tally {
     pub(crate) received: Cell<u64>,
     /// The request body came to its end.
     pub(crate) request_ended: Cell<bool>,
+    /// When; `None` where there was none.
+    pub(crate) request_ended_at: Cell<Option<Instant>>,
     /// The request body broke its own framing: the caller's fault, and not to be taken for the upstream's.
     pub(crate) request_malformed: Cell<bool>,
     /// The request body ended before its end, whoever's fault that is: not the upstream's.
@@ -216,7 +218,9 @@ impl Source {
     }
 
     fn ended(&self) {
-        self.tally.request_ended.set(true);
+        if !self.tally.request_ended.replace(true) {
+            self.tally.request_ended_at.set(Some(Instant::now()));
+        }
         self.copies.iter().for_each(CopyWriter::end);
     }
 

@@ -20,6 +20,7 @@ use super::detect;
 use super::drive::{FOR_EVER, Patience, drive};
 use super::refused;
 use crate::calls::OpenPlaintext;
+use crate::concurrency::AdaptiveLimit;
 use crate::drain::Phase;
 use crate::error::ProxyError;
 use crate::http::transport::Transport;
@@ -58,6 +59,8 @@ pub(crate) struct Inbound {
     pub(crate) expires: Option<SystemTime>,
     /// `x-forwarded-client-cert` for the application.
     pub(crate) client_cert: Option<HeaderValue>,
+    /// How many requests the application is given at once.
+    pub(crate) concurrency: Option<Arc<AdaptiveLimit>>,
     slot: Slot,
     /// Counts it as open, where it is in plaintext.
     open_plaintext: Option<OpenPlaintext>,
@@ -108,6 +111,7 @@ impl Inbound {
             .and_then(SpiffeId::workload)
             .map(|workload| Arc::from(format!("{}.{}", workload.service_account, workload.namespace)));
         Self {
+            concurrency: worker.shared.concurrency.of(serve.port),
             worker,
             source: Source { address: peer, tls: None },
             cluster: format!("inbound|{}||", serve.port).into(),

@@ -11,6 +11,7 @@ use palisade_policy::{Decision, Permit, RequestView, Snapshot};
 use super::exchange::Exchange;
 use super::standing;
 use super::terms::Terms;
+use crate::concurrency::Place;
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
 use crate::http::normalize::{self, Target};
@@ -41,7 +42,7 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
         Some(_) => Told::by_sidecar(&head.headers, exchange.grpc),
         None => Told::by_stranger(&head.headers, exchange.grpc),
     };
-    let Judged { permit, target, believed, kept } =
+    let Judged { permit, target, believed, kept, place } =
         match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
             Ok(judged) => judged,
             Err(error) => return exchange.refuse(&error, Some(body)),
@@ -67,7 +68,10 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
     }
     let outgoing = exchange.outgoing(head, body, Vec::new());
     match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
-        Ok(answer) => exchange.answer(answer, || Ends { expires: connection.expires, token_expires }),
+        Ok(answer) => {
+            application::answered(place, &answer.0, &exchange.record);
+            exchange.answer(answer, || Ends { expires: connection.expires, token_expires })
+        }
         Err(error) => exchange.refuse(&error, None),
     }
 }
@@ -142,10 +146,11 @@ async fn judge(
     let asked = Asked { address, headers: &head.headers, token };
     let matches = matched(&head.method, &target);
     limit::check(&connection.worker, snapshot, Moment::AfterToken, matches, &asked, record).await?;
+    let place = application::enter(connection.concurrency.as_ref())?;
     // Only what nothing else refuses is a delivery.
     delivery::watch(&connection.worker, snapshot, &head.method, target.path.path(), &head.headers, record)?;
     let kept = Kept::of(&head.headers, snapshot);
-    Ok(Judged { permit, target, believed, kept })
+    Ok(Judged { permit, target, believed, kept, place })
 }
 
 /// What limits and demands for tokens are chosen by.
@@ -201,6 +206,8 @@ struct Judged {
     target: Target,
     believed: Option<Believed>,
     kept: Kept,
+    /// At the application.
+    place: Option<Place>,
 }
 
 /// What is kept of a request under way, to judge it by each new snapshot.

@@ -14,6 +14,7 @@ use limits::Limits;
 use trace::TraceSettings;
 
 pub mod cap;
+pub mod concurrency;
 pub mod control;
 pub mod defaults;
 pub mod edge;
@@ -24,6 +25,7 @@ mod parse;
 pub mod trace;
 mod validate;
 
+pub use concurrency::{AdaptiveConcurrency, AdaptiveConcurrencyError};
 pub use health::parse_check_header;
 pub use parse::{DurationError, LabelError, LocalPortError, ServeError, parse_duration, parse_label};
 pub use validate::{SettingError, SettingsError};
@@ -35,6 +37,8 @@ pub struct Settings {
     pub serves: Vec<Serve>,
     /// How the application is asked whether it is well; `None`: it is not, and counts as such.
     pub health: Option<HealthCheck>,
+    /// Between what bounds the number of requests is found that the application is given at once; `None`: there is none.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// `HTTP_PROXY` listener; loopback.
     pub outbound_proxy: Option<SocketAddr>,
     /// Named local ports: `127.0.0.1:9001=ledger.payments:8080`.

@@ -50,6 +50,10 @@ pub enum SettingError {
     )]
     NothingToCheck,
     #[error(
+        "--adaptive-concurrency is about requests to a --serve that is not of protocol tcp, and there is none; leave it out"
+    )]
+    NothingToLimit,
+    #[error(
         "--health-check {0} names no port, and several are served; name one that the application listens on, for \
          example http:8080/healthz"
     )]
@@ -120,6 +124,7 @@ impl Settings {
         self.check_caps(&mut errors);
         self.check_source(&mut errors);
         self.check_health(&listeners, &mut errors);
+        self.check_concurrency(&mut errors);
         match &self.edge {
             Some(edge) => check_edge(edge, &mut errors),
             None if self.serves.is_empty()
@@ -304,6 +309,7 @@ mod tests {
             },
             serves: vec![Serve::parse("8080").unwrap()],
             health: None,
+            adaptive_concurrency: None,
             outbound_proxy: Some(defaults::OUTBOUND_PROXY),
             outbound_ports: vec![LocalPort::parse("127.0.0.1:9001=ledger.payments:8080").unwrap()],
             edge: None,

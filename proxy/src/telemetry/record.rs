@@ -42,7 +42,7 @@ use crate::upstream::cluster::{Held, Visit};
 use crate::upstream::endpoint::{Local, Seen};
 use crate::worker::{Direction, InFlight, Worker};
 
-const GRPC_STATUS: &str = "grpc-status";
+pub(crate) const GRPC_STATUS: &str = "grpc-status";
 
 /// What was decided, in the words of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,6 +63,7 @@ pub fn settings(source: Source, folder: &Path) -> Settings {
         source,
         serves: vec![serve],
         health: None,
+        adaptive_concurrency: None,
         outbound_proxy: Some(any),
         outbound_ports: Vec::new(),
         edge: None,

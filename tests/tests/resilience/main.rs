@@ -13,6 +13,7 @@
 
 mod breaker;
 mod chance;
+mod concurrency;
 mod deadlines;
 mod duplicates;
 mod experiments;

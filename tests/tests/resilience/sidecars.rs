@@ -47,7 +47,7 @@ impl Mesh {
 }
 
 /// The ledger, with two endpoints.
-fn ledger_at(one: SocketAddr, two: SocketAddr) -> String {
+pub(crate) fn ledger_at(one: SocketAddr, two: SocketAddr) -> String {
     let entry = service_entry("ledger", one, "HTTP");
     let more =
         format!(", {{address: {}, ports: {{main: {}}}, serviceAccount: ledger}}]", two.ip(), two.port());

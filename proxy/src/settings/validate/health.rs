@@ -1,10 +1,19 @@
-//! Whether a health check fits what is served.
+//! Whether a health check, and a limit of requests at once, fit what is served.
+
+use palisade_policy::kind::service_entry::Protocol;
 
 use super::{Listener, SettingError, out_of_range, overlap};
 use crate::settings::Settings;
 use crate::settings::health::{HealthCheck, Question, Target};
 
 impl Settings {
+    pub(super) fn check_concurrency(&self, errors: &mut Vec<SettingError>) {
+        let limits_something = self.serves.iter().any(|serve| serve.protocol != Protocol::Tcp);
+        if self.adaptive_concurrency.is_some() && !limits_something {
+            errors.push(SettingError::NothingToLimit);
+        }
+    }
+
     pub(super) fn check_health(&self, listeners: &[Listener], errors: &mut Vec<SettingError>) {
         let Some(health) = &self.health else { return };
         let check = health.probe.to_string();
