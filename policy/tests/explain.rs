@@ -72,11 +72,14 @@ fn an_allowed_request_is_told_the_rule_that_let_it_in_and_where_it_is_written() 
 fn that_the_callers_own_routes_may_lead_elsewhere_is_noted() {
     let routes = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: bank}\n\
                   spec: {hosts: [ledger], http: [{route: [{destination: {host: other}}]}]}\n";
-    let notes =
-        |text: &str, caller: &str| ask(&parse_ok(text).0, Some(caller), |q| q.path = "/entries".into()).notes;
-    let routed = notes(&format!("{LEDGER}{routes}"), "payments");
+    let notes = |text: &str, tcp: bool| {
+        ask(&parse_ok(text).0, Some("payments"), |q| (q.path, q.tcp) = ("/entries".into(), tcp)).notes
+    };
+    let routed = notes(&format!("{LEDGER}{routes}"), false);
     assert!(routed.iter().any(|note| note.contains("routes of VirtualService bank/v")), "{routed:?}");
-    assert!(!notes(LEDGER, "payments").iter().any(|note| note.contains("VirtualService")));
+    let none = |notes: Vec<String>| assert!(!notes.iter().any(|note| note.contains("VirtualService")));
+    none(notes(LEDGER, false));
+    none(notes(&format!("{LEDGER}{routes}"), true));
 }
 
 #[test]

@@ -128,6 +128,8 @@ pub fn explain(
         None => true,
     };
     let mut told = explain_reached(mesh, target, known, question);
+    // Of a connection of TCP nothing is read that a route could be chosen by.
+    let caller = caller.filter(|_| !question.tcp);
     let routes = caller.map(|caller| mesh.routes_of_calls(caller, &target.snapshot.workload, question.port));
     if let Some(service) = routes.transpose()?.flatten() {
         told.notes.push(format!(

@@ -43,6 +43,10 @@ const POST: Call<'_> = Call { method: "POST", path: "/transfers", headers: &[] }
 
 impl Watched {
     async fn start(app: Wild, duplicates: &str) -> Self {
+        Self::of("HTTP", app, duplicates).await
+    }
+
+    async fn of(protocol: &str, app: Wild, duplicates: &str) -> Self {
         let world = World::of_files(PALISADE);
         world.policy("open.yaml", OPEN);
         let policy = format!(
@@ -54,8 +58,10 @@ spec: {{host: ledger, {KEYED}, duplicates: {duplicates}}}
 "
         );
         world.policy("retries.yaml", &policy);
-        let ledger = world.file_sidecar("payments/ledger").serve(8080, app.address()).start().await;
-        world.policy("ledger.yaml", &service_entry("ledger", ledger.inbound(8080), "HTTP"));
+        let served = protocol.to_lowercase();
+        let ledger =
+            world.file_sidecar("payments/ledger").serve_as(8080, &served, app.address()).start().await;
+        world.policy("ledger.yaml", &service_entry("ledger", ledger.inbound(8080), protocol));
         let web = world.file_sidecar("payments/web").outbound().start().await;
         let shop = world.file_sidecar("payments/shop").outbound().start().await;
         Self { world, app, ledger, web, shop }
@@ -158,6 +164,29 @@ async fn the_second_is_refused_while_the_first_is_under_way_and_only_then() {
     assert_eq!(mesh.counted(&["refused=\"true\""]).await, 1.0);
     let told = mesh.web.records_with(1, &[("response_code", json!(409))]).await;
     assert_eq!(told[0]["retry_count"], 0, "it was not tried again");
+}
+
+#[tokio::test]
+async fn a_second_call_of_grpc_is_aborted_while_the_first_is_under_way() {
+    let app = Wild::http2(|delivery| if delivery.id == "slow" { Act::Late(1500) } else { Act::Answer(200) });
+    let mesh = Watched::of("GRPC", app.await, "{onDuplicate: Refuse}").await;
+    let headers = ["slow", "quick"].map(|id| {
+        [("content-type", "application/grpc"), ("te", "trailers"), ("idempotency-key", "one"), ("x-id", id)]
+    });
+    let [slow, quick] =
+        headers.each_ref().map(|headers| Call { path: "/ledger.v1.Ledger/Transfer", headers, ..POST });
+    let (_first, second) = tokio::join!(mesh.call(&mesh.web, &slow), async {
+        until("the first to be delivered", || async {
+            if mesh.app.delivered().is_empty() { Err("not yet") } else { Ok(()) }
+        })
+        .await;
+        mesh.call(&mesh.web, &quick).await
+    });
+    // ABORTED: clients take it for a conflict, and do not try again by themselves.
+    assert_eq!((second.status.as_u16(), second.header("grpc-status")), (200, Some("10")));
+    assert_eq!(mesh.app.delivered().len(), 1);
+    let refused = mesh.ledger.records_with(1, &[("reason", json!("duplicate_in_flight"))]).await;
+    assert_eq!(refused[0]["duplicate_known_by"], "key");
 }
 
 #[tokio::test]
