@@ -1,12 +1,14 @@
 //! The double-delivery watch: what a sidecar makes of a request that its application was given already.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use palisade_tests::client::{self, Answer};
 use palisade_tests::documents::service_entry;
 use palisade_tests::wild::Act;
-use palisade_tests::{Sidecar, Wild, World, until};
+use palisade_tests::{Sidecar, Upstream, Wild, World, until};
 use serde_json::{Value, json};
 
 use crate::PALISADE;
@@ -24,9 +26,9 @@ spec:
 ";
 
 /// A ledger whose sidecar watches, and two callers.
-struct Watched {
+struct Watched<A = Wild> {
     world: World,
-    app: Wild,
+    app: A,
     ledger: Sidecar,
     web: Sidecar,
     shop: Sidecar,
@@ -43,10 +45,12 @@ const POST: Call<'_> = Call { method: "POST", path: "/transfers", headers: &[] }
 
 impl Watched {
     async fn start(app: Wild, duplicates: &str) -> Self {
-        Self::of("HTTP", app, duplicates).await
+        Self::of("HTTP", app.address(), app, duplicates).await
     }
+}
 
-    async fn of(protocol: &str, app: Wild, duplicates: &str) -> Self {
+impl<A> Watched<A> {
+    async fn of(protocol: &str, address: SocketAddr, app: A, duplicates: &str) -> Self {
         let world = World::of_files(PALISADE);
         world.policy("open.yaml", OPEN);
         let policy = format!(
@@ -59,8 +63,7 @@ spec: {{host: ledger, {KEYED}, duplicates: {duplicates}}}
         );
         world.policy("retries.yaml", &policy);
         let served = protocol.to_lowercase();
-        let ledger =
-            world.file_sidecar("payments/ledger").serve_as(8080, &served, app.address()).start().await;
+        let ledger = world.file_sidecar("payments/ledger").serve_as(8080, &served, address).start().await;
         world.policy("ledger.yaml", &service_entry("ledger", ledger.inbound(8080), protocol));
         let web = world.file_sidecar("payments/web").outbound().start().await;
         let shop = world.file_sidecar("payments/shop").outbound().start().await;
@@ -168,23 +171,20 @@ async fn the_second_is_refused_while_the_first_is_under_way_and_only_then() {
 
 #[tokio::test]
 async fn a_second_call_of_grpc_is_aborted_while_the_first_is_under_way() {
-    let app = Wild::http2(|delivery| if delivery.id == "slow" { Act::Late(1500) } else { Act::Answer(200) });
-    let mesh = Watched::of("GRPC", app.await, "{onDuplicate: Refuse}").await;
-    let headers = ["slow", "quick"].map(|id| {
-        [("content-type", "application/grpc"), ("te", "trailers"), ("idempotency-key", "one"), ("x-id", id)]
-    });
-    let [slow, quick] =
-        headers.each_ref().map(|headers| Call { path: "/ledger.v1.Ledger/Transfer", headers, ..POST });
-    let (_first, second) = tokio::join!(mesh.call(&mesh.web, &slow), async {
+    let app = Upstream::start("ledger").await;
+    let mesh = Watched::of("GRPC", app.address(), app, "{onDuplicate: Refuse}").await;
+    let headers = [("content-type", "application/grpc"), ("te", "trailers"), ("idempotency-key", "one")];
+    let call = Call { path: "/slow/1500", headers: &headers, ..POST };
+    let (_first, second) = tokio::join!(mesh.call(&mesh.web, &call), async {
         until("the first to be delivered", || async {
-            if mesh.app.delivered().is_empty() { Err("not yet") } else { Ok(()) }
+            if mesh.app.received().is_empty() { Err("not yet") } else { Ok(()) }
         })
         .await;
-        mesh.call(&mesh.web, &quick).await
+        mesh.call(&mesh.web, &call).await
     });
     // ABORTED: clients take it for a conflict, and do not try again by themselves.
     assert_eq!((second.status.as_u16(), second.header("grpc-status")), (200, Some("10")));
-    assert_eq!(mesh.app.delivered().len(), 1);
+    assert_eq!(mesh.app.received().len(), 1);
     let refused = mesh.ledger.records_with(1, &[("reason", json!("duplicate_in_flight"))]).await;
     assert_eq!(refused[0]["duplicate_known_by"], "key");
 }
