@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// HTTP/1.1; every request is answered with 200 once it was worked at.
+/// HTTP/1.1; every request is answered with 200 once it was worked at. It goes on with those whose callers have gone.
 #[derive(Debug)]
 pub struct Narrow {
     address: SocketAddr,
@@ -79,9 +79,12 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 async fn work(_: Request<Incoming>, state: Arc<State>) -> Result<Response<Full<Bytes>>, Infallible> {
     let before = state.under_way.fetch_add(1, Ordering::SeqCst);
     state.seen.lock().unwrap().push(before + 1);
-    let worker = state.workers.acquire().await.unwrap();
-    tokio::time::sleep(state.work).await;
-    drop(worker);
-    state.under_way.fetch_sub(1, Ordering::SeqCst);
+    let task = tokio::spawn(async move {
+        let worker = state.workers.acquire().await.unwrap();
+        tokio::time::sleep(state.work).await;
+        drop(worker);
+        state.under_way.fetch_sub(1, Ordering::SeqCst);
+    });
+    task.await.unwrap();
     Ok(Response::new(Full::new(Bytes::from_static(b"done"))))
 }

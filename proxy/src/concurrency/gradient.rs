@@ -12,15 +12,23 @@ use crate::settings::AdaptiveConcurrency;
 /// What a limit begins with, before anything is known.
 const BEGINNING: u32 = 20;
 /// Answers that take so much longer than the baseline still count as those of an application that keeps up: a quarter of
-/// it, as Envoy has it, and a millisecond, which is no more than a busy host's turn.
-const TOLERANCE_PARTS: u64 = 4;
-const TOLERANCE: Duration = Duration::from_millis(1);
+/// it, as Envoy has it, and five milliseconds, which on a busy host are no more than other programs' turns.
+const TOLERANCE_PARTS: u32 = 4;
+const TOLERANCE: Duration = Duration::from_millis(5);
 /// Refusals with pauses no longer than this are one time of refusing.
 const SHED_PAUSE: Duration = Duration::from_secs(1);
-/// When it has refused for so long, the baseline is doubted: the application itself may have become slower.
+/// When it has refused for so long, in half of all looks, the baseline is doubted: the application itself may have become
+/// slower.
 const SHED_DOUBT: Duration = Duration::from_secs(3);
-/// A measurement that has taken so long ends with what it has.
-const MEASURE_MAX: Duration = Duration::from_secs(2);
+/// What came first is no more than a guess at the baseline: if nothing better has come within this time, it is measured.
+const GUESS: Duration = Duration::from_secs(10);
+/// A measurement that has taken so many baselines ends with what it has: what is under way has to end first, and slow answers
+/// take their time.
+const MEASURE_BASELINES: u32 = 4;
+const MEASURE_MIN: Duration = Duration::from_secs(2);
+const MEASURE_MAX: Duration = Duration::from_secs(10);
+/// What comes by itself moves the baseline no more often than this.
+const LEARN_INTERVAL: Duration = Duration::from_secs(1);
 /// Answers without anybody waiting that make a baseline, and those that must do where answers are slow.
 const QUIET: u32 = 10;
 const QUIET_SLOW: u32 = 3;
@@ -50,9 +58,19 @@ pub(super) enum Turn {
 
 #[derive(Clone, Copy, Debug)]
 struct Measuring {
-    since: Instant,
+    until: Instant,
     /// The limit that comes in force again.
     resume: u32,
+}
+
+/// A time of refusing.
+#[derive(Clone, Copy, Debug)]
+struct Shedding {
+    first: Instant,
+    last: Instant,
+    looks: u32,
+    /// Those that saw a refusal.
+    refusing: u32,
 }
 
 /// One limit.
@@ -63,16 +81,36 @@ pub(super) struct Gradient {
     interval: Duration,
     limit: u32,
     baseline: Option<Duration>,
+    /// It was seen where nothing waits; else it is only what came first.
+    certain: bool,
+    began: Instant,
+    learned_at: Option<Instant>,
+    /// The limit that was lowered last, and the median that it was lowered for.
+    lowered: Option<(u32, Duration)>,
+    /// Lowering it did not help.
+    in_vain: bool,
     measuring: Option<Measuring>,
+    /// No measurement before this.
     not_before: Instant,
-    /// The first and the last refusal of a time of refusing.
-    shedding: Option<(Instant, Instant)>,
+    shedding: Option<Shedding>,
 }
 
 impl Gradient {
     pub(super) fn new(bounds: AdaptiveConcurrency, interval: Duration, now: Instant) -> Self {
-        let limit = Self::beginning(bounds);
-        Self { bounds, interval, limit, baseline: None, measuring: None, not_before: now, shedding: None }
+        Self {
+            bounds,
+            interval,
+            limit: Self::beginning(bounds),
+            baseline: None,
+            certain: false,
+            began: now,
+            learned_at: None,
+            lowered: None,
+            in_vain: false,
+            measuring: None,
+            not_before: now,
+            shedding: None,
+        }
     }
 
     /// The first limit.
@@ -89,6 +127,11 @@ impl Gradient {
         self.baseline
     }
 
+    /// What takes longer than this is slow; `None`: not known yet.
+    pub(super) fn well(&self) -> Option<Duration> {
+        self.baseline.map(|baseline| baseline + baseline / TOLERANCE_PARTS + TOLERANCE)
+    }
+
     pub(super) fn is_measuring(&self) -> bool {
         self.measuring.is_some()
     }
@@ -100,65 +143,106 @@ impl Gradient {
 
     /// How many quiet answers are enough.
     pub(super) fn quiet_wanted(&self, now: Instant) -> u32 {
-        let long = self.measuring.is_some_and(|measuring| now >= measuring.since + MEASURE_MAX);
-        if long { QUIET_SLOW } else { QUIET }
+        if self.measuring.is_some_and(|measuring| now >= measuring.until) { QUIET_SLOW } else { QUIET }
     }
 
     pub(super) fn look(&mut self, now: Instant, seen: &Seen) -> Turn {
-        if let Some(quiet) = seen.quiet {
-            // A measurement is believed; what comes by itself only says where it goes.
-            let known = self.baseline.filter(|_| !self.is_measuring());
-            self.baseline = Some(known.map_or(quiet, |known| (known + quiet) / 2));
-        }
+        self.learn(now, seen);
         if let Some(measuring) = self.measuring {
-            if seen.quiet.is_none() && now < measuring.since + MEASURE_MAX {
+            if seen.quiet.is_none() && now < measuring.until {
                 return Turn::Nothing;
             }
             self.measuring = None;
             self.shedding = None;
+            self.lowered = None;
+            self.in_vain = false;
             self.not_before = now + self.interval;
             self.limit = measuring.resume;
             return Turn::Limit;
         }
         self.note_refusals(now, seen.refused);
-        if now >= self.not_before && self.is_doubtful(now, seen) {
-            self.measuring = Some(Measuring { since: now, resume: self.limit });
+        self.note_median(seen.now);
+        if now >= self.not_before && self.is_doubtful(now) {
+            let patience = self.baseline.unwrap_or_default().saturating_mul(MEASURE_BASELINES);
+            let until = now + patience.clamp(MEASURE_MIN, MEASURE_MAX);
+            // A limit that was found by a guess is none.
+            let resume = if self.certain { self.limit } else { Self::beginning(self.bounds) };
+            self.measuring = Some(Measuring { until, resume });
             return Turn::Measure;
         }
-        match (seen.now, self.baseline) {
-            (Some(median), Some(baseline)) => self.follow(median, baseline, seen.busy),
+        match (seen.now, self.well()) {
+            (Some(median), Some(well)) => self.follow(median, well, seen.busy),
             _ => Turn::Nothing,
         }
     }
 
-    fn note_refusals(&mut self, now: Instant, refused: bool) {
-        self.shedding = match self.shedding {
-            Some((first, _)) if refused => Some((first, now)),
-            None if refused => Some((now, now)),
-            Some((_, last)) if now > last + SHED_PAUSE => None,
-            shedding => shedding,
+    /// A measurement is believed, but it lowers the baseline by a fifth at most: whoever may call could fill it with requests that
+    /// cost nothing. What comes by itself says where the baseline goes; under load, that it is no longer than so.
+    fn learn(&mut self, now: Instant, seen: &Seen) {
+        let known = self.baseline.filter(|_| self.certain || seen.quiet.is_none());
+        self.certain |= seen.quiet.is_some();
+        let Some(known) = known else {
+            self.baseline = seen.quiet.or(seen.now);
+            return;
         };
+        if self.is_measuring() {
+            self.baseline = Some(seen.quiet.map_or(known, |quiet| quiet.max(known / 5 * 4)));
+            return;
+        }
+        let less = seen.now.filter(|median| *median < known);
+        if let Some(new) = seen.quiet.or(less)
+            && self.learned_at.is_none_or(|last| now >= last + LEARN_INTERVAL)
+        {
+            self.baseline = Some((known + new) / 2);
+            self.learned_at = Some(now);
+        }
     }
 
-    /// Whether the baseline may be wrong, or is not known though answers come.
-    fn is_doubtful(&self, now: Instant, seen: &Seen) -> bool {
-        let unknown = self.baseline.is_none() && seen.now.is_some();
-        unknown || self.shedding.is_some_and(|(first, _)| now >= first + SHED_DOUBT)
+    /// An application that has too much to do answers faster when it is given less. One that does not has another reason.
+    fn note_median(&mut self, median: Option<Duration>) {
+        if let (Some(median), Some((limit, before))) = (median, self.lowered) {
+            let lower = self.limit <= limit / 4 * 3;
+            self.in_vain |= lower && median >= before / 10 * 9;
+        }
     }
 
-    fn follow(&mut self, median: Duration, baseline: Duration, busy: bool) -> Turn {
+    fn note_refusals(&mut self, now: Instant, refused: bool) {
+        let Some(shedding) = &mut self.shedding else {
+            self.shedding = refused.then_some(Shedding { first: now, last: now, looks: 1, refusing: 1 });
+            return;
+        };
+        shedding.looks = shedding.looks.saturating_add(1);
+        if refused {
+            shedding.last = now;
+            shedding.refusing = shedding.refusing.saturating_add(1);
+        } else if now > shedding.last + SHED_PAUSE {
+            self.shedding = None;
+        }
+    }
+
+    /// Whether the baseline may be wrong.
+    fn is_doubtful(&self, now: Instant) -> bool {
+        let long = |shedding: &Shedding| now >= shedding.first + SHED_DOUBT;
+        let much = |shedding: &Shedding| shedding.refusing >= shedding.looks.div_ceil(2);
+        let guessed = !self.certain && self.baseline.is_some() && now >= self.began + GUESS;
+        guessed
+            || self.in_vain
+            || self.shedding.as_ref().is_some_and(|shedding| long(shedding) && much(shedding))
+    }
+
+    fn follow(&mut self, median: Duration, well: Duration, busy: bool) -> Turn {
         let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX).max(1);
-        let well = micros(baseline + TOLERANCE).saturating_add(micros(baseline) / TOLERANCE_PARTS);
         let limit = u64::from(self.limit);
-        // A window of slow answers halves it at most: it may have been bad luck.
-        let kept = limit.saturating_mul(well) / micros(median);
-        let kept = kept.clamp(limit.div_ceil(2), limit);
-        // So much more than the gradient says, or it could never grow; the application's queue is as long as that.
-        let next = u32::try_from(kept.saturating_add(limit.isqrt())).unwrap_or(u32::MAX);
-        let next = next.clamp(self.bounds.min, self.bounds.max);
-        if next == self.limit || (next > self.limit && !busy) {
+        let kept = (limit.saturating_mul(micros(well)) / micros(median)).min(limit);
+        // So much more than the gradient says, or it could never grow; the application's queue is as long as that. A window
+        // of slow answers halves it at most: it may have been bad luck.
+        let next = kept.saturating_add(kept.isqrt()).max(limit.div_ceil(2));
+        let next = u32::try_from(next).unwrap_or(u32::MAX).clamp(self.bounds.min, self.bounds.max);
+        // A limit that nobody comes near has nothing to do with how long answers take.
+        if next == self.limit || !busy {
             return Turn::Nothing;
         }
+        self.lowered = (next < self.limit).then_some((self.limit, median));
         self.limit = next;
         Turn::Limit
     }

@@ -25,7 +25,7 @@ pub(crate) fn metrics(out: &mut String, limits: &AdaptiveLimits) {
     write(
         "palisade_concurrency_under_way",
         "gauge",
-        "Requests that the application has not begun to answer.",
+        "Requests that hold a place: the application has not begun to answer them.",
         &|limit| limit.under_way.load(Relaxed).to_string(),
     );
     write(

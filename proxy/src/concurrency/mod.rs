@@ -1,12 +1,14 @@
 //! How many requests the application beside us is given at once, where that is wanted: as many as it answers about as
 //! fast as when nothing waits. What comes on top is turned away before it is asked, while its callers can still go elsewhere.
 //!
-//! A request has a place from when policy has let it in until the head of its answer. What follows is left out: streams
-//! last as long as their readers like, and would take all places from the others.
+//! A request has a place from when policy has let it in until the head of its answer. What follows is left out, and so are
+//! slow uploads and what is not answered for long: streams last as long as their readers like, and would take all places
+//! from the others.
 
 mod gradient;
 mod latencies;
 mod metrics;
+mod place;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -18,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::gradient::{Gradient, Seen, Turn};
 use self::latencies::Latencies;
 pub(crate) use self::metrics::metrics;
+pub(crate) use self::place::Place;
 use crate::error::ProxyError;
 use crate::settings::{AdaptiveConcurrency, Serve, Settings};
 
@@ -48,9 +51,15 @@ pub(crate) struct AdaptiveLimit {
     latencies: Latencies,
     /// Of those beside which no more was under way than the least limit.
     quiet: Latencies,
+    /// Requests that came beside more than that.
+    crowds: AtomicU32,
+    /// Places that are given back at the next look but one.
+    abandoned: AtomicU32,
     refused: AtomicU64,
-    /// For metrics.
+    /// 0: not known yet.
     baseline_micros: AtomicU64,
+    /// What takes longer is slow.
+    well_micros: AtomicU64,
     measuring: AtomicBool,
 }
 
@@ -79,8 +88,11 @@ impl AdaptiveLimit {
             busy: AtomicBool::new(false),
             latencies: Latencies::default(),
             quiet: Latencies::default(),
+            crowds: AtomicU32::new(0),
+            abandoned: AtomicU32::new(0),
             refused: AtomicU64::new(0),
             baseline_micros: AtomicU64::new(0),
+            well_micros: AtomicU64::new(u64::MAX),
             measuring: AtomicBool::new(false),
         }
     }
@@ -89,49 +101,31 @@ impl AdaptiveLimit {
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Place, ProxyError> {
         let limit = self.limit.load(Relaxed);
         let before = self.under_way.fetch_add(1, Relaxed);
-        let place =
-            Place { epoch: self.epoch.load(Relaxed), quiet: before < self.bounds.min, limit: self.clone() };
         if before >= limit {
+            self.under_way.fetch_sub(1, Relaxed);
             self.refused.fetch_add(1, Relaxed);
             return Err(ProxyError::ConcurrencyLimit);
+        }
+        if before >= self.bounds.min {
+            self.crowds.fetch_add(1, Relaxed);
         }
         if before >= limit / 2 && !self.busy.load(Relaxed) {
             self.busy.store(true, Relaxed);
         }
-        Ok(place)
+        Ok(Place::new(self.clone(), before))
+    }
+
+    fn baseline(&self) -> Duration {
+        Duration::from_micros(self.baseline_micros.load(Relaxed))
+    }
+
+    fn well(&self) -> Duration {
+        Duration::from_micros(self.well_micros.load(Relaxed))
     }
 
     fn set(&self, gradient: &Gradient) {
         self.limit.store(gradient.limit(), Relaxed);
         self.measuring.store(gradient.is_measuring(), Relaxed);
-    }
-}
-
-/// Held until the answer's head, or until there is none.
-#[derive(Debug)]
-pub(crate) struct Place {
-    limit: Arc<AdaptiveLimit>,
-    epoch: u32,
-    quiet: bool,
-}
-
-impl Place {
-    /// `latency`: of a good answer, from when the application had the whole request. Errors are often faster than
-    /// answers, and say nothing.
-    pub(crate) fn answered(self, latency: Duration) {
-        let limit = &self.limit;
-        if self.epoch == limit.epoch.load(Relaxed) {
-            limit.latencies.add(latency);
-        }
-        if self.quiet && limit.under_way.load(Relaxed) <= limit.bounds.min {
-            limit.quiet.add(latency);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.limit.under_way.fetch_sub(1, Relaxed);
     }
 }
 
@@ -159,6 +153,7 @@ struct Keeper {
     /// When the answers began that are counted.
     since: Instant,
     refused: u64,
+    abandoned: u32,
     told: bool,
 }
 
@@ -166,7 +161,7 @@ impl Keeper {
     fn new(limit: Arc<AdaptiveLimit>, between: Duration, now: Instant) -> Self {
         let gradient = Gradient::new(limit.bounds, between, now);
         limit.set(&gradient);
-        Self { limit, gradient, since: now, refused: 0, told: false }
+        Self { limit, gradient, since: now, refused: 0, abandoned: 0, told: false }
     }
 
     fn look(&mut self, now: Instant) {
@@ -188,11 +183,19 @@ impl Keeper {
             self.limit.busy.store(false, Relaxed);
         }
         self.turned(turn);
-        if let Some(baseline) = self.gradient.baseline() {
-            let micros = u64::try_from(baseline.as_micros()).unwrap_or(u64::MAX);
-            self.limit.baseline_micros.store(micros, Relaxed);
+        let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        if let (Some(baseline), Some(well)) = (self.gradient.baseline(), self.gradient.well()) {
+            self.limit.baseline_micros.store(micros(baseline).max(1), Relaxed);
+            self.limit.well_micros.store(micros(well), Relaxed);
         }
+        self.give_back();
         self.tell(seen.refused);
+    }
+
+    /// What callers left behind a look ago. An application works at that for a while, though nobody waits.
+    fn give_back(&mut self) {
+        self.limit.under_way.fetch_sub(self.abandoned, Relaxed);
+        self.abandoned = self.limit.abandoned.swap(0, Relaxed);
     }
 
     fn turned(&self, turn: Turn) {
@@ -224,7 +227,7 @@ impl Keeper {
                 "requests are turned away: the application has as many as it keeps up with"
             );
             self.told = true;
-        } else if self.told && !self.gradient.is_shedding() {
+        } else if self.told && !refused && !self.gradient.is_shedding() {
             tracing::info!(port, limit, "no more requests are turned away");
             self.told = false;
         }

@@ -42,7 +42,7 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
         Some(_) => Told::by_sidecar(&head.headers, exchange.grpc),
         None => Told::by_stranger(&head.headers, exchange.grpc),
     };
-    let Judged { permit, target, believed, kept, place } =
+    let Judged { permit, target, believed, kept, mut place } =
         match Box::pin(judge(&connection, &mut head, &mut exchange)).await {
             Ok(judged) => judged,
             Err(error) => return exchange.refuse(&error, Some(body)),
@@ -67,11 +67,18 @@ pub(crate) async fn serve(connection: Rc<Inbound>, request: Request<Incoming>) -
         return exchange.refuse(&error, Some(body));
     }
     let outgoing = exchange.outgoing(head, body, Vec::new());
-    match forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await {
-        Ok(answer) => {
-            application::answered(place, &answer.0, &exchange.record);
-            exchange.answer(answer, || Ends { expires: connection.expires, token_expires })
+    let answer = match &mut place {
+        None => forward(permit, &connection.worker, route, outgoing, &mut exchange.record).await,
+        Some(place) => {
+            let tally = exchange.record.tally.clone();
+            let mut answer =
+                Box::pin(forward(permit, &connection.worker, route, outgoing, &mut exchange.record));
+            place.until_answered(&tally, answer.as_mut()).await
         }
+    };
+    application::answered(place, answer.as_ref().map(|answer| &answer.0));
+    match answer {
+        Ok(answer) => exchange.answer(answer, || Ends { expires: connection.expires, token_expires }),
         Err(error) => exchange.refuse(&error, None),
     }
 }

@@ -79,6 +79,8 @@ pub(crate) enum Refused {
     Before,
     /// The application was not asked, because it is not well.
     Unwell,
+    /// The application was not asked, because it has as many requests as it keeps up with.
+    Busy,
     /// The application could not be asked.
     Unreachable,
     /// It was asked, and failed.
@@ -88,30 +90,33 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    const ALL: [Self; 5] = [Self::Before, Self::Unwell, Self::Unreachable, Self::Failed, Self::Cut];
+    const ALL: [Self; 6] =
+        [Self::Before, Self::Unwell, Self::Busy, Self::Unreachable, Self::Failed, Self::Cut];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Before => "before",
             Self::Unwell => "before;unwell",
+            Self::Busy => "before;busy",
             Self::Unreachable => "unreachable",
             Self::Failed => "failed",
             Self::Cut => "cut",
         }
     }
 
-    /// Taken out of the answer of a sidecar: its application cannot have written it.
+    /// Taken out of the answer of a sidecar: its application cannot have written it. What follows a `;` may be of a newer one.
     pub(crate) fn take(headers: &mut HeaderMap) -> Option<Self> {
         if headers.is_empty() {
             return None;
         }
         let value = headers.remove(REFUSED)?;
-        Self::ALL.into_iter().find(|refused| refused.name().as_bytes() == value.as_bytes())
+        let named = |name: &[u8]| Self::ALL.into_iter().find(|refused| refused.name().as_bytes() == name);
+        named(value.as_bytes()).or_else(|| named(value.as_bytes().split(|b| *b == b';').next()?))
     }
 
     /// Whether the application was not asked, and another instance may be.
     pub(crate) fn is_unprocessed(self) -> bool {
-        matches!(self, Self::Before | Self::Unwell | Self::Unreachable)
+        matches!(self, Self::Before | Self::Unwell | Self::Busy | Self::Unreachable)
     }
 
     /// Whether it says something about the instance.

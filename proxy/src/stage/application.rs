@@ -21,16 +21,13 @@ pub(crate) fn enter(limit: Option<&Arc<AdaptiveLimit>>) -> Result<Option<Place>,
     limit.map(AdaptiveLimit::enter).transpose()
 }
 
-/// Gives the place back. How long the answer took counts from when the application had the whole request: callers may be
-/// as slow as they like.
-pub(crate) fn answered<B>(place: Option<Place>, response: &Response<B>, record: &Record) {
-    let Some(place) = place else { return };
-    let good = response.status().as_u16() < 400 && !response.headers().contains_key(GRPC_STATUS);
-    let tally = &record.tally;
-    if let Some(sent) =
-        record.upstream_sent_at.filter(|_| good && tally.request_ended.get() && !tally.request_broke.get())
-    {
-        let whole = tally.request_ended_at.get().map_or(sent, |ended| ended.max(sent));
-        place.answered(whole.elapsed());
+/// Gives the place back, with what the answer says of how busy the application is.
+pub(crate) fn answered<B>(place: Option<Place>, answer: Result<&Response<B>, &ProxyError>) {
+    match (place, answer) {
+        (None, _) => {}
+        (Some(place), Ok(response)) => {
+            place.answered(response.status().as_u16() < 400 && !response.headers().contains_key(GRPC_STATUS));
+        }
+        (Some(place), Err(_)) => place.failed(),
     }
 }

@@ -139,6 +139,9 @@ impl<'r> Tries<'r> {
             visit.avoid(self.worker.shared.limits.unwell_penalty);
             return self.leave(Failed::Unwell, None);
         }
+        if refused == Some(Refused::Busy) {
+            visit.turned_away();
+        }
         if refused.is_some_and(Refused::is_unprocessed) && stands_for == 503 {
             return self.leave(Failed::Refused, None);
         }

@@ -371,6 +371,13 @@ impl Visit {
             self.endpoint.took(time);
         }
     }
+
+    /// It has too much to do. That was said faster than any answer comes, and must not draw more requests there.
+    pub(crate) fn turned_away(&self) {
+        if !self.muted.get() {
+            self.endpoint.turned_away();
+        }
+    }
 }
 
 impl Drop for Visit {

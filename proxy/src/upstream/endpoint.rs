@@ -76,6 +76,10 @@ pub(crate) struct Standing {
 /// Of a new latency, so much goes into the mean (in 256ths): some ten answers make up for all before.
 const LATENCY_SHARE: u64 = 64;
 
+/// How long an answer at least took, and at most, in whose place somebody was turned away.
+const TURNED_AWAY_MIN: Duration = Duration::from_millis(100);
+const TURNED_AWAY_MAX: Duration = Duration::from_secs(10);
+
 /// One address of one cluster.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -157,6 +161,13 @@ impl Endpoint {
         let mean = if old == 0 { new } else { (old * (256 - LATENCY_SHARE) + new * LATENCY_SHARE) / 256 };
         self.latency.store(mean.max(1), Relaxed);
         self.measured.store(true, Relaxed);
+    }
+
+    /// Counts as an answer that took twice as long as they do, and 100 ms at least: the more of them, the fewer requests come
+    /// here, and all of that is forgotten as answers are.
+    pub(crate) fn turned_away(&self) {
+        let twice = Duration::from_micros(self.latency.load(Relaxed).saturating_mul(2));
+        self.took(twice.clamp(TURNED_AWAY_MIN, TURNED_AWAY_MAX));
     }
 
     /// Once a second. One that nobody asks any more is forgotten bit by bit, so that it is asked again.

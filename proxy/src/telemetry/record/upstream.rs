@@ -31,6 +31,7 @@ impl Record {
         Some(match (self.upstream_sent_at, error) {
             (None, ProxyError::Connection(_) | ProxyError::NoEndpoint) => Refused::Unreachable,
             (None, ProxyError::Unhealthy(_)) => Refused::Unwell,
+            (None, ProxyError::ConcurrencyLimit) => Refused::Busy,
             (None, _) => Refused::Before,
             (Some(_), _) if error.consequence().side == Side::Upstream => Refused::Failed,
             (Some(_), _) => Refused::Cut,
