@@ -30,6 +30,29 @@ async fn a_delay_comes_before_the_request_is_sent_and_is_marked_everywhere() {
 }
 
 #[tokio::test]
+async fn a_delay_may_be_drawn_anew_for_every_attempt() {
+    let bank = Wild::http1(|_| Act::Answer(200)).await;
+    // Least and most, in milliseconds, and where the middle lies: an exponential one is mostly short.
+    let rows = [
+        ("uniform: {min: 100ms, max: 500ms}", 100..=500, 180..=420),
+        ("exponential: {mean: 100ms, max: 600ms}", 0..=600, 20..=150),
+    ];
+    for (delay, bounds, middle) in rows {
+        let caller =
+            Caller::of(&[bank.address()], "HTTP", &experiment(&format!("delay: {{{delay}}}"), "")).await;
+        let began = Instant::now();
+        let calls = (0..40).map(|_| caller.call("GET", "1", ""));
+        assert!(futures_util::future::join_all(calls).await.iter().all(|answer| answer.status == 200));
+        let records = marked(&caller, 40, "delay").await;
+        let mut delays: Vec<u64> = records.iter().map(|r| r["fault_delay_ms"].as_u64().unwrap()).collect();
+        delays.sort_unstable();
+        assert!(delays.iter().all(|delay| bounds.contains(delay)), "{delay}: {delays:?}");
+        assert!(middle.contains(&delays[20]) && delays[0] < delays[39], "{delay}: {delays:?}");
+        assert!(began.elapsed() >= MS(delays[39]), "{delay}: it was waited for");
+    }
+}
+
+#[tokio::test]
 async fn a_delay_counts_against_the_time_of_a_try_and_what_is_safe_is_tried_again() {
     let bank = Wild::http1(|_| Act::Answer(200)).await;
     let documents = [
