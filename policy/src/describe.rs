@@ -1,5 +1,7 @@
 //! All that holds for calls to one host, as a caller's proxy has it, and where each value comes from.
 
+mod experiments;
+mod repeats;
 mod routes;
 
 use std::sync::Arc;
@@ -7,13 +9,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::compile::{Destination, Snapshot, Target};
-use crate::document::time;
-use crate::experiment::Experiment;
 use crate::kind::destination_rule::{Effective, values};
-use crate::kind::{DestinationRuleSpec, Named};
+use crate::kind::service_entry::Protocol;
+use crate::kind::{DestinationRuleSpec, Meta, Named};
 use crate::projection::Projection;
 
-pub use self::routes::{DescribedRoute, DescribedRoutes, percent};
+pub use self::experiments::{DescribedExperiment, experiment_item, experiment_requests, fault_words};
+pub use self::repeats::{DescribedDuplicates, DescribedRepeats};
+pub use self::routes::{DescribedRoute, DescribedRoutes, Unrouted, percent};
 pub use crate::kind::destination_rule::values::{OfProxy, Value};
 
 /// One port of a host, or a subset there.
@@ -28,21 +31,16 @@ pub struct Described {
     pub rule: Option<String>,
     /// The RetryPolicy that counts for the caller, `namespace/name`.
     pub retry_policy: Option<String>,
+    /// What it says.
+    pub repeats: Option<DescribedRepeats>,
     /// The FaultExperiments for calls of the caller, whether they are on or over.
     pub experiments: Vec<DescribedExperiment>,
     pub endpoints: Vec<DescribedEndpoint>,
     /// `None`: calls take no route. A subset has none: routes lead there.
     pub routes: Option<DescribedRoutes>,
+    /// What holds for calls of HTTP that take no route.
+    pub unrouted: Option<Unrouted>,
     pub values: Vec<Value>,
-}
-
-/// Times as RFC 3339 writes them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct DescribedExperiment {
-    /// `namespace/name`.
-    pub name: String,
-    pub starts_at: String,
-    pub ends_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -67,19 +65,21 @@ pub fn describe(projection: &Projection, snapshot: &Snapshot, host: &str, proxy:
         std::iter::once((port, None))
             .chain(snapshot.subsets(port).iter().enumerate().map(|(i, s)| (s, Some(i))))
     });
-    let described = with_subsets.map(|(destination, subset)| Described {
-        routes: snapshot.mesh_routes(destination).map(|table| routes::describe(table)),
-        ..one(projection, destination, subset, proxy)
+    let described = with_subsets.map(|(destination, subset)| {
+        let table = snapshot.mesh_routes(destination);
+        let unrouted = table.is_none() && subset.is_none() && destination.protocol != Protocol::Tcp;
+        Described {
+            routes: table.map(|table| routes::describe(table, proxy)),
+            unrouted: unrouted.then(|| routes::unrouted(proxy)),
+            ..one(projection, destination, subset, proxy)
+        }
     });
     described.collect()
 }
 
-fn described(experiment: &Experiment) -> DescribedExperiment {
-    DescribedExperiment {
-        name: experiment.id.to_string(),
-        starts_at: time::write(experiment.starts_at),
-        ends_at: time::write(experiment.ends_at()),
-    }
+/// `name`: `namespace/name`.
+fn is_named(meta: &Meta, name: &str) -> bool {
+    name.split_once('/') == Some((meta.namespace.as_str(), meta.name.as_str()))
 }
 
 fn one(
@@ -92,6 +92,15 @@ fn one(
     let is_it = |rule: &&Named<_>| destination.rule.as_deref().is_some_and(|counts| *counts == name(rule));
     let rule = projection.destination_rules.iter().find(is_it);
     let effective = rule.map(|rule| Effective::new(rule, destination.port, subset)).unwrap_or_default();
+    let repeats = destination.repeats.as_deref().and_then(|repeats| {
+        let policy = projection.retry_policies.iter().find(|policy| is_named(&policy.meta, &repeats.name))?;
+        Some(repeats::describe(&policy.spec, repeats))
+    });
+    let experiments = destination.experiments.iter().filter_map(|experiment| {
+        let mut all = projection.fault_experiments.iter();
+        let written = all.find(|written| is_named(&written.meta, &experiment.id))?;
+        Some(experiments::describe(written, experiment.max_active))
+    });
     let endpoint = |target: &Target| DescribedEndpoint {
         name: match target {
             Target::Address { instance, .. } => instance.to_string(),
@@ -106,9 +115,11 @@ fn one(
         cluster: destination.cluster.to_string(),
         rule: destination.rule.as_deref().map(Into::into),
         retry_policy: destination.repeats.as_ref().map(|repeats| repeats.name.to_string()),
-        experiments: destination.experiments.iter().map(|experiment| described(experiment)).collect(),
+        repeats,
+        experiments: experiments.collect(),
         endpoints: destination.endpoints.iter().map(endpoint).collect(),
         routes: None,
+        unrouted: None,
         values: values::values(destination, &effective, proxy),
     }
 }

@@ -70,6 +70,7 @@ fn of_proxy() -> OfProxy {
     let limits = Limits::default();
     OfProxy {
         connect_timeout: limits.connect_timeout,
+        response_timeout: limits.response_timeout,
         http_idle_timeout: limits.idle_timeout,
         tcp_idle_timeout: limits.tcp_idle_timeout,
         concurrent_streams: limits.streams_max,

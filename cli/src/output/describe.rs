@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use palisade_policy::describe::{
-    Described as Destination, DescribedEndpoint, DescribedExperiment, DescribedRoutes, Value,
+    Described as Destination, DescribedDuplicates, DescribedEndpoint, DescribedExperiment, DescribedRepeats,
+    DescribedRoutes, Unrouted, Value,
 };
 use palisade_proto::v1::StoredObject;
 
@@ -54,19 +55,16 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
     if let Some(policy) = &first.retry_policy {
         line(&mut text, "repeats", &format!("idempotent methods, and what RetryPolicy {policy} names"));
     }
+    if let Some(repeats) = &first.repeats {
+        repeated(&mut text, repeats);
+    }
     let mut experiments: Vec<&DescribedExperiment> =
         found.iter().flat_map(|port| &port.experiments).collect();
     experiments.sort();
     experiments.dedup();
-    for DescribedExperiment { name, starts_at, ends_at } in experiments {
-        line(
-            &mut text,
-            "faults",
-            &format!("FaultExperiment {name}, {starts_at} to {ends_at}, for some callers"),
-        );
-    }
+    experiments.into_iter().for_each(|experiment| faults(&mut text, experiment));
     let mut whole: &[Value] = &[];
-    for Destination { port, subset, cluster, endpoints, routes, values, .. } in found {
+    for Destination { port, subset, cluster, endpoints, routes, unrouted, values, .. } in found {
         let _infallible = match subset {
             None => writeln!(text, "\nport {port}, {cluster}"),
             Some(name) => writeln!(text, "\nsubset {name} of port {port}, {cluster}"),
@@ -79,6 +77,9 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
         );
         if let Some(routes) = routes {
             routes_of(&mut text, routes);
+        }
+        if let Some(Unrouted { timeout, retries }) = unrouted {
+            let _infallible = writeln!(text, "  no routes: timeout {timeout}; retries {retries}");
         }
         let own: Vec<&Value> = match subset {
             None => {
@@ -100,6 +101,21 @@ pub(crate) fn destination(found: &[Destination], callers: &str) -> String {
     printable(text.trim_end())
 }
 
+/// A line for each rule, and one for the watch.
+fn repeated(text: &mut String, DescribedRepeats { rules, duplicates }: &DescribedRepeats) {
+    rules.iter().for_each(|rule| line(text, "", rule));
+    if let Some(DescribedDuplicates { window, max_keys, on_duplicate }) = duplicates {
+        let watch = format!("{on_duplicate}, within {window}, {max_keys} keys of an instance");
+        line(text, "twice", &watch);
+    }
+}
+
+fn faults(text: &mut String, experiment: &DescribedExperiment) {
+    let DescribedExperiment { name, starts_at, ends_at, requests, fault, percent, max_active } = experiment;
+    line(text, "faults", &format!("FaultExperiment {name}, {starts_at} to {ends_at}, for some callers"));
+    line(text, "", &format!("{fault}; {percent}% of {requests}, at most {max_active} at once in each proxy"));
+}
+
 /// A row for each route, in the order in which they are tried.
 fn routes_of(text: &mut String, routes: &DescribedRoutes) {
     let _infallible = writeln!(text, "  routes of VirtualService {}, the first that fits", routes.service);
@@ -109,16 +125,16 @@ fn routes_of(text: &mut String, routes: &DescribedRoutes) {
     }
     let rows = routes.routes.iter().map(|route| {
         let name = if route.takes_all { format!("{} (everything)", route.name) } else { route.name.clone() };
-        let timeout = route.timeout.clone().unwrap_or_else(|| "default".into());
         [
             name,
             route.to.join(", "),
-            timeout,
+            or_dash(route.timeout.clone().unwrap_or_default()),
             or_dash(route.retries.clone().unwrap_or_default()),
             or_dash(route.fault.clone().unwrap_or_default()),
+            or_dash(route.mirrors.join(", ")),
         ]
     });
-    for row in table(["ROUTE", "TO", "TIMEOUT", "RETRIES", "FAULT"], rows).lines() {
+    for row in table(["ROUTE", "TO", "TIMEOUT", "RETRIES", "FAULT", "MIRROR"], rows).lines() {
         let _infallible = writeln!(text, "  {row}");
     }
 }

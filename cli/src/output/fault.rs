@@ -3,12 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use palisade_identity::SpiffeId;
-use palisade_policy::describe::percent;
+use palisade_policy::describe::{
+    experiment_item as item, experiment_requests as requests, fault_words as words, percent,
+};
 use palisade_policy::document::{duration, time};
-use palisade_policy::experiment::DelayLength;
 use palisade_policy::kind::FaultExperimentSpec;
-use palisade_policy::kind::fault_experiment::{ExperimentItem, FaultSpec, ResponseFault, SlowBody};
-use palisade_policy::kind::virtual_service::fault::AbortStatus;
 use serde_json::{Value, json};
 
 use super::{count, printable, table};
@@ -116,67 +115,6 @@ pub(crate) fn injected(
     ];
     let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<11} {value}")).collect();
     printable(&lines.join("\n"))
-}
-
-fn requests(spec: &FaultExperimentSpec) -> String {
-    let ports: Vec<String> = spec.ports.iter().map(u16::to_string).collect();
-    let on = if ports.is_empty() { String::new() } else { format!(" on {}", ports.join(" ")) };
-    let items: Vec<String> = spec.matches.iter().map(item).collect();
-    let which = if items.is_empty() { "all".to_owned() } else { items.join(" or ") };
-    format!("{which}{on}")
-}
-
-fn item(item: &ExperimentItem) -> String {
-    let request = &item.request;
-    let or_any =
-        |values: &[String], any: &str| if values.is_empty() { any.to_owned() } else { values.join("|") };
-    let mut words = or_any(&request.methods, "any");
-    if !request.paths.is_empty() {
-        words.push_str(&format!(" {}", request.paths.join("|")));
-    }
-    if !request.routes.is_empty() {
-        words.push_str(&format!(" on route {}", request.routes.join("|")));
-    }
-    let headers: Vec<String> = item.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-    if !headers.is_empty() {
-        words.push_str(&format!(" with {}", headers.join(", ")));
-    }
-    words
-}
-
-fn words(fault: &FaultSpec) -> String {
-    let FaultSpec { delay, abort, reset, response } = fault;
-    let ResponseFault { drop, truncate_after, slow, bandwidth } = response;
-    let delay = delay.as_ref().map(|delay| match *delay {
-        DelayLength::Fixed(length) => format!("delay {}", duration::write(length)),
-        DelayLength::Uniform { min, max } => {
-            format!("delay {} to {}", duration::write(min), duration::write(max))
-        }
-        DelayLength::Exponential { mean, max } => {
-            format!("delay {} on average, {} at most", duration::write(mean), duration::write(max))
-        }
-    });
-    let abort = abort.as_ref().map(|abort| match abort {
-        AbortStatus::Http(status) => format!("abort {status}"),
-        AbortStatus::Grpc(name) => format!("abort {name}"),
-    });
-    let slow = slow.as_ref().map(|SlowBody { every_bytes, pause }| {
-        format!("body pauses {} every {}", duration::write(*pause), bytes(*every_bytes))
-    });
-    let parts = [
-        delay,
-        abort,
-        reset.then(|| "reset".to_owned()),
-        drop.then(|| "answer lost".to_owned()),
-        truncate_after.map(|after| format!("body ends after {}", bytes(after))),
-        slow,
-        bandwidth.map(|speed| format!("body at {}/s", bytes(speed))),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
-fn bytes(number: u64) -> String {
-    format!("{number} B")
 }
 
 /// The two largest units; what is under way has at least a second left.

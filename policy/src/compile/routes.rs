@@ -86,6 +86,8 @@ pub struct RouteTarget {
 /// Where a copy of some requests goes.
 #[derive(Debug)]
 pub struct MirrorTarget {
+    /// As it is written.
+    pub host: Arc<str>,
     pub destination: Option<Arc<Destination>>,
     /// Of a million requests.
     pub share_ppm: u32,
@@ -294,6 +296,7 @@ fn route(built: Built, find: &dyn Fn(&DestinationRef) -> Option<Arc<Destination>
         }
     };
     let mirror = |m: &crate::kind::virtual_service::Mirror| MirrorTarget {
+        host: m.destination.host.as_str().into(),
         destination: find(&m.destination),
         share_ppm: m.share_ppm,
     };

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::compile::routes::{Action, Route, RouteTable, RouteTarget};
+use crate::compile::Destination;
+use crate::compile::routes::{Action, MirrorTarget, Route, RouteTable, RouteTarget};
 use crate::fault::{AbortAnswer, Fault, GRPC_STATUSES};
+use crate::kind::destination_rule::values::OfProxy;
 use crate::kind::virtual_service::WHOLE_PPM;
 use crate::traffic::{Retries, RetryOn};
 
@@ -25,21 +27,34 @@ pub struct DescribedRoute {
     pub takes_all: bool,
     /// What records call the destinations, with their shares; or what the sidecar answers itself.
     pub to: Vec<String>,
-    /// `None`: the proxy's own.
+    /// `None`: it forwards nothing.
     pub timeout: Option<String>,
     /// `None`: it forwards nothing.
     pub retries: Option<String>,
     pub fault: Option<String>,
+    /// Who gets a copy, with the share of requests.
+    pub mirrors: Vec<String>,
 }
 
-pub(super) fn describe(table: &RouteTable) -> DescribedRoutes {
+/// What holds where no route says anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unrouted {
+    pub timeout: String,
+    pub retries: String,
+}
+
+pub(super) fn unrouted(proxy: OfProxy) -> Unrouted {
+    Unrouted { timeout: timeout(None, proxy), retries: retries(&Retries::default()) }
+}
+
+pub(super) fn describe(table: &RouteTable, proxy: OfProxy) -> DescribedRoutes {
     DescribedRoutes {
         service: format!("{}/{}", table.namespace, table.name),
-        routes: table.routes().map(|route| one(route)).collect(),
+        routes: table.routes().map(|route| one(route, proxy)).collect(),
     }
 }
 
-fn one(route: &Route) -> DescribedRoute {
+fn one(route: &Route, proxy: OfProxy) -> DescribedRoute {
     let to = match &route.action {
         Action::Redirect(location) => vec![format!("redirect, {}", location.status.as_u16())],
         Action::Direct(answer) => vec![format!("answer, {}", answer.status.as_u16())],
@@ -57,22 +72,40 @@ fn one(route: &Route) -> DescribedRoute {
         name: route.id.rsplit('/').next().unwrap_or_default().to_owned(),
         takes_all: route.takes_all(),
         to,
-        timeout: route.timeout.map(written),
+        timeout: forwards.then(|| timeout(route.timeout, proxy)),
         retries: forwards.then(|| retries(route.retries.as_deref().unwrap_or(&defaults))),
         fault: route.fault.as_deref().map(fault),
+        mirrors: route.mirrors.iter().map(mirror).collect(),
     }
 }
 
 fn share(target: &RouteTarget, weight: u32, whole: u32) -> String {
-    let name = match &target.destination {
-        Some(destination) => destination.cluster.to_string(),
-        None => format!("{}, which the caller was not told of", target.host),
-    };
+    let name = name(target.destination.as_deref(), &target.host);
     match weight == whole {
         true => name,
         false => {
             format!("{name} {}%", percent(u64::from(weight) * u64::from(WHOLE_PPM) / u64::from(whole.max(1))))
         }
+    }
+}
+
+fn mirror(target: &MirrorTarget) -> String {
+    let name = name(target.destination.as_deref(), &target.host);
+    if target.share_ppm == WHOLE_PPM { name } else { format!("{name} {}%", percent(target.share_ppm.into())) }
+}
+
+fn name(destination: Option<&Destination>, host: &str) -> String {
+    match destination {
+        Some(destination) => destination.cluster.to_string(),
+        None => format!("{host}, which the caller was not told of"),
+    }
+}
+
+/// A route's is for the whole answer, the proxy's own for its head alone.
+fn timeout(of_route: Option<Duration>, proxy: OfProxy) -> String {
+    match of_route {
+        Some(timeout) => written(timeout),
+        None => format!("{} to the answer's head, gRPC none", written(proxy.response_timeout)),
     }
 }
 
@@ -90,7 +123,9 @@ fn retries(retries: &Retries) -> String {
     if let Some(limit) = retries.per_try_timeout {
         text += &format!(", {} each", written(limit));
     }
-    text
+    let most = retries.backoff.saturating_mul(10);
+    text += &format!(", backoff {}, growing to {}", written(retries.backoff), written(most));
+    text + if retries.ignore_previous_hosts { ", other endpoints first" } else { ", any endpoint" }
 }
 
 /// As `retryOn` has them.

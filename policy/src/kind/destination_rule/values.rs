@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::effective::{Effective, Part, Place};
 use super::outliers::SUCCESS_RATE_ANNOTATION;
-use super::{ConnectionPool, TlsMode};
+use super::{ConnectionPool, TlsMode, TlsSettings};
 use crate::compile::{Destination, Transport};
 use crate::document::duration::write;
 use crate::kind::service_entry::Protocol;
@@ -27,6 +27,8 @@ pub struct Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OfProxy {
     pub connect_timeout: Duration,
+    /// Until an answer's head, where no route says it. Calls of gRPC have none.
+    pub response_timeout: Duration,
     pub http_idle_timeout: Duration,
     pub tcp_idle_timeout: Duration,
     pub concurrent_streams: u32,
@@ -51,6 +53,9 @@ pub fn values(destination: &Destination, effective: &Effective<'_>, proxy: OfPro
     let mode = mode(&destination.transport);
     let told = effective.tls.filter(|(_, tls)| tls.mode == mode);
     rows.push("tls.mode", mode.name().into(), told.map(|(place, _)| place));
+    if let Transport::Tls { settings, server_name } = &destination.transport {
+        rows.tls(settings, server_name, told);
+    }
     rows.values
 }
 
@@ -188,6 +193,25 @@ impl Rows {
             .annotates_success_rate()
             .then(|| format!("metadata.annotations.{SUCCESS_RATE_ANNOTATION}"));
         self.values.push(Value { name: "success-rate ejection", value, from });
+    }
+
+    fn tls(&mut self, settings: &TlsSettings, server_name: &str, part: Part<'_, TlsSettings>) {
+        self.push("tls.sni", server_name.into(), said(part, |tls| tls.sni.is_some()));
+        let names = match &settings.subject_alt_names[..] {
+            [] => server_name.to_owned(),
+            names => names.join(" "),
+        };
+        self.push("tls.subjectAltNames", names, said(part, |tls| !tls.subject_alt_names.is_empty()));
+        let roots = settings.ca_certificates.clone().unwrap_or_else(|| "the system's".into());
+        self.push("tls.caCertificates", roots, said(part, |tls| tls.ca_certificates.is_some()));
+        for (name, file) in [
+            ("tls.clientCertificate", &settings.client_certificate),
+            ("tls.privateKey", &settings.private_key),
+        ] {
+            if let Some(file) = file {
+                self.push(name, file.clone(), part.map(|(place, _)| place));
+            }
+        }
     }
 
     fn budget(&mut self, traffic: &Traffic, effective: &Effective<'_>) {

@@ -51,7 +51,11 @@ async fn an_experiment_reaches_the_callers_that_it_names_and_nobody_else() {
     assert_eq!(told(&fleet.ledger).await, [""; 0]);
     let described = fleet.world.operator(&["describe", "destination", "ledger.payments"]).await;
     let until = "faults    FaultExperiment payments/slow, 2026-11-30T12:00:00Z to 2026-11-30T12:05:00Z, for some callers";
-    assert!(described.stdout.contains(until), "{described:?}");
+    let lines: Vec<&str> = described.stdout.lines().collect();
+    let at = lines.iter().position(|line| *line == until).unwrap_or_else(|| panic!("{described:?}"));
+    assert_eq!(lines[at + 1].trim(), "delay 2s; 100% of all, at most 100 at once in each proxy");
+    let unrouted = "  no routes: timeout 60s to the answer's head, gRPC none; retries 2 on connect-failure,";
+    assert!(described.stdout.contains(unrouted), "{described:?}");
     fleet.world.apply(&experiment("slow", "test.mesh/ns/payments/sa/other", "duration: 5m")).await;
     assert_eq!(told(&fleet.web).await, [""; 0]);
 }
