@@ -164,8 +164,7 @@ async fn reach(
         };
         if error.is_of_endpoint() {
             visit.saw(Seen::Local(Local::Connect));
-            cluster.avoid(endpoint, worker.shared.limits.endpoint_penalty);
-            tracing::debug!(upstream.addr = %endpoint.address, %error, "no connection to an endpoint");
+            cluster.avoid(endpoint, worker.shared.limits.endpoint_penalty, &error);
         }
         tried.push(endpoint.address);
         if !error.is_of_endpoint() || tried.len() >= members.len().min(worker.shared.limits.attempts_max) {

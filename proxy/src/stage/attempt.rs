@@ -175,8 +175,7 @@ pub(super) fn not_connected(
         if late.is_none_or(|deadline| deadline.ours) {
             visit.saw(Seen::Local(Local::Connect));
         }
-        members.cluster.avoid(&visit.endpoint, worker.shared.limits.endpoint_penalty);
-        tracing::debug!(upstream.addr = %visit.endpoint.address, %error, "no connection to an endpoint");
+        members.cluster.avoid(&visit.endpoint, worker.shared.limits.endpoint_penalty, &error);
     }
     if late.is_some() {
         return Attempted::Over(ProxyError::RequestTimeout);

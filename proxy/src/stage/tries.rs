@@ -136,7 +136,8 @@ impl<'r> Tries<'r> {
             None => {}
         }
         if refused == Some(Refused::Unwell) {
-            visit.avoid(self.worker.shared.limits.unwell_penalty);
+            let cause = "its sidecar says that its application is not well";
+            visit.avoid(self.worker.shared.limits.unwell_penalty, &cause);
             return self.leave(Failed::Unwell, None);
         }
         if refused == Some(Refused::Busy) {

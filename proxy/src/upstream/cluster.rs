@@ -3,14 +3,15 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use palisade_policy::compile::Destination;
-use palisade_policy::traffic::{PoolBounds, Traffic};
+use palisade_policy::traffic::{OutlierDetection, PoolBounds, Traffic};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ejection::{eject, look, panics};
@@ -95,6 +96,8 @@ pub(crate) struct Cluster {
     /// Some endpoint is left out or avoided, at least until then; 0: none.
     trouble_until: AtomicU64,
     looked: AtomicU64,
+    /// As it was told last.
+    panicked: AtomicBool,
     pub(crate) requests: AtomicU32,
     pub(crate) pending: AtomicU32,
     pub(crate) connections: AtomicU32,
@@ -126,6 +129,7 @@ impl Cluster {
             known: Mutex::default(),
             trouble_until: AtomicU64::default(),
             looked: AtomicU64::default(),
+            panicked: AtomicBool::default(),
             requests: AtomicU32::default(),
             pending: AtomicU32::default(),
             connections: AtomicU32::default(),
@@ -176,11 +180,13 @@ impl Cluster {
         (self.trouble_until.load(Relaxed) != 0).then(|| self.now())
     }
 
-    /// No connection to it could be made: it is tried last for a while.
-    pub(crate) fn avoid(&self, endpoint: &Endpoint, penalty: Duration) {
-        let until = self.now().saturating_add(u64::try_from(penalty.as_millis()).unwrap_or(u64::MAX));
+    /// It is tried last for a while.
+    pub(crate) fn avoid(&self, endpoint: &Endpoint, penalty: Duration, cause: &dyn Display) {
+        let now = self.now();
+        let until = now.saturating_add(u64::try_from(penalty.as_millis()).unwrap_or(u64::MAX));
         endpoint.avoided_until.store(until, Relaxed);
         self.trouble_until.fetch_max(until, Relaxed);
+        tracing::debug!(cluster = %self.name, endpoint = %endpoint.address, %cause, "an endpoint is tried last");
     }
 
     /// An attempt at this endpoint ended so. Its state changes by this alone, and each change is told with its cause.
@@ -195,6 +201,7 @@ impl Cluster {
     fn leave_out(&self, endpoint: &Endpoint, cause: Cause, traffic: &Traffic) {
         let Some(rules) = &traffic.outliers else { return };
         let (all, now) = (self.all(), self.now());
+        self.tell_back(endpoint, now);
         let Ok(time) = eject(endpoint, cause, &all, rules, now) else { return };
         self.trouble_until.fetch_max(endpoint.out_until.load(Relaxed), Relaxed);
         if let Some(count) = self.ejections.get(index(cause)) {
@@ -211,6 +218,32 @@ impl Cluster {
             panic = panics(all.len(), out, rules),
             "an endpoint is left out",
         );
+        self.tell_panic(&all, now, Some(rules));
+    }
+
+    fn tell_back(&self, endpoint: &Endpoint, now: u64) {
+        if let Some(cause) = endpoint.back(now) {
+            let cause = cause.name();
+            tracing::info!(cluster = %self.name, endpoint = %endpoint.address, cause, "an endpoint is back");
+        }
+    }
+
+    /// Once when it begins, and once when it ends.
+    fn tell_panic(&self, all: &[Arc<Endpoint>], now: u64, rules: Option<&OutlierDetection>) {
+        let (of, out) = (all.len(), all.iter().filter(|endpoint| endpoint.out(now).is_some()).count());
+        let min_health_percent = rules.map(|rules| rules.min_health_percent);
+        let panics = rules.is_some_and(|rules| panics(of, out, rules));
+        match (self.panicked.swap(panics, Relaxed), panics) {
+            (false, true) => tracing::warn!(
+                cluster = %self.name, out, of, min_health_percent,
+                "panic begins: too few endpoints are left, all are asked",
+            ),
+            (true, false) => tracing::info!(
+                cluster = %self.name, out, of, min_health_percent,
+                "panic ends: who is left out is not asked",
+            ),
+            _ => {}
+        }
     }
 
     /// Once a second: success rates, and who is back.
@@ -219,13 +252,11 @@ impl Cluster {
         let last = self.looked.load(Relaxed);
         all.iter().for_each(|endpoint| endpoint.forget());
         for endpoint in &all {
-            let until = endpoint.out_until.load(Relaxed);
-            if until != 0 && until <= now && until > last {
-                tracing::info!(cluster = %self.name, endpoint = %endpoint.address, "an endpoint is back");
-            }
+            self.tell_back(endpoint, now);
         }
         self.looked.store(now, Relaxed);
         let traffic = self.traffic.load();
+        self.tell_panic(&all, now, traffic.outliers.as_ref());
         if let Some(rules) = &traffic.outliers {
             let every = u64::try_from(rules.interval.as_millis()).unwrap_or(u64::MAX).max(1);
             if now / every != last / every {
@@ -339,8 +370,8 @@ impl Visit {
     }
 
     /// Has its endpoint tried last for a while.
-    pub(crate) fn avoid(&self, penalty: Duration) {
-        self.cluster.avoid(&self.endpoint, penalty);
+    pub(crate) fn avoid(&self, penalty: Duration, cause: &dyn Display) {
+        self.cluster.avoid(&self.endpoint, penalty, cause);
     }
 
     /// Whether what this try says of its endpoint was noted.

@@ -102,6 +102,8 @@ pub(crate) struct Endpoint {
     /// Left out until then, in milliseconds since the proxy's start; 0: it is not.
     pub(super) out_until: AtomicU64,
     pub(super) cause: AtomicU32,
+    /// That it is back has not been told yet.
+    is_missed: AtomicBool,
     /// How often it was left out; grows the time, and shrinks again.
     pub(super) times: AtomicU32,
     /// No connection could be made: tried last until then.
@@ -124,6 +126,7 @@ impl Endpoint {
             good: AtomicU32::default(),
             out_until: AtomicU64::default(),
             cause: AtomicU32::default(),
+            is_missed: AtomicBool::default(),
             times: AtomicU32::default(),
             avoided_until: AtomicU64::default(),
         }
@@ -221,6 +224,12 @@ impl Endpoint {
         if self.out_until.load(Relaxed) <= now { None } else { Cause::of(self.cause.load(Relaxed)) }
     }
 
+    /// What it was left out for, once when it is back.
+    pub(super) fn back(&self, now: u64) -> Option<Cause> {
+        let is_back = self.out_until.load(Relaxed) <= now && self.is_missed.swap(false, Relaxed);
+        if is_back { Cause::of(self.cause.load(Relaxed)) } else { None }
+    }
+
     pub(crate) fn standing(&self, now: u64) -> Standing {
         let left = |until: u64| Duration::from_millis(until.saturating_sub(now));
         let ejections = self.times.load(Relaxed);
@@ -238,6 +247,7 @@ impl Endpoint {
     pub(super) fn set_out(&self, cause: Cause, until: u64) {
         self.cause.store(cause.number(), Relaxed);
         self.out_until.store(until, Relaxed);
+        self.is_missed.store(true, Relaxed);
         for row in [&self.row_5xx, &self.row_gateway, &self.row_local] {
             clear(row);
         }

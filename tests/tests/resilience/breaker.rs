@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::kit::{Caller, request};
 
-fn rule(traffic_policy: &str) -> String {
+pub(crate) fn rule(traffic_policy: &str) -> String {
     format!(
         "
 apiVersion: networking.istio.io/v1
@@ -20,7 +20,7 @@ spec:
 }
 
 /// What the sidecar says of its only upstream.
-async fn upstream(caller: &Caller) -> Value {
+pub(crate) async fn upstream(caller: &Caller) -> Value {
     let page: Value = serde_json::from_str(&caller.sidecar.admin("/upstreams").await.text()).unwrap();
     page[0].clone()
 }
@@ -54,7 +54,8 @@ async fn an_endpoint_that_fails_five_times_in_a_row_is_left_out_and_comes_back()
     .await;
     until("the log to say so", || async {
         let log = caller.sidecar.process.log();
-        if log.contains("an endpoint is back") { Ok(()) } else { Err(log) }
+        let line = log.lines().find(|line| line.contains("an endpoint is back"));
+        if line.is_some_and(|line| line.contains("consecutive_5xx")) { Ok(()) } else { Err(log) }
     })
     .await;
 }
@@ -76,7 +77,7 @@ async fn with_its_only_endpoint_left_out_a_destination_refuses_at_once() {
 #[tokio::test]
 async fn with_too_few_endpoints_left_all_are_asked() {
     let bad = Wild::http1(|_| Act::Answer(500)).await;
-    let policy = "{outlierDetection: {consecutive5xxErrors: 1, baseEjectionTime: 60s, minHealthPercent: 50}}";
+    let policy = "{outlierDetection: {consecutive5xxErrors: 1, baseEjectionTime: 3s, minHealthPercent: 50}}";
     let caller = Caller::of(&[bad.address()], "HTTP", &rule(policy)).await;
     for n in 0..5 {
         let answer = caller.call("POST", &n.to_string(), "").await;
@@ -84,6 +85,15 @@ async fn with_too_few_endpoints_left_all_are_asked() {
     }
     assert_eq!(bad.delivered().len(), 5);
     assert_eq!(upstream(&caller).await["panic"], true);
+    until("the end of it to be told", || async {
+        let log = caller.sidecar.process.log();
+        if log.contains("panic ends") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let log = caller.sidecar.process.log();
+    let told = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((told("panic begins"), told("panic ends")), (1, 1), "{log}");
+    assert_eq!(upstream(&caller).await["panic"], false);
 }
 
 #[tokio::test]
