@@ -42,7 +42,7 @@ impl Deadlines {
             client_idle_timeout: self.idle_timeout,
             response_stall_timeout: Some(self.slow_reader_timeout),
             body_timeout: Some(self.body_timeout),
-            stream_idle_timeout: Some(self.stream_idle_timeout),
+            stream_idle_timeout: self.stream_idle_timeout,
             ..limits
         }
     }

@@ -66,6 +66,10 @@ struct Listeners {
     #[arg(long, env = "PALISADE_TCP_IDLE_TIMEOUT", value_name = "TIME", default_value = "1h",
           value_parser = parse_duration)]
     tcp_idle_timeout: Duration,
+    /// How long a stream (an answer that has begun, a call of gRPC, a tunnel) may carry no byte either way.
+    #[arg(long, env = "PALISADE_STREAM_IDLE_TIMEOUT", value_name = "TIME", default_value = "1h",
+          value_parser = parse_duration)]
+    stream_idle_timeout: Duration,
 }
 
 impl Proxy {
@@ -74,8 +78,9 @@ impl Proxy {
     }
 
     fn settings(self) -> Result<Settings, Failure> {
-        let Listeners { serve, outbound_proxy, outbound_port, tcp_idle_timeout } = self.listeners;
-        let limits = Limits { tcp_idle_timeout, ..self.caps.over(Limits::default()) };
+        let Listeners { serve, outbound_proxy, outbound_port, tcp_idle_timeout, stream_idle_timeout } =
+            self.listeners;
+        let limits = Limits { tcp_idle_timeout, stream_idle_timeout, ..self.caps.over(Limits::default()) };
         let settings = self.running.settings(source(self.control_plane, self.files)?, limits);
         let trace = self.traces.settings(&environment)?;
         let health = self.health.settings();

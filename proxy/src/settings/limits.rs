@@ -60,10 +60,10 @@ pub struct Limits {
     /// Of `requests_max`, those of one client address, or IPv6 /64. Edge: a tenth, so that it takes ten of them to keep all
     /// others out. Unlimited within the mesh: an edge or a busy service sends requests for many.
     pub requests_per_address: Cap,
-    /// How long a stream of the edge (an answer that has begun, gRPC, a tunnel) may carry no byte either way. 5 min: Envoy's
-    /// default; each holds one of `requests_max`. `None` within the mesh, whose callers may rightly be silent: streams from
-    /// outside end at the edge.
-    pub stream_idle_timeout: Option<Duration>,
+    /// How long a stream (an answer that has begun, gRPC, a tunnel) may carry no byte either way; each holds one of
+    /// `requests_max`. Edge 5 min: Envoy's default. Sidecar 1 h, as `tcp_idle_timeout`: watchers within the mesh may rightly be
+    /// silent for long, and not for ever.
+    pub stream_idle_timeout: Duration,
     /// How long a request may last, streams and tunnels included, whatever goes either way; looked at once a second. `None`: as
     /// long as somebody sends or waits.
     pub request_duration_max: Option<Duration>,
@@ -224,7 +224,7 @@ impl Default for Limits {
             body_timeout: None,
             requests_max: 10_000,
             requests_per_address: Cap::Unlimited,
-            stream_idle_timeout: None,
+            stream_idle_timeout: Duration::from_hours(1),
             request_duration_max: None,
             overload_lag: Duration::from_millis(500),
             http2_resets: Allowance { burst: 200, per_second: 20 },
@@ -304,7 +304,7 @@ impl Limits {
             response_stall_timeout: Some(Duration::from_secs(60)),
             body_timeout: Some(Duration::from_secs(30)),
             requests_per_address: Self::requests_per_address_of(Self::default().requests_max),
-            stream_idle_timeout: Some(Duration::from_mins(5)),
+            stream_idle_timeout: Duration::from_mins(5),
             ..Self::default()
         };
         if trusted_hops == 0 {

@@ -205,9 +205,7 @@ impl Settings {
         if let Some(timeout) = limits.body_timeout {
             check("--body-timeout", timeout, CLIENT_DEADLINE);
         }
-        if let Some(timeout) = limits.stream_idle_timeout {
-            check("--stream-idle-timeout", timeout, STREAM_IDLE);
-        }
+        check("--stream-idle-timeout", limits.stream_idle_timeout, STREAM_IDLE);
         if let Some(longest) = limits.request_duration_max {
             check("--request-duration-max", longest, REQUEST_DURATION);
         }
@@ -377,7 +375,7 @@ mod tests {
         check(|s| s.limits.response_stall_timeout = Some(Duration::ZERO), "--slow-reader-timeout");
         check(|s| s.limits.body_timeout = Some(Duration::ZERO), "--body-timeout");
         check(|s| s.limits.tcp_idle_timeout = Duration::ZERO, "--tcp-idle-timeout");
-        check(|s| s.limits.stream_idle_timeout = Some(Duration::from_hours(25)), "--stream-idle-timeout");
+        check(|s| s.limits.stream_idle_timeout = Duration::from_hours(25), "--stream-idle-timeout");
         check(|s| s.limits.request_duration_max = Some(Duration::ZERO), "--request-duration-max");
         check(|s| s.limits.requests_max = 0, "--requests-max is 0; it must lie between 1 and 1000000");
         check(|s| s.limits.handshakes_max = 0, "--handshakes-max is 0; it must lie between 1 and 1000000");

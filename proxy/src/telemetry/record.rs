@@ -161,7 +161,7 @@ impl Record {
             at,
             id: uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid(),
             direction,
-            tally: Rc::new(Tally::new(worker.shared.limits.stream_idle_timeout)),
+            tally: Rc::new(Tally::new(Some(worker.shared.limits.stream_idle_timeout))),
             sent: 0,
             outcome: Outcome::Failed,
             reason: "cancelled",

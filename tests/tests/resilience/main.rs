@@ -26,6 +26,7 @@ mod once;
 mod rehearsals;
 mod rolling;
 mod sidecars;
+mod silence;
 
 /// The binary under test: the same program as `palisade`.
 const PALISADE: &str = env!("CARGO_BIN_EXE_palisade-under-test");
