@@ -16,6 +16,7 @@ mod chance;
 mod concurrency;
 mod deadlines;
 mod duplicates;
+mod ejection;
 mod experiments;
 mod hash;
 mod health;
