@@ -118,6 +118,18 @@ mod tests {
     }
 
     #[test]
+    fn that_an_endpoint_is_back_is_known_once_for_each_time_with_what_it_was_left_out_for() {
+        let (rules, all) = (rules(100), endpoints(1));
+        assert_eq!(all[0].back(0), None, "it was never out");
+        let mut now = 0;
+        for cause in [Cause::Consecutive5xx, Cause::SuccessRate] {
+            now += millis(eject(&all[0], cause, &all, &rules, now).unwrap());
+            assert_eq!(all[0].back(now - 1), None);
+            assert_eq!((all[0].back(now), all[0].back(now)), (Some(cause), None));
+        }
+    }
+
+    #[test]
     fn the_time_out_grows_up_to_its_bound_and_shrinks_again_with_good_intervals() {
         let rules = OutlierDetection {
             base_ejection: Duration::from_secs(30),
