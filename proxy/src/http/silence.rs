@@ -67,6 +67,11 @@ impl Silence {
         poll_fn(|cx| self.poll_too_long(&mut alarm, cx)).await;
     }
 
+    /// Whether another proxy with the same limit may have found it too long already.
+    pub(crate) fn is_nearly_too_long(&self) -> bool {
+        self.ends() <= Instant::now() + self.limit / 10
+    }
+
     fn ends(&self) -> Instant {
         self.since.get() + self.limit
     }
@@ -88,6 +93,17 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_mins(5);
     const MINUTE: Duration = Duration::from_mins(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_is_nearly_too_long_for_its_last_tenth() {
+        let silence = Silence::new(LIMIT);
+        advance(LIMIT / 10 * 8).await;
+        assert!(!silence.is_nearly_too_long());
+        advance(LIMIT / 10).await;
+        assert!(silence.is_nearly_too_long());
+        silence.broken();
+        assert!(!silence.is_nearly_too_long());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_silent_for_too_long_a_limit_after_its_last_byte() {

@@ -359,7 +359,7 @@ impl Record {
         self.ended = true;
         if let Some(status) = trailers.and_then(grpc_status) {
             self.grpc_status = Some(status);
-            if let Some(visit) = self.visit.as_ref().filter(|visit| !visit.is_told()) {
+            if let Some(visit) = self.visit.as_ref().filter(|visit| !visit.is_told() && !self.was_silent()) {
                 visit.saw(Seen::Status(http_of_grpc(status)));
             }
         }
@@ -368,7 +368,9 @@ impl Record {
     /// The upstream broke off in the middle of its response, or broke the framing of its body.
     pub(crate) fn upstream_failed(&mut self, is_malformed: bool) {
         self.ended = true;
-        self.saw(Seen::Local(Local::Reset));
+        if !self.was_silent() {
+            self.saw(Seen::Local(Local::Reset));
+        }
         (self.flag, self.reason) =
             if is_malformed { ("UPE", "upstream_malformed") } else { ("UC", "upstream_reset") };
         self.outcome = Outcome::Failed;

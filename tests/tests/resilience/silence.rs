@@ -6,7 +6,7 @@ use std::time::Duration;
 use palisade_tests::client::{self, closed};
 use palisade_tests::documents::service_entry;
 use palisade_tests::wild::Act;
-use palisade_tests::{Sidecar, Upstream, Wild, World};
+use palisade_tests::{Sidecar, SidecarBuilder, Upstream, Wild, World, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -22,10 +22,12 @@ const LIMIT: Duration = Duration::from_secs(1);
 enum At {
     Caller,
     Service,
+    /// The service's comes first, by a little.
+    Both,
 }
 
 struct Mesh {
-    _world: World,
+    world: World,
     caller: Sidecar,
     service: Sidecar,
     at: At,
@@ -35,22 +37,24 @@ impl Mesh {
     async fn of(protocol: &str, app: SocketAddr, at: At) -> Self {
         let world = World::of_files(PALISADE);
         world.policy("open.yaml", OPEN);
-        let told = |of: At, sidecar: palisade_tests::SidecarBuilder| match of == at {
-            true => sidecar.arg("--stream-idle-timeout", "1s"),
-            false => sidecar,
+        let told = |of: At, sidecar: SidecarBuilder| match at {
+            At::Both if of == At::Caller => sidecar.arg("--stream-idle-timeout", "3050ms"),
+            At::Both => sidecar.arg("--stream-idle-timeout", "3s"),
+            _ if at == of => sidecar.arg("--stream-idle-timeout", "1s"),
+            _ => sidecar,
         };
         let service = told(At::Service, world.file_sidecar("payments/ledger"));
         let service = service.serve_as(8080, &protocol.to_lowercase(), app).start().await;
         world.policy("ledger.yaml", &service_entry("ledger", service.inbound(8080), protocol));
         let caller = told(At::Caller, world.file_sidecar("payments/web")).outbound().start().await;
-        Self { _world: world, caller, service, at }
+        Self { world, caller, service, at }
     }
 
     /// The sidecar that found the silence too long says so, and the other one does not.
     async fn found(&self, details: &str) {
         let (it, other) = match self.at {
             At::Caller => (&self.caller, &self.service),
-            At::Service => (&self.service, &self.caller),
+            At::Service | At::Both => (&self.service, &self.caller),
         };
         let fields = [
             ("reason", json!("stream_idle")),
@@ -64,6 +68,20 @@ impl Mesh {
         let [record] = &other.records_with(1, &[]).await[..] else { panic!("one record") };
         assert_ne!(record["reason"], "stream_idle", "{:?}", self.at);
     }
+}
+
+/// Begins a request, says no more, and gives all that came of its answer.
+async fn begin(mesh: &Mesh, headers: &str) -> String {
+    let mut stream = TcpStream::connect(mesh.caller.http_proxy()).await.unwrap();
+    let head = format!(
+        "POST http://ledger.payments:8080/echo HTTP/1.1\r\nhost: ledger.payments:8080\r\n{headers}\
+         transfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = tokio::time::timeout(LIMIT * 20, stream.read_to_end(&mut answer));
+    let _broken = reading.await.expect("the answer ends");
+    String::from_utf8(answer).unwrap()
 }
 
 fn call() -> http::Request<http_body_util::Full<bytes::Bytes>> {
@@ -93,14 +111,7 @@ async fn a_body_in_which_nothing_comes_either_way_breaks_off_and_never_looks_who
     for at in [At::Caller, At::Service] {
         let app = Upstream::start("ledger").await;
         let mesh = Mesh::of("HTTP", app.address(), at).await;
-        let mut stream = TcpStream::connect(mesh.caller.http_proxy()).await.unwrap();
-        let head = "POST http://ledger.payments:8080/echo HTTP/1.1\r\nhost: ledger.payments:8080\r\n\
-                    transfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n";
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let reading = tokio::time::timeout(LIMIT * 20, stream.read_to_end(&mut answer));
-        let _broken = reading.await.expect("the answer ends");
-        let answer = String::from_utf8(answer).unwrap();
+        let answer = begin(&mesh, "").await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("begun"), "{at:?}: {answer}");
         assert!(!answer.contains("\r\n0\r\n"), "{at:?}: {answer}");
         mesh.found("stream_idle_after_response_started").await;
@@ -140,5 +151,38 @@ async fn an_answer_of_plain_http_has_its_own_time_to_begin() {
         let answer =
             client::post(mesh.caller.http_proxy(), "http://ledger.payments:8080/transfers", "pay").await;
         assert_eq!(answer.status, 200, "{at:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_silence_says_nothing_of_the_endpoint() {
+    let rule = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: ledger, namespace: payments}
+spec: {host: ledger, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}}
+";
+    let silent = Wild::http2(|_| Act::Stall).await;
+    let app = Upstream::start("ledger").await;
+    for (protocol, address, headers) in [
+        ("GRPC", silent.address(), None),
+        ("GRPC", app.address(), Some("content-type: application/grpc\r\nte: trailers\r\n")),
+        ("HTTP", app.address(), Some("")),
+    ] {
+        let mesh = Mesh::of(protocol, address, At::Both).await;
+        mesh.world.policy("rule.yaml", rule);
+        until("the rule to be known", || async {
+            let told = mesh.caller.admin("/config").await.text();
+            if told.contains("DestinationRule payments/ledger") { Ok(()) } else { Err(told) }
+        })
+        .await;
+        match headers {
+            None => drop(client::send(mesh.caller.http_proxy(), call()).await),
+            Some(headers) => drop(begin(&mesh, headers).await),
+        }
+        mesh.caller.records_with(1, &[]).await;
+        let page: serde_json::Value =
+            serde_json::from_str(&mesh.caller.admin("/upstreams").await.text()).unwrap();
+        assert_eq!(page[0]["endpoints"][0]["state"], "healthy", "{protocol} {headers:?}");
     }
 }

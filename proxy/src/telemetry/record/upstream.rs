@@ -2,6 +2,7 @@
 
 use super::Record;
 use crate::error::{ProxyError, Side};
+use crate::http::silence::Silence;
 use crate::stage::again::Refused;
 use crate::upstream::endpoint::Seen;
 use crate::worker::Direction;
@@ -16,6 +17,11 @@ impl Record {
         if let Some(visit) = &self.visit {
             visit.saw(seen);
         }
+    }
+
+    /// The other sidecar may have ended the stream because nobody spoke: that says nothing of the endpoint.
+    pub(super) fn was_silent(&self) -> bool {
+        self.mesh_upstream && self.tally.silence.as_ref().is_some_and(Silence::is_nearly_too_long)
     }
 
     /// What an upstream answered would have been tried again, but that there were enough tries, or too many at once.
@@ -33,6 +39,8 @@ impl Record {
             (None, ProxyError::Unhealthy(_)) => Refused::Unwell,
             (None, ProxyError::ConcurrencyLimit) => Refused::Busy,
             (None, _) => Refused::Before,
+            // As where the caller's sidecar finds it out itself.
+            (Some(_), ProxyError::StreamIdle) => Refused::Cut,
             (Some(_), _) if error.consequence().side == Side::Upstream => Refused::Failed,
             (Some(_), _) => Refused::Cut,
         })
