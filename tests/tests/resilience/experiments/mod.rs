@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod restart;
 mod stop;
 mod tries;
 mod who;
