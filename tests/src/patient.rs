@@ -42,7 +42,7 @@ pub struct Check {
 }
 
 /// Checks are requests to `/healthz` and `/grpc.health.v1.Health/Check`. Everything else is work, done and answered with 200 however
-/// it is, but for `/hold`: that is answered after `release`.
+/// it is, but for `/hold`: that is answered after `release`, and `/fail`: with 503.
 #[derive(Debug)]
 pub struct Patient {
     address: SocketAddr,
@@ -156,7 +156,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     if head.uri.path() == "/hold" {
         state.released.subscribe().wait_for(|released| *released).await.unwrap();
     }
-    Ok(plain(200))
+    Ok(plain(if head.uri.path() == "/fail" { 503 } else { 200 }))
 }
 
 fn plain(status: u16) -> Response<Body> {

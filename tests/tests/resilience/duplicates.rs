@@ -12,6 +12,7 @@ use palisade_tests::{Sidecar, Upstream, Wild, World, until};
 use serde_json::{Value, json};
 
 use crate::PALISADE;
+use crate::refusals::TWICE;
 use crate::sidecars::OPEN;
 
 const KEYED: &str = "rules: [{match: [{methods: [POST]}], idempotencyKey: Idempotency-Key}]";
@@ -193,19 +194,22 @@ async fn a_second_call_of_grpc_is_aborted_while_the_first_is_under_way() {
 async fn many_refusals_leave_nobody_out() {
     let app = Wild::http1(|delivery| if delivery.id == "slow" { Act::Late(3000) } else { Act::Answer(200) });
     let mesh = Watched::start(app.await, "{onDuplicate: Refuse}").await;
+    mesh.world.policy("rule.yaml", TWICE);
+    let web = mesh.world.file_sidecar("payments/api").outbound().start().await;
     let slow = Call { headers: &[("idempotency-key", "one"), ("x-id", "slow")], ..POST };
     let again = Call { headers: &[("idempotency-key", "one")], ..POST };
-    let (first, ()) = tokio::join!(mesh.call(&mesh.web, &slow), async {
+    let (first, ()) = tokio::join!(mesh.call(&web, &slow), async {
         until("the first to be delivered", || async {
             if mesh.app.delivered().is_empty() { Err("not yet") } else { Ok(()) }
         })
         .await;
         for _ in 0..10 {
-            assert_eq!(mesh.call(&mesh.web, &again).await.status, 409);
+            assert_eq!(mesh.call(&web, &again).await.status, 409);
         }
-        assert_eq!(mesh.call(&mesh.web, &POST).await.status, 200, "another payment goes through");
+        assert_eq!(mesh.call(&web, &POST).await.status, 200, "another payment goes through");
     });
     assert_eq!(first.status, 200);
+    assert_eq!(web.metric("palisade_upstream_ejections_total", &[]).await, 0.0);
 }
 
 #[tokio::test]

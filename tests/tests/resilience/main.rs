@@ -24,6 +24,7 @@ mod hops;
 mod keys;
 mod kit;
 mod once;
+mod refusals;
 mod rehearsals;
 mod rolling;
 mod sidecars;
