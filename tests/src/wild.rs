@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,14 +18,18 @@ use crate::raw_h2::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Answer(u16),
-    /// After so many milliseconds.
+    /// After so many milliseconds: 200, and `late`.
     Late(u64),
     /// Never.
     Stall,
     /// The connection is reset before an answer.
     Reset,
-    /// In the middle of the answer's body.
+    /// In the middle of the answer's body, whose length is told over HTTP/1.1.
     ResetInBody,
+    /// HTTP/1.1: the connection is closed, not reset, in the middle of a body in chunks.
+    CloseInChunks,
+    /// HTTP/2: RST_STREAM with this code in the middle of the answer's body.
+    ResetStreamInBody(u32),
     /// What is no HTTP.
     Garbage,
     /// The connection is closed before the request is read.
@@ -59,11 +64,17 @@ enum Wire {
     Http2,
 }
 
+#[derive(Debug, Default)]
+struct Seen {
+    delivered: Mutex<Vec<Delivery>>,
+    late: AtomicUsize,
+}
+
 /// A service that does what it is told to.
 #[derive(Debug)]
 pub struct Wild {
     address: SocketAddr,
-    delivered: Arc<Mutex<Vec<Delivery>>>,
+    seen: Arc<Seen>,
     task: JoinHandle<()>,
 }
 
@@ -89,19 +100,19 @@ impl Wild {
     async fn start(wire: Wire, script: Arc<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let delivered = Arc::<Mutex<Vec<Delivery>>>::default();
-        let seen = delivered.clone();
+        let seen = Arc::<Seen>::default();
+        let all = seen.clone();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                let (script, seen) = (script.clone(), seen.clone());
+                let (script, seen) = (script.clone(), all.clone());
                 match wire {
                     Wire::Http1 { idle } => connections.spawn(serve_http1(socket, idle, script, seen)),
                     Wire::Http2 => connections.spawn(serve_http2(socket, script, seen)),
                 };
             }
         });
-        Self { address, delivered, task }
+        Self { address, seen, task }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -109,7 +120,12 @@ impl Wild {
     }
 
     pub fn delivered(&self) -> Vec<Delivery> {
-        self.delivered.lock().unwrap().clone()
+        self.seen.delivered.lock().unwrap().clone()
+    }
+
+    /// How many late answers were written, whether or not anybody read them.
+    pub fn late(&self) -> usize {
+        self.seen.late.load(Ordering::SeqCst)
     }
 
     /// How often each id was delivered.
@@ -133,30 +149,32 @@ fn reset(socket: &TcpStream) {
     socket.set_zero_linger().unwrap();
 }
 
-async fn serve_http1(
-    mut socket: TcpStream,
-    idle: Duration,
-    script: Arc<Script>,
-    seen: Arc<Mutex<Vec<Delivery>>>,
-) {
+async fn serve_http1(mut socket: TcpStream, idle: Duration, script: Arc<Script>, seen: Arc<Seen>) {
     let mut waiting = Vec::new();
     loop {
         if (script)(&Delivery { id: String::new(), attempt: 0, body: Vec::new() }) == Act::Slam {
             return reset(&socket);
         }
         let Ok(Some(delivery)) = timeout(idle, read_http1(&mut socket, &mut waiting)).await else { return };
-        seen.lock().unwrap().push(delivery.clone());
+        seen.delivered.lock().unwrap().push(delivery.clone());
         let answer = match (script)(&delivery) {
             Act::Answer(status) => format!("HTTP/1.1 {status} X\r\ncontent-length: 2\r\n\r\nok"),
             Act::Late(ms) => {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
-                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_owned()
+                let _closed = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate").await;
+                seen.late.fetch_add(1, Ordering::SeqCst);
+                continue;
             }
             Act::Stall => std::future::pending().await,
             Act::ResetInBody => {
                 let _closed = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await;
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 return reset(&socket);
+            }
+            Act::CloseInChunks => {
+                let part = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
+                let _closed = socket.write_all(part).await;
+                return;
             }
             Act::Garbage => "garbage, and no HTTP at all\r\n\r\n".to_owned(),
             _ => return reset(&socket),
@@ -218,8 +236,27 @@ async fn fill(socket: &mut (impl AsyncRead + Unpin), waiting: &mut Vec<u8>) -> O
     Some(())
 }
 
-async fn serve_http2(mut socket: TcpStream, script: Arc<Script>, seen: Arc<Mutex<Vec<Delivery>>>) {
+/// As `fill`, while late answers are written when their time comes.
+async fn fill_meanwhile(
+    socket: &mut TcpStream,
+    waiting: &mut Vec<u8>,
+    late: &mut JoinSet<Vec<u8>>,
+    seen: &Seen,
+) -> Option<()> {
+    loop {
+        tokio::select! {
+            filled = fill(socket, waiting) => return filled,
+            Some(answer) = late.join_next() => {
+                let _closed = socket.write_all(&answer.unwrap()).await;
+                seen.late.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+async fn serve_http2(mut socket: TcpStream, script: Arc<Script>, seen: Arc<Seen>) {
     let mut waiting = Vec::new();
+    let mut late = JoinSet::new();
     while waiting.len() < 24 {
         if fill(&mut socket, &mut waiting).await.is_none() {
             return;
@@ -233,13 +270,13 @@ async fn serve_http2(mut socket: TcpStream, script: Arc<Script>, seen: Arc<Mutex
     let mut bodies = BTreeMap::<u32, Vec<u8>>::new();
     loop {
         while waiting.len() < 9 {
-            if fill(&mut socket, &mut waiting).await.is_none() {
+            if fill_meanwhile(&mut socket, &mut waiting, &mut late, &seen).await.is_none() {
                 return;
             }
         }
         let length = usize::from(waiting[0]) << 16 | usize::from(waiting[1]) << 8 | usize::from(waiting[2]);
         while waiting.len() < 9 + length {
-            if fill(&mut socket, &mut waiting).await.is_none() {
+            if fill_meanwhile(&mut socket, &mut waiting, &mut late, &seen).await.is_none() {
                 return;
             }
         }
@@ -257,16 +294,37 @@ async fn serve_http2(mut socket: TcpStream, script: Arc<Script>, seen: Arc<Mutex
         }
         let body = bodies.remove(&stream).unwrap_or_default();
         let delivery = Delivery { id: String::new(), attempt: 1, body };
-        seen.lock().unwrap().push(delivery.clone());
+        seen.delivered.lock().unwrap().push(delivery.clone());
         // `:status: 200` and `:status: 500` of the static table (RFC 7541 appendix A).
-        let answer =
-            |index| [frame(HEADERS, END_HEADERS, stream, &[index]), data(stream, true, b"ok")].concat();
+        let answer = |index, whole, body: &[u8]| {
+            [frame(HEADERS, END_HEADERS, stream, &[index]), data(stream, whole, body)].concat()
+        };
+        let reset_stream = |code: u32| frame(RST_STREAM, 0, stream, &code.to_be_bytes());
         let go_away = |last: u32| frame(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat());
         let act = (script)(&delivery);
         let bytes = match act {
-            Act::Answer(200) => answer(0x88),
-            Act::Answer(_) => answer(0x8e),
-            Act::ResetStream(code) => frame(RST_STREAM, 0, stream, &code.to_be_bytes()),
+            Act::Answer(200) => answer(0x88, true, b"ok"),
+            Act::Answer(_) => answer(0x8e, true, b"ok"),
+            Act::Late(ms) => {
+                let answer = answer(0x88, true, b"late");
+                late.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    answer
+                });
+                continue;
+            }
+            Act::ResetStream(code) => reset_stream(code),
+            Act::ResetStreamInBody(code) => {
+                // Apart, so that the part is passed on.
+                let _closed = socket.write_all(&answer(0x88, false, b"ok")).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                reset_stream(code)
+            }
+            Act::ResetInBody => {
+                let _closed = socket.write_all(&answer(0x88, false, b"ok")).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                return reset(&socket);
+            }
             Act::GoAwayBefore => go_away(stream.saturating_sub(2)),
             Act::GoAwayAfter => go_away(stream),
             Act::Stall => continue,

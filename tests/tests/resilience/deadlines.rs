@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use palisade_tests::Wild;
-use palisade_tests::wild::Act;
+use palisade_tests::wild::{Act, Delivery};
+use palisade_tests::{Wild, until};
 use serde_json::json;
 
 use crate::kit::{Caller, request};
@@ -37,4 +37,40 @@ async fn a_call_ends_with_its_callers_deadline_and_is_not_made_again() {
         assert!(began.elapsed().unwrap().as_secs() < 5, "the proxy's own limit is a minute");
     }
     assert_eq!(bank.delivered().len(), 2);
+}
+
+/// What it says then is nobody's answer: not of the next call on that connection either.
+#[tokio::test]
+async fn an_answer_that_comes_after_the_deadline_is_nobodys() {
+    for http2 in [false, true] {
+        let script = |delivery: &Delivery| match delivery.body.as_slice() {
+            b"late" => Act::Late(600),
+            _ => Act::Answer(200),
+        };
+        let (bank, protocol) = match http2 {
+            false => (Wild::http1(script).await, "HTTP"),
+            true => (Wild::http2(script).await, "HTTP2"),
+        };
+        let caller = Caller::with(&[bank.address()], protocol, "", 1).await;
+        // A connection that is kept: the next calls would be made on it.
+        let is_own = async |id: &str| {
+            let answer = caller.call("POST", id, id).await;
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "ok"), "{protocol} {id}");
+        };
+        is_own("before").await;
+        let mut hurried = request("POST", "late", "late");
+        hurried.headers_mut().insert("x-palisade-deadline", in_millis(300).parse().unwrap());
+        assert_eq!(caller.send(hurried).await.status, 504, "{protocol}");
+        is_own("meanwhile").await;
+        until("the late answer to be written", || async {
+            if bank.late() == 1 { Ok(()) } else { Err(bank.delivered()) }
+        })
+        .await;
+        is_own("after").await;
+        let bodies: Vec<_> = bank.delivered().into_iter().map(|delivery| delivery.body).collect();
+        assert_eq!(bodies, [&b"before"[..], b"late", b"meanwhile", b"after"], "{protocol}: each once");
+        let fields = [("reason", json!("request_timeout")), ("response_flags", json!("UT"))];
+        assert_eq!(caller.sidecar.records_with(1, &fields).await.len(), 1);
+        assert_eq!(caller.sidecar.records_with(3, &[("response_code", json!(200))]).await.len(), 3);
+    }
 }

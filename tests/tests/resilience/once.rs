@@ -1,11 +1,13 @@
 //! Requests that must not be processed twice are not sent twice, whatever the upstream does.
 
 use palisade_tests::Wild;
+use palisade_tests::client::try_send;
 use palisade_tests::wild::Act;
 use serde_json::json;
 
-use crate::kit::{Caller, nobody};
+use crate::kit::{Caller, nobody, request};
 
+const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const INTERNAL_ERROR: u32 = 2;
 const CANCEL: u32 = 8;
@@ -24,9 +26,8 @@ async fn a_payment_is_delivered_once_whatever_its_server_does() {
         let (one, two) = (Wild::http1(move |_| act).await, Wild::http1(move |_| act).await);
         let caller = Caller::of(&[one.address(), two.address()], "HTTP", "").await;
         for n in 0..3 {
-            let request = crate::kit::request("POST", &n.to_string(), "pay");
-            let sending = palisade_tests::client::try_send(caller.sidecar.http_proxy(), request);
-            let _answered_or_broken_off = sending.await;
+            let payment = request("POST", &n.to_string(), "pay");
+            let _answered_or_broken_off = try_send(caller.sidecar.http_proxy(), payment).await;
         }
         let count = one.delivered().len() + two.delivered().len();
         assert_eq!(count, 3, "{act:?}");
@@ -95,4 +96,47 @@ async fn a_body_that_is_too_large_to_keep_is_not_sent_again() {
     let small = caller.call("POST", "small", "pay").await;
     assert_eq!(small.status, 502);
     assert_eq!(bad.delivered().len(), 1 + 3, "the first try, and two more: Istio's default");
+}
+
+/// What came of it is not whole, and whoever asked is told so: by an answer of ours, or by one that breaks off.
+#[tokio::test]
+async fn an_answer_that_breaks_off_never_looks_whole_to_who_asked() {
+    for (http2, act) in [
+        (false, Act::ResetInBody),
+        (false, Act::CloseInChunks),
+        (true, Act::ResetInBody),
+        (true, Act::ResetStreamInBody(NO_ERROR)),
+        (true, Act::ResetStreamInBody(INTERNAL_ERROR)),
+        (true, Act::ResetStreamInBody(CANCEL)),
+    ] {
+        let (bank, protocol) = match http2 {
+            false => (Wild::http1(move |_| act).await, "HTTP"),
+            true => (Wild::http2(move |_| act).await, "HTTP2"),
+        };
+        let caller = Caller::of(&[bank.address()], protocol, "").await;
+        for method in ["POST", "GET"] {
+            let answer = try_send(caller.sidecar.http_proxy(), request(method, method, "pay")).await;
+            assert!(answer.is_err(), "{act:?} {method}: {answer:?}");
+        }
+        assert_eq!(bank.delivered().len(), 2, "{act:?}: what has begun to be answered is not asked again");
+        let details = json!("upstream_reset_after_response_started");
+        let fields = [("response_code", json!(200)), ("response_code_details", details)];
+        for record in caller.sidecar.records_with(2, &fields).await {
+            assert_eq!(
+                (&record["decision"], &record["reason"], &record["bytes_sent"]),
+                (&json!("failed"), &json!("upstream_reset"), &json!(2)),
+                "{act:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_no_answer() {
+    let bank = Wild::http1(|_| Act::Garbage).await;
+    let caller = Caller::of(&[bank.address()], "HTTP", "").await;
+    let answer = caller.call("POST", "1", "pay").await;
+    assert_eq!(answer.status, 502);
+    assert!(!answer.text().contains("garbage"), "{}", answer.text());
+    caller.sidecar.records_with(1, &[("reason", json!("upstream_malformed"))]).await;
 }
