@@ -12,6 +12,7 @@
 )]
 
 mod breaker;
+mod budget;
 mod chance;
 mod concurrency;
 mod deadlines;
