@@ -11,7 +11,8 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use palisade_tests::wild::Act;
-use palisade_tests::{Sidecar, Wild, World, client};
+use palisade_tests::{Sidecar, Wild, World, client, until};
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::PALISADE;
@@ -89,6 +90,22 @@ async fn instance(world: &World, number: usize, app: SocketAddr) -> Sidecar {
     world.sidecar_named("payments/ledger", &name).await.serve(8080, app).start().await
 }
 
+async fn serial(sidecar: &Sidecar) -> String {
+    let page: Value = serde_json::from_str(&sidecar.admin("/certs").await.text()).unwrap();
+    page["identity"]["serial"].as_str().unwrap_or_else(|| panic!("no serial: {page}")).to_owned()
+}
+
+/// Takes another certificate, at once.
+async fn renewed(sidecar: &Sidecar) {
+    let before = serial(sidecar).await;
+    sidecar.process.hang_up().await;
+    until("another certificate", || async {
+        let now = serial(sidecar).await;
+        if now == before { Err(now) } else { Ok(()) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_are_replaced_under_load_and_every_payment_arrives_once() {
     let world = World::start(PALISADE).await;
@@ -116,8 +133,8 @@ async fn instances_are_replaced_under_load_and_every_payment_arrives_once() {
         replaced += 1;
         world.apply(&harmless(pushes)).await;
         pushes += 1;
-        web.process.hang_up().await;
-        ledgers[0].process.hang_up().await;
+        renewed(&web).await;
+        renewed(&ledgers[0]).await;
     }
     load.stop.store(true, Ordering::Relaxed);
     let mut failures = Vec::new();

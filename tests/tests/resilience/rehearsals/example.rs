@@ -157,13 +157,13 @@ async fn the_rehearsals_of_the_example_hold() {
 
     let before = stage.delivered().await;
     let lost = stage.play("lost-responses", &[]).await;
-    let (delivered, sent, step) = (stage.delivered().await - before, sent(&lost), &lost["steps"][0]);
+    let (delivered, all, step) = (stage.delivered().await - before, sent(&lost), &lost["steps"][0]);
     assert!(
         step["window"]["failed"].as_u64().unwrap() > 0 && step["injected"].as_u64().unwrap() > 0,
         "{step}"
     );
     // Of those that were under way at the end some may have come.
-    assert!((sent..=sent + 5).contains(&delivered), "{sent} were sent, {delivered} delivered: {lost}");
+    assert!((all..=all + 5).contains(&delivered), "{all} were sent, {delivered} delivered: {lost}");
 
     // Before a dead one: an instance that is left out already does not die for anybody.
     let flapping = stage.play("flapping-instance", &["downFor=500ms", "upFor=500ms"]).await;
@@ -180,9 +180,9 @@ async fn the_rehearsals_of_the_example_hold() {
 
     let before = stage.delivered().await;
     let away = stage.play("control-plane-away", &[]).await;
-    let requests = away["whole"]["succeeded"].as_u64().unwrap();
+    let (delivered, all) = (stage.delivered().await - before, sent(&away));
     assert_eq!(away["whole"]["failed"], 0, "nobody noticed: {away}");
-    assert!(stage.delivered().await >= before + requests, "and all of it reached a ledger");
+    assert!(all > 20 && (all..=all + 5).contains(&delivered), "{all} were sent, {delivered} delivered");
     stage.stop().await;
 }
 

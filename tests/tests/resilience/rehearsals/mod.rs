@@ -28,7 +28,13 @@ async fn a_rehearsal_that_holds_says_so_and_leaves_nothing_broken() {
 
     let page = fs::read_to_string(rehearsal.path("report.html")).unwrap();
     assert!(page.contains("&lt;b&gt;dead&lt;/b&gt;") && !page.contains("<b>"), "names are text: {page}");
-    assert_eq!(page.matches("<svg ").count(), page.matches("</svg>").count());
+    let charts = page.matches("<svg ").count();
+    assert!(charts >= 2 && charts == page.matches("</svg>").count(), "{charts} charts: {page}");
+    for title in ["Succeeded, %", "Latency from when a request was due"] {
+        let chart = page.split("<svg ").find(|chart| chart.contains(&format!("aria-label=\"{title}\"")));
+        let chart = chart.unwrap_or_else(|| panic!("no chart of {title}: {page}"));
+        assert!(chart.contains("<path class=\"a\" d=\"M"), "nothing is drawn: {chart}");
+    }
     for outside in ["<script", "http://", "https://", "url(", "@import", " src=", "<link"] {
         assert!(!page.contains(outside), "the page fetches something, or runs something: {outside}");
     }
