@@ -1,7 +1,7 @@
 //! When an experiment ends: by itself, by an order, and whenever an order could not be heard.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use palisade_tests::wild::Act;
 use palisade_tests::{Sidecar, Wild, World, client, until};
@@ -79,29 +79,50 @@ const LEDGER: &str = "http://ledger.payments:8080/transfers";
 
 impl Mesh {
     async fn start() -> Self {
+        let mesh = Self::without_fault().await;
+        mesh.inject().await;
+        mesh
+    }
+
+    async fn without_fault() -> Self {
         let world = World::start(PALISADE).await;
         world.apply(OPEN).await;
         let app = Wild::http1(|_| Act::Answer(200)).await;
         let ledger = world.sidecar("payments/ledger").await.serve(8080, app.address()).start().await;
         let web = world.sidecar("payments/web").await.outbound().start().await;
-        let mesh = Self { world, web, _ledger: ledger, _app: app };
-        until("the ledger to be known", || async {
-            let answer = client::post(mesh.web.http_proxy(), LEDGER, "pay").await;
-            if answer.status == 200 { Ok(()) } else { Err(answer) }
-        })
-        .await;
-        let delay = experiment("delay: {fixed: 1h}", "maxActive: 10000\n");
-        mesh.world.apply(&delay.replace("[bank.example]", "[ledger.payments]")).await;
-        mesh
+        until_ledger_is_known(&web).await;
+        Self { world, web, _ledger: ledger, _app: app }
     }
 
-    /// So many calls that wait.
-    async fn held(&self, count: usize) -> Vec<JoinHandle<u16>> {
-        let before = injected(&self.web, "delay").await;
-        let held = (0..count).map(|_| tokio::spawn(pay(self.web.http_proxy()))).collect();
-        until_injected(&self.web, "delay", before + count as f64).await;
-        held
+    /// At every caller that is there by now.
+    async fn inject(&self) {
+        let delay = experiment("delay: {fixed: 1h}", "maxActive: 10000\n");
+        self.world.apply(&delay.replace("[bank.example]", "[ledger.payments]")).await;
     }
+
+    /// An operator's command, and how long it took.
+    async fn operator(&self, words: &[&str]) -> Duration {
+        let began = Instant::now();
+        let done = self.world.operator(words).await;
+        assert_eq!(done.code, Some(0), "{done:?}");
+        began.elapsed()
+    }
+}
+
+async fn until_ledger_is_known(sidecar: &Sidecar) {
+    until("the ledger to be known", || async {
+        let answer = client::post(sidecar.http_proxy(), LEDGER, "pay").await;
+        if answer.status == 200 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+/// So many calls that wait at this sidecar.
+async fn wait_at(sidecar: &Sidecar, count: usize) -> Vec<JoinHandle<u16>> {
+    let before = injected(sidecar, "delay").await;
+    let held = (0..count).map(|_| tokio::spawn(pay(sidecar.http_proxy()))).collect();
+    until_injected(sidecar, "delay", before + count as f64).await;
+    held
 }
 
 async fn pay(proxy: SocketAddr) -> u16 {
@@ -109,7 +130,7 @@ async fn pay(proxy: SocketAddr) -> u16 {
 }
 
 /// Waits for all of them. Gives how long that took.
-async fn all_go_on(held: Vec<JoinHandle<u16>>) -> std::time::Duration {
+async fn all_go_on(held: Vec<JoinHandle<u16>>) -> Duration {
     let began = Instant::now();
     for call in held {
         assert_eq!(call.await.unwrap(), 200);
@@ -118,28 +139,42 @@ async fn all_go_on(held: Vec<JoinHandle<u16>>) -> std::time::Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_stops_all_within_a_second_under_traffic() {
-    let mesh = Mesh::start().await;
-    let held = mesh.held(100).await;
-    let began = Instant::now();
-    let done = mesh.world.operator(&["fault", "stop", "--all"]).await;
-    assert_eq!(done.code, Some(0), "{done:?}");
-    let ordered = began.elapsed();
-    let took = all_go_on(held).await;
-    println!("ordered in {ordered:?}, and {took:?} later the last of 100 went on");
-    assert!(took < MS(1_000), "{took:?}");
-    let injected_until_now = injected(&mesh.web, "delay").await;
-    for _ in 0..50 {
-        assert_eq!(pay(mesh.web.http_proxy()).await, 200);
+async fn an_order_stops_all_everywhere_within_a_second_under_traffic() {
+    let mesh = Mesh::without_fault().await;
+    let second = mesh.world.sidecar_named("payments/web", "web-2").await.outbound().start().await;
+    until_ledger_is_known(&second).await;
+    mesh.inject().await;
+    let callers = [&mesh.web, &second];
+    let mut held = Vec::new();
+    for caller in callers {
+        held.extend(wait_at(caller, 50).await);
     }
-    assert_eq!(injected(&mesh.web, "delay").await, injected_until_now);
+    // The second begins with the operator's command. What starting a process and asking the control plane takes in any case is
+    // the host's: on a busy one more than the order itself.
+    let allowance = mesh.operator(&["fault", "list"]).await;
+    let began = Instant::now();
+    let ordered = mesh.operator(&["fault", "stop", "--all"]).await;
+    all_go_on(held).await;
+    let took = began.elapsed();
+    println!(
+        "{took:?} in all, {ordered:?} of it the command; a command that does nothing takes {allowance:?}"
+    );
+    assert!(took < MS(1_000) + allowance, "{took:?}, where {allowance:?} are the host's");
+    for caller in callers {
+        let injected_until_now = injected(caller, "delay").await;
+        assert_eq!(injected_until_now, 50.0);
+        for _ in 0..50 {
+            assert_eq!(pay(caller.http_proxy()).await, 200);
+        }
+        assert_eq!(injected(caller, "delay").await, injected_until_now);
+    }
 }
 
 /// An order to stop could not be heard: nothing is injected until it could be again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_is_cut_off_from_its_control_plane_injects_nothing() {
     let mut mesh = Mesh::start().await;
-    let held = mesh.held(10).await;
+    let held = wait_at(&mesh.web, 10).await;
     mesh.world.kill_control_plane().await;
     let took = all_go_on(held).await;
     assert!(took < MS(2_000), "{took:?}");
