@@ -25,7 +25,10 @@ spec:
   hosts: [bank.example]
   http:
   - route: [{destination: {host: bank.example}}]
-    retries: {attempts: 2, retryOn: '5xx,gateway-error,reset,connect-failure,refused-stream,retriable-4xx,429'}
+    retries:
+      attempts: 2
+      perTryTimeout: 100ms
+      retryOn: '5xx,gateway-error,reset,connect-failure,refused-stream,retriable-4xx,429'
 ---
 apiVersion: palisade.mesh/v1
 kind: RetryPolicy
@@ -49,8 +52,11 @@ impl Chance {
     }
 }
 
-/// What was really delivered: a server that says that it read nothing has not processed it either.
-type Processed = Arc<Mutex<Vec<String>>>;
+/// Long after the time of one try.
+const TOO_LATE: Act = Act::Late(2000);
+
+/// What was really delivered, and what was done then: a server that says that it read nothing has not processed it either.
+type Processed = Arc<Mutex<Vec<(String, Act)>>>;
 
 fn script(
     chance: Chance,
@@ -64,7 +70,7 @@ fn script(
         }
         let act = chance.draw(acts);
         if !matches!(act, Act::ResetStream(REFUSED_STREAM) | Act::GoAwayBefore) {
-            processed.lock().unwrap().push(String::from_utf8(delivery.body.clone()).unwrap());
+            processed.lock().unwrap().push((String::from_utf8(delivery.body.clone()).unwrap(), act));
         }
         act
     }
@@ -94,29 +100,31 @@ async fn payments_are_delivered_once(http2: bool, acts: &'static [Act]) {
     let mut endpoints: Vec<_> = servers.iter().map(Wild::address).collect();
     endpoints.push(nobody());
     let caller = Caller::of(&endpoints, if http2 { "HTTP2" } else { "HTTP" }, AGAIN).await;
-    let mut answered = Vec::new();
+    let mut statuses = Vec::new();
     for n in 0..PAYMENTS {
         let id = format!("payment-{n}");
         let mut payment = request(chance.draw(&["POST", "PATCH"]), &id, &id);
         if has_key(n) {
             payment.headers_mut().insert("idempotency-key", id.parse().unwrap());
         }
-        if let Ok(answer) = client::try_send(caller.sidecar.http_proxy(), payment).await
-            && answer.status == 200
-        {
-            answered.push(id);
-        }
+        let answer = client::try_send(caller.sidecar.http_proxy(), payment).await;
+        statuses.push((id, answer.map_or(0, |answer| answer.status.as_u16())));
     }
     let processed = processed.lock().unwrap().clone();
-    let count = |id: &String| processed.iter().filter(|other| *other == id).count();
-    let (mut repeated, ids) = (0, (0..PAYMENTS).map(|n| (n, format!("payment-{n}"))));
-    for (n, id) in ids {
+    let (mut repeated, mut again_for_time) = (0, 0);
+    for (n, (id, status)) in statuses.iter().enumerate() {
+        let acts: Vec<Act> = processed.iter().filter(|(other, _)| other == id).map(|(_, act)| *act).collect();
         let allowed = if has_key(n) { TRIES } else { 1 };
-        assert!(count(&id) <= allowed, "{id} was delivered {} times; seed {seed}", count(&id));
-        repeated += usize::from(count(&id) > 1);
+        assert!(acts.len() <= allowed, "{id} was delivered {} times; seed {seed}", acts.len());
+        repeated += usize::from(acts.len() > 1);
+        assert!(*status != 200 || !acts.is_empty(), "{id} was answered, and not delivered; seed {seed}");
+        let is_over = |act: &Act| matches!(*act, TOO_LATE | Act::Stall);
+        again_for_time += usize::from(acts.windows(2).any(|pair| is_over(&pair[0])));
+        assert!(*status != 200 || !acts.iter().all(is_over), "{id} was answered too late; seed {seed}");
+        assert!(has_key(n) || !acts.iter().any(is_over) || *status == 504, "{id}: {status}; seed {seed}");
     }
     assert!(repeated > 0, "nothing that may be was delivered again; seed {seed}");
-    assert!(answered.iter().all(|id| count(id) >= 1), "what is answered was delivered; seed {seed}");
+    assert!(again_for_time > 0, "nothing was delivered again for its time; seed {seed}");
     assert!(processed.len() > PAYMENTS / 4, "{} were delivered at all; seed {seed}", processed.len());
 }
 
@@ -129,7 +137,9 @@ async fn whatever_servers_of_http1_do_at_random_a_payment_without_a_key_is_deliv
         Act::Answer(503),
         Act::Answer(409),
         Act::Answer(429),
-        Act::Late(50),
+        Act::Late(20),
+        TOO_LATE,
+        Act::Stall,
         Act::Reset,
         Act::ResetInBody,
         Act::Garbage,
@@ -149,6 +159,8 @@ async fn whatever_servers_of_http2_do_at_random_a_payment_without_a_key_is_deliv
         Act::ResetStream(CANCEL),
         Act::GoAwayBefore,
         Act::GoAwayAfter,
+        TOO_LATE,
+        Act::Stall,
     ];
     payments_are_delivered_once(true, ACTS).await;
 }
