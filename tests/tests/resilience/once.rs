@@ -1,11 +1,14 @@
 //! Requests that must not be processed twice are not sent twice, whatever the upstream does.
 
-use palisade_tests::Wild;
-use palisade_tests::client::try_send;
+use palisade_tests::client::{self, try_send};
+use palisade_tests::documents::service_entry;
 use palisade_tests::wild::Act;
+use palisade_tests::{Wild, World};
 use serde_json::json;
 
+use crate::PALISADE;
 use crate::kit::{Caller, nobody, request};
+use crate::sidecars::OPEN;
 
 const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
@@ -127,6 +130,35 @@ async fn an_answer_that_breaks_off_never_looks_whole_to_who_asked() {
                 (&json!("failed"), &json!("upstream_reset"), &json!(2)),
                 "{act:?}"
             );
+        }
+    }
+}
+
+/// The same where two sidecars are between them.
+#[tokio::test]
+async fn nor_does_one_that_breaks_off_at_another_sidecars_application() {
+    for (http2, act) in
+        [(false, Act::ResetInBody), (false, Act::CloseInChunks), (true, Act::ResetStreamInBody(NO_ERROR))]
+    {
+        let (app, protocol) = match http2 {
+            false => (Wild::http1(move |_| act).await, "HTTP"),
+            true => (Wild::http2(move |_| act).await, "HTTP2"),
+        };
+        let world = World::of_files(PALISADE);
+        world.policy("open.yaml", OPEN);
+        let ledger = world.file_sidecar("payments/ledger");
+        let ledger = ledger.serve_as(8080, &protocol.to_lowercase(), app.address()).start().await;
+        world.policy("ledger.yaml", &service_entry("ledger", ledger.inbound(8080), protocol));
+        let web = world.file_sidecar("payments/web").outbound().start().await;
+        for method in ["POST", "GET"] {
+            let request = client::request(method, "http://ledger.payments:8080/transfers", "pay");
+            let answer = try_send(web.http_proxy(), request).await;
+            assert!(answer.is_err(), "{act:?} {method}: {answer:?}");
+        }
+        assert_eq!(app.delivered().len(), 2, "{act:?}");
+        for sidecar in [&ledger, &web] {
+            let fields = [("reason", json!("upstream_reset")), ("response_code", json!(200))];
+            sidecar.records_with(2, &fields).await;
         }
     }
 }
