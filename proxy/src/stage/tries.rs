@@ -181,7 +181,8 @@ impl<'r> Tries<'r> {
         };
         self.repeated = self.repeated.saturating_add(1);
         let fresh = failed.is_unprocessed() && members.len() > self.tried.len();
-        let pause = if fresh { Duration::ZERO } else { self.backoff() };
+        let pause =
+            if fresh { Duration::ZERO } else { backoff(self.retries.backoff, self.repeated, rand::random()) };
         Leave::Again(Next { request, pause, held })
     }
 
@@ -190,13 +191,6 @@ impl<'r> Tries<'r> {
     pub(super) fn after_stale(&mut self, unsent: Box<Outgoing>) -> Option<Outgoing> {
         self.stale = self.stale.saturating_add(1);
         (self.stale < self.worker.shared.limits.attempts_max).then_some(*unsent)
-    }
-
-    /// An even choice of the times up to the backoff, so that those who failed together do not come back together.
-    fn backoff(&self) -> Duration {
-        let doubled = 2u32.saturating_pow(self.repeated.saturating_sub(1)).min(BACKOFF_MAX);
-        let most = self.retries.backoff.saturating_mul(doubled);
-        most.mul_f64(rand::random_range(0.0..=1.0))
     }
 
     /// Waits before the next try, and no longer than anybody waits for the answer.
@@ -256,5 +250,26 @@ impl Template {
         *request.version_mut() = self.version;
         *request.headers_mut() = self.headers.clone();
         Some(request)
+    }
+}
+
+/// The pause before a try, the `nth` after the first: an even choice (`share`, 0 to 1) of the times up to one that doubles, so that
+/// those who failed together do not come back together.
+fn backoff(first: Duration, nth: u32, share: f64) -> Duration {
+    let doubled = 2u32.saturating_pow(nth.saturating_sub(1)).min(BACKOFF_MAX);
+    first.saturating_mul(doubled).mul_f64(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_ten_times_the_first_and_are_drawn() {
+        let first = Duration::from_millis(25);
+        let most: Vec<_> = (1..=7).map(|nth| backoff(first, nth, 1.0).as_millis()).collect();
+        assert_eq!(most, [25, 50, 100, 200, 250, 250, 250]);
+        assert_eq!(backoff(first, 3, 0.5), first * 2);
+        assert_eq!(backoff(first, u32::MAX, 0.0), Duration::ZERO);
     }
 }

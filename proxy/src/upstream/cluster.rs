@@ -416,3 +416,6 @@ impl Drop for Visit {
         self.endpoint.leave();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use palisade_tests::Wild;
 use palisade_tests::client;
 use palisade_tests::wild::{Act, Delivery};
 
+use crate::experiments::experiment;
 use crate::kit::{Caller, nobody, request};
 
 const REFUSED_STREAM: u32 = 7;
@@ -88,7 +89,8 @@ fn has_key(n: usize) -> bool {
     n % 2 == 1
 }
 
-async fn payments_are_delivered_once(http2: bool, acts: &'static [Act]) {
+/// `more`: documents beside the route.
+async fn payments_are_delivered_once(http2: bool, acts: &'static [Act], more: &str) {
     let seed = seed();
     let chance = Chance(Arc::new(Mutex::new(seed)));
     let processed = Processed::default();
@@ -99,7 +101,8 @@ async fn payments_are_delivered_once(http2: bool, acts: &'static [Act]) {
     }
     let mut endpoints: Vec<_> = servers.iter().map(Wild::address).collect();
     endpoints.push(nobody());
-    let caller = Caller::of(&endpoints, if http2 { "HTTP2" } else { "HTTP" }, AGAIN).await;
+    let caller =
+        Caller::of(&endpoints, if http2 { "HTTP2" } else { "HTTP" }, &format!("{AGAIN}{more}")).await;
     let mut statuses = Vec::new();
     for n in 0..PAYMENTS {
         let id = format!("payment-{n}");
@@ -144,7 +147,7 @@ async fn whatever_servers_of_http1_do_at_random_a_payment_without_a_key_is_deliv
         Act::ResetInBody,
         Act::Garbage,
     ];
-    payments_are_delivered_once(false, ACTS).await;
+    payments_are_delivered_once(false, ACTS, "").await;
 }
 
 #[tokio::test]
@@ -162,5 +165,20 @@ async fn whatever_servers_of_http2_do_at_random_a_payment_without_a_key_is_deliv
         TOO_LATE,
         Act::Stall,
     ];
-    payments_are_delivered_once(true, ACTS).await;
+    payments_are_delivered_once(true, ACTS, "").await;
+}
+
+/// On top of what servers do.
+#[tokio::test]
+async fn whatever_experiments_inject_at_random_a_payment_without_a_key_is_delivered_once_at_most() {
+    const ACTS: &[Act] = &[Act::Answer(200), Act::Answer(200), Act::Answer(503), TOO_LATE, Act::ResetInBody];
+    for fault in [
+        "response: {drop: {}}",
+        "reset: {}",
+        "response: {truncate: {afterBytes: 1}}",
+        "abort: {httpStatus: 503}",
+    ] {
+        let experiment = format!("---{}", experiment(fault, "percentage: {value: 30}\n"));
+        payments_are_delivered_once(false, ACTS, &experiment).await;
+    }
 }

@@ -25,6 +25,7 @@ mod hops;
 mod keys;
 mod kit;
 mod once;
+mod pools;
 mod refusals;
 mod rehearsals;
 mod rolling;

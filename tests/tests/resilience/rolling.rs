@@ -1,6 +1,7 @@
 //! Every instance is replaced under load, again and again, while policy and certificates change: no request fails, and each is
 //! delivered once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use palisade_tests::wild::Act;
 use palisade_tests::{Sidecar, Wild, World, client, until};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::PALISADE;
 
@@ -57,14 +59,17 @@ struct Load {
 }
 
 /// Payments without pause on a connection that is kept, as an application's HTTP client does it. Gives what went wrong.
-async fn pay(load: Arc<Load>, proxy: SocketAddr) -> Vec<String> {
+/// `proxy`: that of the instance whose application this is; it may be replaced, as one.
+async fn pay(load: Arc<Load>, mut proxy: watch::Receiver<SocketAddr>) -> Vec<String> {
     let mut failures = Vec::new();
     let mut sender: Option<SendRequest<Full<Bytes>>> = None;
     while !load.stop.load(Ordering::Relaxed) {
-        let mut open = match sender.take().filter(|sender| !sender.is_closed()) {
+        let moved = proxy.has_changed().unwrap();
+        let mut open = match sender.take().filter(|sender| !moved && !sender.is_closed()) {
             Some(open) => open,
             None => {
-                let socket = TcpStream::connect(proxy).await.unwrap();
+                let address = *proxy.borrow_and_update();
+                let socket = TcpStream::connect(address).await.unwrap();
                 let (open, connection) = handshake(TokioIo::new(socket)).await.unwrap();
                 tokio::spawn(connection);
                 open
@@ -85,9 +90,45 @@ async fn pay(load: Arc<Load>, proxy: SocketAddr) -> Vec<String> {
     failures
 }
 
-async fn instance(world: &World, number: usize, app: SocketAddr) -> Sidecar {
-    let name = format!("ledger-{number}");
-    world.sidecar_named("payments/ledger", &name).await.serve(8080, app).start().await
+/// A ledger with an application of its own, that ends with it.
+struct Instance {
+    sidecar: Sidecar,
+    app: Wild,
+}
+
+impl Instance {
+    async fn start(world: &World, number: usize) -> Self {
+        let app = Wild::http1(|_| Act::Answer(200)).await;
+        let builder = world.sidecar_named("payments/ledger", &format!("ledger-{number}")).await;
+        Self { sidecar: builder.serve(8080, app.address()).start().await, app }
+    }
+
+    /// Gives what was delivered, by id.
+    async fn end(mut self) -> BTreeMap<String, usize> {
+        self.sidecar.process.terminate().await;
+        assert!(self.sidecar.process.exit().await.success());
+        self.app.by_id()
+    }
+}
+
+/// What is delivered by all instances together.
+#[derive(Default)]
+struct Delivered(BTreeMap<String, usize>);
+
+impl Delivered {
+    fn add(&mut self, by_id: BTreeMap<String, usize>) {
+        by_id.into_iter().for_each(|(id, count)| *self.0.entry(id).or_default() += count);
+    }
+}
+
+async fn caller(world: &World, number: usize) -> Sidecar {
+    world.sidecar_named("payments/web", &format!("web-{number}")).await.outbound().start().await
+}
+
+async fn until_done(load: &Load, requests: usize) {
+    while load.done.load(Ordering::Relaxed) < requests {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn serial(sidecar: &Sidecar) -> String {
@@ -110,31 +151,38 @@ async fn renewed(sidecar: &Sidecar) {
 async fn instances_are_replaced_under_load_and_every_payment_arrives_once() {
     let world = World::start(PALISADE).await;
     world.apply(POLICIES).await;
-    let app = Wild::http1(|_| Act::Answer(200)).await;
-    let mut ledgers = Vec::new();
+    let (mut ledgers, mut delivered) = (Vec::new(), Delivered::default());
     for number in 0..INSTANCES {
-        ledgers.push(instance(&world, number, app.address()).await);
+        ledgers.push(Instance::start(&world, number).await);
     }
-    let web = world.sidecar("payments/web").await.outbound().start().await;
+    let mut web = caller(&world, 0).await;
     let load = Arc::new(Load::default());
-    let callers: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(pay(load.clone(), web.http_proxy()))).collect();
+    let (proxy, told) = watch::channel(web.http_proxy());
+    let callers: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(pay(load.clone(), told.clone()))).collect();
 
-    let (mut replaced, mut pushes) = (0, 0);
-    while replaced < REPLACED {
-        while load.done.load(Ordering::Relaxed) < REQUESTS * (replaced + 1) / REPLACED {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    for replaced in 0..REPLACED {
+        until_done(&load, REQUESTS * (replaced + 1) / REPLACED).await;
         // In, and then out: there are four for a moment.
-        let new = instance(&world, INSTANCES + replaced, app.address()).await;
-        let mut old = ledgers.remove(0);
-        old.process.terminate().await;
-        assert!(old.process.exit().await.success());
-        ledgers.push(new);
-        replaced += 1;
-        world.apply(&harmless(pushes)).await;
-        pushes += 1;
+        ledgers.push(Instance::start(&world, INSTANCES + replaced).await);
+        delivered.add(ledgers.remove(0).end().await);
+        world.apply(&harmless(replaced)).await;
         renewed(&web).await;
-        renewed(&ledgers[0]).await;
+        renewed(&ledgers[0].sidecar).await;
+        if replaced % INSTANCES == 0 {
+            let mut old = std::mem::replace(&mut web, caller(&world, replaced + 1).await);
+            proxy.send_replace(web.http_proxy());
+            old.process.terminate().await;
+            assert!(old.process.exit().await.success());
+        }
+        if replaced == REPLACED / 2 {
+            // Out to twice as many, and in again, all at once.
+            let more = (0..INSTANCES).map(|number| Instance::start(&world, 100 + number));
+            let more = futures_util::future::join_all(more).await;
+            until_done(&load, load.done.load(Ordering::Relaxed) + 2_000).await;
+            let ended = futures_util::future::join_all(more.into_iter().map(Instance::end)).await;
+            assert!(ended.iter().all(|by_id| !by_id.is_empty()), "each was given some");
+            ended.into_iter().for_each(|by_id| delivered.add(by_id));
+        }
     }
     load.stop.store(true, Ordering::Relaxed);
     let mut failures = Vec::new();
@@ -142,9 +190,9 @@ async fn instances_are_replaced_under_load_and_every_payment_arrives_once() {
         failures.extend(caller.await.unwrap());
     }
     let done = load.done.load(Ordering::Relaxed);
-    println!("{done} payments, {replaced} instances replaced, {pushes} pushes, {} failed", failures.len());
+    println!("{done} payments, {REPLACED} instances replaced, {} failed", failures.len());
     assert!(failures.is_empty(), "{} of {done}: {:?}", failures.len(), &failures[..failures.len().min(3)]);
-    let by_id = app.by_id();
-    assert_eq!(by_id.len(), done);
-    assert!(by_id.values().all(|count| *count == 1), "each is delivered once");
+    ledgers.iter().for_each(|ledger| delivered.add(ledger.app.by_id()));
+    assert_eq!(delivered.0.len(), done);
+    assert!(delivered.0.values().all(|count| *count == 1), "each is delivered once");
 }

@@ -19,7 +19,7 @@ use crate::kit::Caller;
 const ID: &str = "payments/trial";
 
 /// One of calls from web to the bank, on from now on; with this fault and more fields, in flow style.
-fn experiment(fault: &str, more: &str) -> String {
+pub(crate) fn experiment(fault: &str, more: &str) -> String {
     from(SystemTime::now(), "5m", fault, more)
 }
 

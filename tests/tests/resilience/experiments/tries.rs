@@ -211,24 +211,33 @@ async fn what_is_tried_again_is_drawn_again() {
 
 #[tokio::test]
 async fn a_trace_says_which_try_a_fault_was_injected_into() {
-    let collector = Collector::start().await;
-    let bank = Wild::http1(|_| Act::Answer(200)).await;
-    let documents = experiment("delay: {fixed: 50ms}, abort: {httpStatus: 503}", "");
-    let url = collector.url();
-    let caller = Caller::start(&[bank.address()], "HTTP", &documents, |sidecar| {
-        sidecar.arg("--otlp-endpoint", &url).arg("--trace-sample", "1")
-    })
-    .await;
-    assert_eq!(caller.call("POST", "1", "").await.status, 503);
-    let spans = palisade_tests::until("both spans", || async {
-        let spans = collector.spans();
-        let marked: Vec<_> =
-            spans.iter().filter(|span| span.attributes.contains_key("palisade.fault")).cloned().collect();
-        if marked.len() == 2 { Ok(marked) } else { Err(spans) }
-    })
-    .await;
-    for span in spans {
-        assert_eq!(span.attribute("palisade.fault"), super::ID);
-        assert_eq!(span.attribute("palisade.fault.type"), "delay,abort");
+    let rows = [
+        ("delay: {fixed: 50ms}, abort: {httpStatus: 503}", "delay,abort", 2),
+        ("reset: {}", "reset", 2),
+        ("response: {drop: {}}", "drop", 2),
+        ("response: {truncate: {afterBytes: 1}}", "truncate", 2),
+        ("response: {slow: {everyBytes: 1, pause: 10ms}}", "slow", 2),
+        ("response: {bandwidth: {bytesPerSecond: 100}}", "bandwidth", 2),
+    ];
+    for (fault, name, count) in rows {
+        let collector = Collector::start().await;
+        let bank = Wild::http1(|_| Act::Answer(200)).await;
+        let url = collector.url();
+        let caller = Caller::start(&[bank.address()], "HTTP", &experiment(fault, ""), |sidecar| {
+            sidecar.arg("--otlp-endpoint", &url).arg("--trace-sample", "1")
+        })
+        .await;
+        let _broken_off = client::try_send(caller.sidecar.http_proxy(), request("POST", "1", "")).await;
+        let spans = palisade_tests::until("both spans", || async {
+            let spans = collector.spans();
+            let marked: Vec<_> =
+                spans.iter().filter(|span| span.attributes.contains_key("palisade.fault")).cloned().collect();
+            if marked.len() == count { Ok(marked) } else { Err(spans) }
+        })
+        .await;
+        for span in spans {
+            assert_eq!(span.attribute("palisade.fault"), super::ID);
+            assert_eq!(span.attribute("palisade.fault.type"), name, "{fault}");
+        }
     }
 }
