@@ -327,6 +327,8 @@ async fn serve_http2(mut socket: TcpStream, script: Arc<Script>, seen: Arc<Seen>
             }
             Act::GoAwayBefore => go_away(stream.saturating_sub(2)),
             Act::GoAwayAfter => go_away(stream),
+            // No header block (RFC 7541 section 5.1: an integer without end).
+            Act::Garbage => frame(HEADERS, END_HEADERS, stream, &[0xff; 40]),
             Act::Stall => continue,
             _ => return reset(&socket),
         };

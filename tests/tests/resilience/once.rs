@@ -165,10 +165,16 @@ async fn nor_does_one_that_breaks_off_at_another_sidecars_application() {
 
 #[tokio::test]
 async fn what_is_no_http_is_no_answer() {
-    let bank = Wild::http1(|_| Act::Garbage).await;
-    let caller = Caller::of(&[bank.address()], "HTTP", "").await;
-    let answer = caller.call("POST", "1", "pay").await;
-    assert_eq!(answer.status, 502);
-    assert!(!answer.text().contains("garbage"), "{}", answer.text());
-    caller.sidecar.records_with(1, &[("reason", json!("upstream_malformed"))]).await;
+    let banks = [
+        ("HTTP", Wild::http1(|_| Act::Garbage).await, "upstream_malformed"),
+        ("HTTP2", Wild::http2(|_| Act::Garbage).await, "upstream_reset"),
+    ];
+    for (protocol, bank, reason) in banks {
+        let caller = Caller::of(&[bank.address()], protocol, "").await;
+        let answer = caller.call("POST", "1", "pay").await;
+        assert_eq!(answer.status, 502, "{protocol}");
+        assert!(!answer.text().contains("garbage"), "{}", answer.text());
+        caller.sidecar.records_with(1, &[("reason", json!(reason))]).await;
+        assert_eq!(bank.delivered().len(), 1, "{protocol}");
+    }
 }
