@@ -202,3 +202,6 @@ impl Members {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
