@@ -188,13 +188,15 @@ pub struct Retries {
     /// Until the answer's head. `None`: the whole request's.
     pub per_try_timeout: Option<Duration>,
     pub on: RetryOn,
-    /// Before the first retry at most; doubles with each, ten times that at most. Default 25 ms.
+    /// Before the first retry at most; doubles with each, [`Self::BACKOFF_MAX`] times that at most. Default 25 ms.
     pub backoff: Duration,
     /// Endpoints that were tried come last. Default: yes.
     pub ignore_previous_hosts: bool,
 }
 
 impl Retries {
+    /// The longest pause before a retry, in first pauses; Envoy's default.
+    pub const BACKOFF_MAX: u32 = 10;
     /// What holds where a document says nothing.
     pub const DEFAULT: Self = Self {
         attempts: 2,

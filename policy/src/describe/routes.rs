@@ -123,7 +123,7 @@ fn retries(retries: &Retries) -> String {
     if let Some(limit) = retries.per_try_timeout {
         text += &format!(", {} each", written(limit));
     }
-    let most = retries.backoff.saturating_mul(10);
+    let most = retries.backoff.saturating_mul(Retries::BACKOFF_MAX);
     text += &format!(", backoff {}, growing to {}", written(retries.backoff), written(most));
     text + if retries.ignore_previous_hosts { ", other endpoints first" } else { ", any endpoint" }
 }

@@ -27,6 +27,8 @@ const GUESS: Duration = Duration::from_secs(10);
 const MEASURE_BASELINES: u32 = 4;
 const MEASURE_MIN: Duration = Duration::from_secs(2);
 const MEASURE_MAX: Duration = Duration::from_secs(10);
+/// And between two of them there are so many times its length at least.
+const MEASURE_PAUSE: u32 = 10;
 /// What comes by itself moves the baseline no more often than this.
 const LEARN_INTERVAL: Duration = Duration::from_secs(1);
 /// Answers without anybody waiting that make a baseline, and those that must do where answers are slow.
@@ -58,6 +60,7 @@ pub(super) enum Turn {
 
 #[derive(Clone, Copy, Debug)]
 struct Measuring {
+    since: Instant,
     until: Instant,
     /// The limit that comes in force again.
     resume: u32,
@@ -85,7 +88,7 @@ pub(super) struct Gradient {
     certain: bool,
     began: Instant,
     learned_at: Option<Instant>,
-    /// The limit that was lowered last, and the median that it was lowered for.
+    /// The limit before it was lowered, step by step, and the median that it was lowered for first.
     lowered: Option<(u32, Duration)>,
     /// Lowering it did not help.
     in_vain: bool,
@@ -156,7 +159,10 @@ impl Gradient {
             self.shedding = None;
             self.lowered = None;
             self.in_vain = false;
-            self.not_before = now + self.interval;
+            // Where it brought nothing, another one would not either: the guess holds until there is a reason to doubt it.
+            self.certain |= self.baseline.is_some();
+            let took = now.saturating_duration_since(measuring.since);
+            self.not_before = now + self.interval.max(took.saturating_mul(MEASURE_PAUSE));
             self.limit = measuring.resume;
             return Turn::Limit;
         }
@@ -167,7 +173,7 @@ impl Gradient {
             let until = now + patience.clamp(MEASURE_MIN, MEASURE_MAX);
             // A limit that was found by a guess is none.
             let resume = if self.certain { self.limit } else { Self::beginning(self.bounds) };
-            self.measuring = Some(Measuring { until, resume });
+            self.measuring = Some(Measuring { since: now, until, resume });
             return Turn::Measure;
         }
         match (seen.now, self.well()) {
@@ -242,7 +248,11 @@ impl Gradient {
         if next == self.limit || !busy {
             return Turn::Nothing;
         }
-        self.lowered = (next < self.limit).then_some((self.limit, median));
+        if next < self.limit {
+            self.lowered = self.lowered.or(Some((self.limit, median)));
+        } else {
+            (self.lowered, self.in_vain) = (None, false);
+        }
         self.limit = next;
         Turn::Limit
     }

@@ -68,13 +68,15 @@ impl Place {
 
     /// The head of an answer came. Errors are often faster than answers: they only say that it took as long as that at least.
     pub(crate) fn answered(mut self, good: bool) {
-        let Some(took) = self.took() else { return };
-        if good || took > self.limit.well() {
-            self.count(took);
+        if let Some(took) = self.took() {
+            if good || took > self.limit.well() {
+                self.count(took);
+            }
+            if good && self.quiet_since == Some(self.limit.crowds.load(Relaxed)) {
+                self.limit.quiet.add(took);
+            }
         }
-        if good && self.quiet_since == Some(self.limit.crowds.load(Relaxed)) {
-            self.limit.quiet.add(took);
-        }
+        // At once, though the request may still be coming: its answer has begun.
         self.leave();
     }
 

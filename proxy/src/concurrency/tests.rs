@@ -78,6 +78,15 @@ async fn a_caller_that_does_not_get_on_with_its_request_holds_a_place_for_a_seco
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_begins_before_its_request_has_ended_gives_the_place_back_at_once() {
+    let limit = limit(1, 1);
+    answer(limit.enter().unwrap(), &tally(false), MS, true).await;
+    assert_eq!((under_way(&limit), limit.latencies.count()), (0, 0));
+    answer(limit.enter().unwrap(), &tally(false), MS, false).await;
+    assert_eq!((under_way(&limit), limit.abandoned.load(Relaxed)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_for_an_event_holds_a_place_for_ten_seconds() {
     let limit = limit(1, 1);
     let mut place = limit.enter().unwrap();

@@ -27,8 +27,6 @@ use crate::worker::Worker;
 
 /// Which try it is, from the second on; Envoy's name.
 pub(crate) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
-/// The longest pause, in first pauses; Envoy's default.
-const BACKOFF_MAX: u32 = 10;
 /// Of routes that say nothing.
 static RETRIES: Retries = Retries::DEFAULT;
 
@@ -256,7 +254,7 @@ impl Template {
 /// The pause before a try, the `nth` after the first: an even choice (`share`, 0 to 1) of the times up to one that doubles, so that
 /// those who failed together do not come back together.
 fn backoff(first: Duration, nth: u32, share: f64) -> Duration {
-    let doubled = 2u32.saturating_pow(nth.saturating_sub(1)).min(BACKOFF_MAX);
+    let doubled = 2u32.saturating_pow(nth.saturating_sub(1)).min(Retries::BACKOFF_MAX);
     first.saturating_mul(doubled).mul_f64(share)
 }
 

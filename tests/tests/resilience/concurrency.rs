@@ -35,6 +35,40 @@ async fn call(world: &World, sidecar: &Sidecar, path: &str) -> Answer {
     client::send_on(stream, request).await.unwrap()
 }
 
+/// Instances of the ledger in front of these applications, within these bounds, and a caller.
+struct Mesh {
+    _world: World,
+    ledgers: Vec<Sidecar>,
+    caller: Sidecar,
+}
+
+impl Mesh {
+    async fn start(apps: &[(&Narrow, &str)], documents: &str) -> Self {
+        let world = World::of_files(PALISADE);
+        world.policy("open.yaml", OPEN);
+        let mut ledgers = Vec::new();
+        for (app, bounds) in apps {
+            let builder = world.file_sidecar("payments/ledger").serve(8080, app.address());
+            ledgers.push(builder.arg("--adaptive-concurrency", bounds).start().await);
+        }
+        let entry = match &ledgers[..] {
+            [one, two] => ledger_at(one.inbound(8080), two.inbound(8080)),
+            [one, ..] => service_entry("ledger", one.inbound(8080), "HTTP"),
+            [] => panic!("no ledger"),
+        };
+        world.policy("ledger.yaml", &entry);
+        if !documents.is_empty() {
+            world.policy("more.yaml", documents);
+        }
+        let caller = world.file_sidecar("payments/web").outbound().start().await;
+        Self { _world: world, ledgers, caller }
+    }
+
+    async fn refused(&self) -> f64 {
+        self.ledgers[0].metric("palisade_concurrency_refused_total", &[]).await
+    }
+}
+
 #[tokio::test]
 async fn what_comes_on_top_of_the_limit_never_reaches_the_application() {
     let app = Upstream::start("ledger").await;
@@ -176,12 +210,8 @@ async fn a_request_that_never_comes_whole_takes_no_place_from_others() {
 async fn callers_that_give_up_before_their_answer_show_how_slow_the_application_is() {
     // It does 80 a second.
     let app = Narrow::start(4, Duration::from_millis(50)).await;
-    let world = World::of_files(PALISADE);
-    world.policy("open.yaml", OPEN);
-    let builder = world.file_sidecar("payments/ledger").serve(8080, app.address());
-    let ledger = builder.arg("--adaptive-concurrency", "2-1000").start().await;
-    world.policy("ledger.yaml", &service_entry("ledger", ledger.inbound(8080), "HTTP"));
-    let caller = world.file_sidecar("payments/web").outbound().start().await;
+    let mesh = Mesh::start(&[(&app, "2-1000")], "").await;
+    let (ledger, caller) = (&mesh.ledgers[0], &mesh.caller);
     // What the application takes where nothing waits.
     for _ in 0..12 {
         assert_eq!(client::post(caller.http_proxy(), LEDGER, "pay").await.status, 200);
@@ -247,16 +277,12 @@ async fn crowd(caller: &Sidecar, callers: usize, length: Duration) -> [usize; 2]
 async fn an_application_with_too_many_callers_is_given_what_it_keeps_up_with() {
     // It does 80 a second; forty at once would wait half a second each.
     let app = Narrow::start(4, Duration::from_millis(50)).await;
-    let world = World::of_files(PALISADE);
-    world.policy("open.yaml", OPEN);
-    let builder = world.file_sidecar("payments/ledger").serve(8080, app.address());
-    let ledger = builder.arg("--adaptive-concurrency", "2-1000").start().await;
-    world.policy("ledger.yaml", &service_entry("ledger", ledger.inbound(8080), "HTTP"));
-    let caller = world.file_sidecar("payments/web").outbound().start().await;
+    let mesh = Mesh::start(&[(&app, "2-1000")], "").await;
+    let (ledger, caller) = (&mesh.ledgers[0], &mesh.caller);
     // Until the limit is found.
-    let begun = crowd(&caller, 40, Duration::from_secs(3)).await;
+    let begun = crowd(caller, 40, Duration::from_secs(3)).await;
     let before = app.take_seen().len();
-    let [done, turned_away] = crowd(&caller, 40, Duration::from_secs(4)).await;
+    let [done, turned_away] = crowd(caller, 40, Duration::from_secs(4)).await;
     let mut seen = app.take_seen();
     assert_eq!((begun[0], done), (before, seen.len()), "only what was answered was delivered, and once");
     assert!(turned_away > 0);
@@ -273,17 +299,7 @@ async fn an_application_with_too_many_callers_is_given_what_it_keeps_up_with() {
 async fn what_one_instance_turns_away_another_one_does() {
     let narrow = Narrow::start(1, Duration::from_millis(200)).await;
     let wide = Narrow::start(100, Duration::from_millis(1)).await;
-    let world = World::of_files(PALISADE);
-    world.policy("open.yaml", OPEN);
-    let mut ledgers = Vec::new();
-    for (app, bounds) in [(&narrow, "1-3"), (&wide, "3-1000")] {
-        let builder = world.file_sidecar("payments/ledger").serve(8080, app.address());
-        ledgers.push(builder.arg("--adaptive-concurrency", bounds).start().await);
-    }
-    world.policy("ledger.yaml", &ledger_at(ledgers[0].inbound(8080), ledgers[1].inbound(8080)));
-    world.policy(
-        "even.yaml",
-        "
+    let even = "
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: ledger, namespace: payments}
@@ -292,36 +308,27 @@ spec:
   trafficPolicy:
     loadBalancer: {simple: ROUND_ROBIN}
     retryBudget: {percent: 100, minRetryConcurrency: 20}
-",
-    );
-    let caller = world.file_sidecar("payments/web").outbound().start().await;
+";
+    let mesh = Mesh::start(&[(&narrow, "1-3"), (&wide, "3-1000")], even).await;
     let mut calls = JoinSet::new();
     for _ in 0..40 {
-        let proxy = caller.http_proxy();
+        let proxy = mesh.caller.http_proxy();
         calls.spawn(async move { client::post(proxy, LEDGER, "pay").await.status });
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(calls.join_all().await.into_iter().all(|status| status == 200));
     assert_eq!(narrow.take_seen().len() + wide.take_seen().len(), 40, "each is delivered once");
-    assert!(ledgers[0].metric("palisade_concurrency_refused_total", &[]).await > 0.0);
+    assert!(mesh.refused().await > 0.0);
 }
 
 #[tokio::test]
 async fn an_instance_that_turns_requests_away_does_not_draw_them_by_how_fast_it_does_that() {
     let narrow = Narrow::start(1, Duration::from_millis(300)).await;
     let wide = Narrow::start(100, Duration::from_millis(20)).await;
-    let world = World::of_files(PALISADE);
-    world.policy("open.yaml", OPEN);
-    let mut ledgers = Vec::new();
-    for (app, bounds) in [(&narrow, "1-1"), (&wide, "3-1000")] {
-        let builder = world.file_sidecar("payments/ledger").serve(8080, app.address());
-        ledgers.push(builder.arg("--adaptive-concurrency", bounds).start().await);
-    }
-    world.policy("ledger.yaml", &ledger_at(ledgers[0].inbound(8080), ledgers[1].inbound(8080)));
-    let caller = world.file_sidecar("payments/web").outbound().start().await;
-    let [done, turned_away] = crowd(&caller, 10, Duration::from_secs(3)).await;
+    let mesh = Mesh::start(&[(&narrow, "1-1"), (&wide, "3-1000")], "").await;
+    let [done, turned_away] = crowd(&mesh.caller, 10, Duration::from_secs(3)).await;
     let delivered = narrow.take_seen().len() + wide.take_seen().len();
     assert_eq!(done, delivered, "each is delivered once");
     assert!(turned_away * 50 < done, "{done} done, {turned_away} turned away");
-    assert!(ledgers[0].metric("palisade_concurrency_refused_total", &[]).await > 0.0);
+    assert!(mesh.refused().await > 0.0);
 }

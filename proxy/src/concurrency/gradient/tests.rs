@@ -229,3 +229,47 @@ fn nothing_that_can_be_seen_leads_out_of_the_bounds() {
         assert!((2..=7).contains(&gradient.limit()));
     }
 }
+
+#[test]
+fn what_gets_slower_bit_by_bit_for_another_reason_is_noticed_too() {
+    let (mut gradient, mut now) = begun();
+    (gradient.baseline, gradient.certain, gradient.limit) = (Some(20 * MS), true, 100);
+    // However little it is given: each step lowers the limit by less than a quarter.
+    let mut measured = false;
+    for look in 0..8 {
+        now += 100 * MS;
+        measured |= gradient.look(now, &Seen { now: Some((33 + look) * MS), busy: true, ..Seen::default() })
+            == Turn::Measure;
+    }
+    assert!(measured, "{}", gradient.limit());
+}
+
+#[test]
+fn a_measurement_that_brings_nothing_is_not_made_again_and_again() {
+    let (mut gradient, mut now) = begun();
+    let (begin, mut measuring) = (now, 0);
+    while now < begin + Duration::from_mins(10) {
+        now += 100 * MS;
+        // Answers of five seconds: none comes in a measurement that nothing was under way beside.
+        let seen = Seen {
+            now: Some(Duration::from_secs(5)).filter(|_| !gradient.is_measuring()),
+            ..Seen::default()
+        };
+        gradient.look(now, &seen);
+        measuring += u32::from(gradient.is_measuring());
+    }
+    assert!(measuring <= 100, "{measuring} tenths of a second");
+}
+
+#[test]
+fn slow_answers_are_measured_for_a_tenth_of_the_time_at_most() {
+    let (mut gradient, mut now) = begun();
+    (gradient.baseline, gradient.certain) = (Some(Duration::from_secs(5)), true);
+    let mut measuring = 0;
+    for _ in 0..6_000 {
+        now += 100 * MS;
+        gradient.look(now, &Seen { refused: true, busy: true, ..Seen::default() });
+        measuring += u32::from(gradient.is_measuring());
+    }
+    assert!((100..=600).contains(&measuring), "{measuring} tenths of a second of ten minutes");
+}
